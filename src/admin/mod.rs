@@ -1,0 +1,1 @@
+//! The admin listener: health, metrics, routes, explain. Reads snapshots; changes nothing.

@@ -1,0 +1,1 @@
+//! Wiring only: binds everything, starts the threads, drains.

@@ -1,0 +1,149 @@
+//! Every limit and timeout in one place: named, with its unit, what happens at the limit, and why this number.
+
+use std::time::Duration;
+
+/// Bytes of a request's head (request line and headers). Beyond: 431 `header_limit`. Four times nginx's usual 8 KiB, since cookies grow; far
+/// below what a flood of slow clients could use to fill memory.
+pub const REQUEST_HEAD_BYTES: usize = 32 * 1024;
+
+/// Header fields in a request's head. Beyond: 431 `header_limit`. Envoy's and HAProxy's number.
+pub const REQUEST_HEADER_COUNT: usize = 100;
+
+/// From the first byte of a request's head to its last. Beyond: 408 `client_timeout`, and the connection is closed. Half of what slow-loris
+/// tools count on, and ample for a phone on a bad line.
+pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection without a request: before its first byte, or between two requests. Beyond: closed. nginx's number; Cloudflare
+/// keeps origin connections for minutes, so `--keep-alive-timeout` changes it.
+pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// Between two reads of a request's body. Beyond: 408 `client_timeout`, and the connection is closed. nginx's number.
+pub const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes a second, on average over the whole body, that a request's body must reach once [`BODY_RATE_GRACE`] is over. Below: as above. Any
+/// working line is faster; a client that holds a backend's worker with a trickle is not.
+pub const BODY_MIN_RATE: u64 = 100;
+
+/// How long a request's body may be slower than [`BODY_MIN_RATE`].
+pub const BODY_RATE_GRACE: Duration = Duration::from_secs(60);
+
+/// A client that takes nothing of what we have for it. Beyond: its connection is closed, which frees the upstream connection. nginx's number.
+pub const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Requests on one client connection. At the limit: the answer carries `Connection: close`. Bounds what one connection can pin; nginx has 1,000,
+/// but a CDN in front sends thousands a second over few connections.
+pub const REQUESTS_PER_CONNECTION: u64 = 100_000;
+
+/// Client connections of one worker. At the limit: idle ones are closed to make room, then accepting stops until one ends; the kernel's queue
+/// holds the rest. At some 20 KB each this is 300 MB at the worst. The file-descriptor limit may lower it.
+pub const CONNECTIONS_PER_WORKER: usize = 16_384;
+
+/// File descriptors left for everything but proxied connections: log, admin, watches, epoll, listeners.
+pub const RESERVED_FILES: usize = 128;
+
+/// The listening queue of each socket. The kernel's own ceiling (`net.core.somaxconn`, 4096 by default) still holds.
+pub const LISTEN_BACKLOG: i32 = 4096;
+
+/// How long accepting pauses after an error such as EMFILE. Long enough not to spin, short against a client's patience.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Establishing a connection to a backend, all attempts together. Beyond: 504 `upstream_timeout`. A SYN lost once is sent again after 1 s; 3 s
+/// gives it two chances.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// From the last byte we sent a backend to the first of its answer. Beyond: 504 `upstream_timeout`. nginx's number.
+pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Between two reads of a response's body, while the client is ready to take more. Beyond: the client's stream ends in an error. Five minutes,
+/// Envoy's number: server-sent events with a rare heartbeat live, a dead peer doesn't stay for ever.
+pub const RESPONSE_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// A tunnel (WebSocket) without a byte in either direction. Beyond: closed. HAProxy's customary number; WebSocket libraries ping every minute.
+pub const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// Bytes of a response's head. Beyond: 502 `upstream_invalid`.
+pub const RESPONSE_HEAD_BYTES: usize = 64 * 1024;
+
+/// Header fields in a response's head. Beyond: 502 `upstream_invalid`.
+pub const RESPONSE_HEADER_COUNT: usize = 200;
+
+/// Idle connections that one worker keeps to one backend address. Beyond: closed when given back. With keep-alive they cost some 10 KB each.
+pub const POOL_IDLE_PER_BACKEND: usize = 256;
+
+/// Idle connections that one worker keeps in all. Beyond: closed when given back.
+pub const POOL_IDLE_PER_WORKER: usize = 4096;
+
+/// How long a connection stays idle in the pool. Shorter than the keep-alive of usual backends (Node 5 s is the exception that the stale retry
+/// is for; Go 90-180 s, gunicorn behind its own, Tomcat 60 s).
+pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// Age after which an upstream connection isn't reused, less up to a fifth of jitter: so that kube-proxy gets to choose again after a scale-up.
+pub const POOL_MAX_AGE: Duration = Duration::from_secs(300);
+
+/// Connections for each ready endpoint that one worker opens to a ClusterIP before it leans on reuse alone: kube-proxy picks a pod for each
+/// connection, so too few would leave pods without traffic.
+pub const SPREAD_PER_ENDPOINT: usize = 2;
+
+/// Most connections that spreading opens for one backend, however many endpoints it has.
+pub const SPREAD_MAX: usize = 32;
+
+/// Attempts for one request, the first included.
+pub const MAX_ATTEMPTS: u32 = 3;
+
+/// Retries allowed as a share of requests: one retry for each so many requests, so that retries can't multiply an outage.
+pub const RETRY_BUDGET_REQUESTS: u32 = 5;
+
+/// Retries that may be saved up (and are there at the start): small services retry too.
+pub const RETRY_BUDGET_MAX: u32 = 100;
+
+/// How often a worker looks for connections whose deadline has passed: the precision of every timeout above.
+pub const DEADLINE_TICK: Duration = Duration::from_millis(250);
+
+/// After a refusal: how long, and for how many bytes, we go on reading so that the client gets to see the answer instead of a reset.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+/// See [`LINGER_TIMEOUT`].
+pub const LINGER_BYTES: usize = 256 * 1024;
+
+/// On SIGTERM: how long requests and tunnels may take to finish (`--drain-timeout`). Below the 30 s that a kubelet grants by default.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// Access-log records that a worker gathers before it hands them to the writer.
+pub const LOG_BATCH: usize = 128;
+
+/// Batches waiting for the writer, for each worker. Beyond: dropped and counted. With 128 records of some 400 bytes each, about 6 MB.
+pub const LOG_QUEUE: usize = 128;
+
+/// How long a record waits for its batch to fill.
+pub const LOG_FLUSH_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Quiet time after an event before the table is rebuilt: a burst becomes one rebuild.
+pub const REBUILD_DEBOUNCE: Duration = Duration::from_millis(20);
+
+/// Longest that a storm of events may put a rebuild off.
+pub const REBUILD_CEILING: Duration = Duration::from_millis(150);
+
+/// Size of a compiled path expression, in bytes. Beyond: a diagnostic on that path, which answers 503.
+pub const PATH_REGEX_BYTES: usize = 256 * 1024;
+
+/// Bytes of one manifest file. Beyond: a diagnostic, and the file's last good content stays.
+pub const MANIFEST_FILE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How long a DNS name's addresses are kept at most, whatever their TTL says; and at least, so that a TTL of 0 is no flood.
+pub const DNS_TTL_MAX: Duration = Duration::from_secs(300);
+/// See [`DNS_TTL_MAX`].
+pub const DNS_TTL_MIN: Duration = Duration::from_secs(1);
+
+/// One DNS resolution, all attempts together. Beyond: as a failed connect.
+pub const DNS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Names in a worker's DNS cache.
+pub const DNS_CACHE_NAMES: usize = 1024;
+
+/// How long the admin listener waits for a worker's numbers. Beyond: the scrape goes on without them, and says so.
+pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// From accept to the end of the request, on the admin listeners.
+pub const ADMIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections to the admin listeners. Beyond: new ones wait.
+pub const ADMIN_CONNECTIONS: usize = 64;

@@ -1,0 +1,59 @@
+//! What a route leads to: a Service port, resolved to addresses as far as the configuration can. No I/O here: dialling is the proxy's.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+/// One port of one Service, with everything the proxy needs to dial it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backend {
+    /// Which Service and port this is.
+    pub id: BackendId,
+    /// How to reach it.
+    pub target: Target,
+    /// What its EndpointSlices say about the pods behind it.
+    pub endpoints: Endpoints,
+}
+
+/// The identity of a backend: `namespace/service:port`, the port as the Ingress spelt it (number or name).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BackendId {
+    /// Namespace of the Service.
+    pub namespace: Arc<str>,
+    /// Name of the Service.
+    pub service: Arc<str>,
+    /// The port, as the Ingress spelt it.
+    pub port: Arc<str>,
+}
+
+impl fmt::Display for BackendId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}:{}", self.namespace, self.service, self.port)
+    }
+}
+
+/// How a backend is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The Service's ClusterIP, one address for each IP family, in the order of `spec.clusterIPs`: kube-proxy balances.
+    ClusterIp(Arc<[SocketAddr]>),
+    /// The ready endpoints themselves, the least loaded of two random ones: headless Services and `nodegate.dev/dial: endpoints`.
+    Endpoints,
+    /// An ExternalName Service: a DNS name, resolved when dialled.
+    Dns {
+        /// The name, without a trailing dot.
+        host: Arc<str>,
+        /// The port of the Service.
+        port: u16,
+    },
+    /// Nothing to dial: every request is answered 503 with the reason `bad_backend`. The text is for diagnostics and `explain`, never for a client.
+    Unavailable(Arc<str>),
+}
+
+/// The pods behind a Service, as its EndpointSlices tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoints {
+    /// No EndpointSlice was given at all (file mode): the Service is dialled.
+    Unknown,
+    /// The addresses that may be dialled, sorted: the ready ones, or, where none is ready, those that are terminating but still
+    /// serving (kube-proxy does the same). Empty: answered 503 at once.
+    Known(Arc<[SocketAddr]>),
+}

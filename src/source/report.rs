@@ -1,0 +1,28 @@
+//! What the control thread tells the rest of the process about itself, through a `tokio::sync::watch`.
+
+use std::{sync::Arc, time::SystemTime};
+
+use crate::compile::Diagnostic;
+
+/// The state of the configuration after the last rebuild.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// The first table is published: what `/readyz` asks.
+    pub ready: bool,
+    /// Generation of the table in force ([`crate::table::Published`]).
+    pub generation: u64,
+    /// When it was published.
+    pub published_at: Option<SystemTime>,
+    /// Everything wrong with the current objects, sorted.
+    pub diagnostics: Arc<[Diagnostic]>,
+    /// Rebuilds since the start, whether or not they changed the table.
+    pub rebuilds: u64,
+    /// Seconds from the first event of a burst to the published table, for each publication since the start: cumulative counts at the
+    /// upper bounds of [`CONFIG_TO_LIVE_BUCKETS`], the last without a bound.
+    pub config_to_live: [u64; CONFIG_TO_LIVE_BUCKETS.len() + 1],
+    /// Sum of those seconds.
+    pub config_to_live_sum: f64,
+}
+
+/// Upper bounds in seconds of the config-to-live histogram.
+pub const CONFIG_TO_LIVE_BUCKETS: [f64; 8] = [0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 5.0];
