@@ -67,6 +67,15 @@ pub const RESPONSE_HEAD_BYTES: usize = 64 * 1024;
 /// Header fields in a response's head. Beyond: 502 `upstream_invalid`.
 pub const RESPONSE_HEADER_COUNT: usize = 200;
 
+/// The HTTP server's buffer for each direction of a client connection, at most. It grows with what a connection carries; a head must fit.
+pub const SERVER_BUFFER_BYTES: usize = 64 * 1024;
+
+/// The HTTP client's buffer for each direction of a backend connection, at most. A response's head must fit: it is the limit of a head, too.
+pub const CLIENT_BUFFER_BYTES: usize = RESPONSE_HEAD_BYTES;
+
+/// The buffer for each direction of a tunnel.
+pub const TUNNEL_BUFFER_BYTES: usize = 16 * 1024;
+
 /// Idle connections that one worker keeps to one backend address. Beyond: closed when given back. With keep-alive they cost some 10 KB each.
 pub const POOL_IDLE_PER_BACKEND: usize = 256;
 
