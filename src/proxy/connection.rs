@@ -3,28 +3,26 @@
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     pin::Pin,
     rc::Rc,
     task::Waker,
 };
 
-use http::HeaderValue;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
 
 use super::{deadline::Deadline, error::Reason, exchange, guard::Guard, handler, upgrade::Tunnel, worker::Worker};
-use crate::config::limits;
+use crate::{config::limits, message::identity::Downstream};
 
 /// The state of one client connection. Lives as long as its socket does, tunnels included.
 pub(crate) struct Connection {
     worker: Rc<Worker>,
     key: usize,
     peer: SocketAddr,
-    local_port: u16,
-    /// The peer's address as header text, made once.
-    peer_text: HeaderValue,
+    /// What every request of the connection is told about its sender.
+    downstream: Downstream,
     /// The task that runs the connection.
     waker: RefCell<Option<Waker>>,
     /// Part of a head has come: the connection isn't idle, though the server doesn't know.
@@ -65,8 +63,7 @@ impl Connection {
             worker: Rc::clone(worker),
             key: entry,
             peer,
-            local_port,
-            peer_text: address_text(peer.ip()),
+            downstream: Downstream::new(peer.ip(), false, local_port, &worker.settings.trust),
             waker: RefCell::new(None),
             mid_head: Cell::new(false),
             unflushed: Cell::new(false),
@@ -95,12 +92,8 @@ impl Connection {
         self.peer
     }
 
-    pub(crate) fn peer_text(&self) -> &HeaderValue {
-        &self.peer_text
-    }
-
-    pub(crate) fn local_port(&self) -> u16 {
-        self.local_port
+    pub(crate) fn downstream(&self) -> &Downstream {
+        &self.downstream
     }
 
     /// A whole head was handed to the server.
@@ -196,11 +189,6 @@ impl Drop for Connection {
         self.worker.count(|numbers| numbers.connections_open -= 1);
         self.worker.room.notify_waiters();
     }
-}
-
-fn address_text(address: IpAddr) -> HeaderValue {
-    // An address is digits, letters, dots and colons.
-    HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
 /// Runs a connection to its end.

@@ -5,7 +5,7 @@ use std::{borrow::Cow, convert::Infallible, rc::Rc, sync::Arc};
 
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, EXPECT, SERVER, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, EXPECT, SERVER, TRANSFER_ENCODING},
     uri::PathAndQuery,
 };
 use http_body::Body;
@@ -71,7 +71,7 @@ fn prepare(exchange: &mut Exchange, request: Request<Incoming>) -> Result<Prepar
     let authority = authority(head.version, &head.uri, &head.headers).map_err(|error| ProxyError::caused(Reason::BadRequest, "the authority", error))?;
     let path = path::normalize(head.uri.path()).map_err(|error| ProxyError::caused(Reason::BadRequest, "the path", error))?;
 
-    let identity = identity::identify(connection.peer().ip(), false, &head.headers, &worker.settings.trust);
+    let identity = identity::identify(connection.downstream(), &head.headers, &worker.settings.trust);
     exchange.client = identity.client;
 
     let route = find(worker, &authority, &path)?;
@@ -80,11 +80,11 @@ fn prepare(exchange: &mut Exchange, request: Request<Incoming>) -> Result<Prepar
     if let Some(uri) = origin_form(&head.uri, &path)? {
         head.uri = uri;
     }
-    let upgrade = hop_by_hop::requested_upgrade(&head.method, &head.headers);
+    let upgrade = hop_by_hop::wants_upgrade(&head.method, head.version, &head.headers);
     hop_by_hop::strip_request(&mut head.headers);
     authority.set_host(&mut head.headers);
-    forwarded::set_forwarded(&mut head.headers, &identity, connection.peer_text(), &authority, connection.local_port());
-    exchange.request_id = forwarded::set_request_id(&mut head.headers, &identity, || new_request_id(worker));
+    forwarded::set_forwarded(&mut head.headers, connection.downstream(), &identity, &authority);
+    exchange.request_id = forwarded::set_request_id(&mut head.headers, identity.peer, || new_request_id(worker));
 
     let (body, progress) = RequestBody::new(body, &connection);
     set_framing(&mut head.headers, &body, upgrade);
@@ -137,8 +137,7 @@ fn set_framing(headers: &mut HeaderMap, body: &RequestBody, upgrade: Upgrade) {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     if upgrade == Upgrade::WebSocket {
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        hop_by_hop::set_websocket(headers);
     }
 }
 
@@ -151,8 +150,7 @@ fn respond(mut exchange: Exchange, sent: Sent, progress: Progress) -> Response<R
     head.extensions = http::Extensions::new();
     let connection = Rc::clone(exchange.connection());
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        hop_by_hop::set_websocket(&mut head.headers);
         connection.tunnel.replace(Some(Tunnel::new(lease, exchange)));
         return Response::from_parts(head, ResponseBody::empty());
     }

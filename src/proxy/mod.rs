@@ -27,11 +27,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-pub use self::{
-    error::{Fault, Reason},
+pub use self::error::{Fault, Reason};
+use self::{
     upstream::Resolver,
+    worker::{Command, Seed},
 };
-use self::worker::{Command, Seed};
 use crate::{
     access_log,
     config::limits::{self, Limits},
@@ -110,7 +110,8 @@ impl Bound {
     ///
     /// # Errors
     /// When a thread can't be started.
-    pub fn start(self, table: &table::Reader, logs: Vec<access_log::Local>, resolver: &Resolver) -> io::Result<Handle> {
+    pub fn start(self, table: &table::Reader, logs: Vec<access_log::Local>) -> io::Result<Handle> {
+        let resolver = Resolver::new();
         let Self { settings, listeners } = self;
         let workers = settings.workers.max(1);
         let files = file_limit().saturating_sub(limits::RESERVED_FILES) / workers;

@@ -238,6 +238,6 @@ impl Worker {
         numbers.upstream_open = self.pools.open() as u64;
         numbers.upstream_idle = self.pools.idle() as u64;
         numbers.log_dropped = self.log.borrow().dropped();
-        numbers.clone()
+        numbers.scrape()
     }
 }

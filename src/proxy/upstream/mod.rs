@@ -17,7 +17,7 @@ pub(crate) use self::{
     pool::Pools,
     retry::Budget,
 };
-pub use dns::Resolver;
+pub(crate) use self::dns::Resolver;
 
 use self::{choose::Candidates, retry::Spare};
 use super::{
@@ -43,6 +43,9 @@ pub(crate) async fn send(exchange: &mut Exchange, backend: &Backend, mut request
     loop {
         let mut lease = candidates.connect(exchange).await?;
         exchange.connected(lease.address());
+        if lease.is_reused() {
+            exchange.connection().worker().count(|numbers| numbers.upstream_reused += 1);
+        }
         let spare = Spare::of(&request, &lease, progress);
         let may_retry = exchange.attempts < MAX_ATTEMPTS;
         match exchange_heads(exchange, &mut lease, request, progress).await {
