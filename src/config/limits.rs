@@ -9,6 +9,13 @@ pub const REQUEST_HEAD_BYTES: usize = 32 * 1024;
 /// Header fields in a request's head. Beyond: 431 `header_limit`. Envoy's and HAProxy's number.
 pub const REQUEST_HEADER_COUNT: usize = 100;
 
+/// Entries of `X-Forwarded-For` that are read, from the right, in search of the client. Beyond: the last one read is taken. No real chain of
+/// proxies is that long; a flood of commas costs nothing.
+pub const FORWARDED_FOR_ENTRIES: usize = 32;
+
+/// Bytes of an `X-Request-Id` that is kept from a trusted peer. Longer: a new one is made. A UUID has 36, a trace id 55.
+pub const REQUEST_ID_BYTES: usize = 128;
+
 /// From the first byte of a request's head to its last. Beyond: 408 `client_timeout`, and the connection is closed. Half of what slow-loris
 /// tools count on, and ample for a phone on a bad line.
 pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
@@ -157,6 +164,20 @@ pub const DNS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Names in a worker's DNS cache.
 pub const DNS_CACHE_NAMES: usize = 1024;
+
+/// How long "there is no such name", or a failed resolution, is remembered: so that requests for a broken name don't flood the resolver, and a
+/// name that was just created appears soon.
+pub const DNS_NEGATIVE_TTL: Duration = Duration::from_secs(5);
+
+/// Once the A or the AAAA answer is there, how long the other one is waited for. Beyond: the request goes on with what is there, and asks
+/// again after [`DNS_NEGATIVE_TTL`]. Resolvers that drop AAAA queries are common; RFC 8305 waits 50 ms, but keeps nothing.
+pub const DNS_FAMILY_GRACE: Duration = Duration::from_millis(300);
+
+/// How long past its end an answer is still used while the resolver fails. Addresses seldom change within the hour that an outage lasts.
+pub const DNS_STALE_MAX: Duration = Duration::from_secs(3600);
+
+/// While an old answer is in use: how long until the resolver is asked again. RFC 8767 section 5 demands 30 s at least.
+pub const DNS_STALE_RETRY: Duration = Duration::from_secs(30);
 
 /// How long the admin listener waits for a worker's numbers. Beyond: the scrape goes on without them, and says so.
 pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(1);
