@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
 
 use super::{deadline::Deadline, error::Reason, exchange, guard::Guard, handler, upgrade::Tunnel, worker::Worker};
-use crate::{config::limits, message::identity::Downstream};
+use crate::{config::limits, message::Downstream};
 
 /// The state of one client connection. Lives as long as its socket does, tunnels included.
 pub(crate) struct Connection {
@@ -215,14 +215,15 @@ pub(crate) async fn serve(connection: Rc<Connection>, stream: TcpStream) {
         result
     })
     .await;
-    if let Err(error) = &result {
+    let ended_well = result.is_ok();
+    if let Err(error) = result {
         tracing::debug!(peer = %connection.peer, error = &error as &dyn std::error::Error, "connection ended");
     }
     let tunnel = connection.tunnel.borrow_mut().take();
     let parts = server.into_parts();
     let mut guard = parts.io.into_inner();
     match tunnel {
-        Some(tunnel) if result.is_ok() => tunnel.run(guard.into_tunnel(), parts.read_buf).await,
+        Some(tunnel) if ended_well => tunnel.run(guard.into_tunnel(), parts.read_buf).await,
         // A request that asked for an upgrade and got none leaves the socket open.
         _ => {
             let _ = guard.shutdown().await;

@@ -22,12 +22,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    message::{
-        authority::{Authority, authority},
-        forwarded,
-        hop_by_hop::{self, Upgrade},
-        identity, path,
-    },
+    message::{self, Authority, Upgrade},
     route::Route,
 };
 
@@ -68,10 +63,10 @@ fn prepare(exchange: &mut Exchange, request: Request<Incoming>) -> Result<Prepar
 
     check_method(&head.method)?;
     check_expectation(&head.headers)?;
-    let authority = authority(head.version, &head.uri, &head.headers).map_err(|error| ProxyError::caused(Reason::BadRequest, "the authority", error))?;
-    let path = path::normalize(head.uri.path()).map_err(|error| ProxyError::caused(Reason::BadRequest, "the path", error))?;
+    let authority = message::authority(head.version, &head.uri, &head.headers).map_err(|error| ProxyError::caused(Reason::BadRequest, "the authority", error))?;
+    let path = message::normalize(head.uri.path()).map_err(|error| ProxyError::caused(Reason::BadRequest, "the path", error))?;
 
-    let identity = identity::identify(connection.downstream(), &head.headers, &worker.settings.trust);
+    let identity = message::identify(connection.downstream(), &head.headers, &worker.settings.trust);
     exchange.client = identity.client;
 
     let route = find(worker, &authority, &path)?;
@@ -80,11 +75,11 @@ fn prepare(exchange: &mut Exchange, request: Request<Incoming>) -> Result<Prepar
     if let Some(uri) = origin_form(&head.uri, &path)? {
         head.uri = uri;
     }
-    let upgrade = hop_by_hop::wants_upgrade(&head.method, head.version, &head.headers);
-    hop_by_hop::strip_request(&mut head.headers);
+    let upgrade = message::wants_upgrade(&head.method, head.version, &head.headers);
+    message::strip_request(&mut head.headers);
     authority.set_host(&mut head.headers);
-    forwarded::set_forwarded(&mut head.headers, connection.downstream(), &identity, &authority);
-    exchange.request_id = forwarded::set_request_id(&mut head.headers, identity.peer, || new_request_id(worker));
+    message::set_forwarded(&mut head.headers, connection.downstream(), &identity, &authority);
+    exchange.request_id = message::set_request_id(&mut head.headers, identity.peer, || new_request_id(worker));
 
     let (body, progress) = RequestBody::new(body, &connection);
     set_framing(&mut head.headers, &body, upgrade);
@@ -137,7 +132,7 @@ fn set_framing(headers: &mut HeaderMap, body: &RequestBody, upgrade: Upgrade) {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     if upgrade == Upgrade::WebSocket {
-        hop_by_hop::set_websocket(headers);
+        message::set_websocket(headers);
     }
 }
 
@@ -145,12 +140,12 @@ fn respond(mut exchange: Exchange, sent: Sent, progress: Progress) -> Response<R
     let Sent { response, lease } = sent;
     let (mut head, body) = response.into_parts();
     exchange.responded(head.status);
-    hop_by_hop::strip_response(&mut head.headers);
+    message::strip_response(&mut head.headers);
     head.version = Version::HTTP_11;
     head.extensions = http::Extensions::new();
     let connection = Rc::clone(exchange.connection());
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        hop_by_hop::set_websocket(&mut head.headers);
+        message::set_websocket(&mut head.headers);
         connection.tunnel.replace(Some(Tunnel::new(lease, exchange)));
         return Response::from_parts(head, ResponseBody::empty());
     }

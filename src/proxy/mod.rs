@@ -35,7 +35,7 @@ use self::{
 use crate::{
     access_log,
     config::limits::{self, Limits},
-    message::peers::{IpSet, Trust},
+    message::{IpSet, Trust},
     metrics::Numbers,
     table,
 };

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::limits::{MAX_ATTEMPTS, SPREAD_MAX, SPREAD_PER_ENDPOINT},
-    message::external,
+    message::allowed_external,
     route::{Backend, Endpoints, Target},
 };
 
@@ -114,7 +114,7 @@ impl Candidates {
 
 async fn resolve(worker: &Worker, host: &str, port: u16) -> Result<Arc<[SocketAddr]>, ProxyError> {
     let addresses = worker.resolver.resolve(host).await.map_err(|error| ProxyError::caused(Reason::UpstreamConnect, "resolving the name", error))?;
-    let allowed = |address: &std::net::IpAddr| worker.settings.allow_unsafe_external || external::allowed_external(*address);
+    let allowed = |address: &std::net::IpAddr| worker.settings.allow_unsafe_external || allowed_external(*address);
     let addresses: Arc<[SocketAddr]> = addresses.iter().copied().filter(allowed).map(|address| SocketAddr::new(address, port)).collect();
     if addresses.is_empty() {
         return Err(ProxyError::new(Reason::BadBackend, "the name leads to no address that may be dialled"));

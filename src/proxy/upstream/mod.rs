@@ -13,7 +13,7 @@ use http::{Request, Response};
 use hyper::{body::Incoming, client::conn::TrySendError};
 
 pub(crate) use self::{
-    dial::{Lease, Upgraded},
+    dial::Lease,
     pool::Pools,
     retry::Budget,
 };

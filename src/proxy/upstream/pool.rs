@@ -161,12 +161,13 @@ impl Pools {
         let mut idle = 0;
         self.by_address.borrow_mut().retain(|_, pool| {
             let epoch = pool.epoch;
-            let (keep, drop): (VecDeque<_>, Vec<_>) = std::mem::take(&mut pool.idle).into_iter().partition(|idle| {
-                !idle.link.is_closed() && idle.link.is_current(now, epoch) && now < idle.since + limits.pool_idle_timeout
-            });
-            pool.idle = keep;
+            let keeps = |idle: &Idle| !idle.link.is_closed() && idle.link.is_current(now, epoch) && now < idle.since + limits.pool_idle_timeout;
+            if !pool.idle.iter().all(keeps) {
+                let (kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut pool.idle).into_iter().partition(keeps);
+                pool.idle = kept.into();
+                retired.extend(gone);
+            }
             idle += pool.idle.len();
-            retired.extend(drop);
             pool.open > 0
         });
         self.idle.set(idle);
