@@ -74,7 +74,9 @@ async fn broken(name: &str, context: &Context) -> Response<Body> {
         Some(script) if context.takeover.send(script).await.is_ok() => std::future::pending().await,
         _ => {
             let mut known = String::from("/broken/NAME knows:");
-            raw::SCRIPTS.iter().for_each(|script| _ = write!(known, " {}", script.name));
+            for script in raw::SCRIPTS {
+                _ = write!(known, " {}", script.name);
+            }
             text(StatusCode::NOT_FOUND, &(known + "\n"))
         }
     }
