@@ -116,6 +116,16 @@ pub const LOG_QUEUE: usize = 128;
 /// How long a record waits for its batch to fill.
 pub const LOG_FLUSH_INTERVAL: Duration = Duration::from_millis(250);
 
+/// At exit: how long the writer may take for the lines it still holds. A pipe that nobody reads must not keep the process alive.
+pub const LOG_FINISH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Ingresses whose requests a worker counts under their own name. Beyond: counted together, as `other`. Bounds a worker's memory (some
+/// 350 bytes each) and the size of a scrape.
+pub const METRIC_INGRESSES: usize = 20_000;
+
+/// Scrapes after which the numbers of an Ingress without a request are forgotten: some four hours of scrapes 15 s apart. Deleted Ingresses go this way.
+pub const METRIC_IDLE_SCRAPES: u32 = 1000;
+
 /// Quiet time after an event before the table is rebuilt: a burst becomes one rebuild.
 pub const REBUILD_DEBOUNCE: Duration = Duration::from_millis(20);
 
@@ -147,3 +157,75 @@ pub const ADMIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connections to the admin listeners. Beyond: new ones wait.
 pub const ADMIN_CONNECTIONS: usize = 64;
+
+/// The limits that a flag can change; the rest are the constants above. Each field says which constant it starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// [`REQUEST_HEAD_BYTES`]; `--request-head-bytes`.
+    pub request_head_bytes: usize,
+    /// [`REQUEST_HEADER_COUNT`]; `--request-header-count`.
+    pub request_header_count: usize,
+    /// [`HEADER_READ_TIMEOUT`]; `--header-read-timeout`.
+    pub header_read_timeout: Duration,
+    /// [`KEEP_ALIVE_TIMEOUT`]; `--keep-alive-timeout`.
+    pub keep_alive_timeout: Duration,
+    /// [`BODY_IDLE_TIMEOUT`]; `--body-idle-timeout`.
+    pub body_idle_timeout: Duration,
+    /// [`BODY_MIN_RATE`] in bytes a second; 0 switches the check off; `--body-min-rate`.
+    pub body_min_rate: u64,
+    /// [`BODY_RATE_GRACE`]; `--body-rate-grace`.
+    pub body_rate_grace: Duration,
+    /// [`WRITE_STALL_TIMEOUT`]; `--write-stall-timeout`.
+    pub write_stall_timeout: Duration,
+    /// [`REQUESTS_PER_CONNECTION`]; `--requests-per-connection`.
+    pub requests_per_connection: u64,
+    /// [`CONNECTIONS_PER_WORKER`]; `--max-connections`.
+    pub max_connections: usize,
+    /// [`CONNECT_TIMEOUT`]; `--connect-timeout`.
+    pub connect_timeout: Duration,
+    /// [`FIRST_BYTE_TIMEOUT`]; `--first-byte-timeout`.
+    pub first_byte_timeout: Duration,
+    /// [`RESPONSE_IDLE_TIMEOUT`]; `--response-idle-timeout`.
+    pub response_idle_timeout: Duration,
+    /// [`TUNNEL_IDLE_TIMEOUT`]; `--tunnel-idle-timeout`.
+    pub tunnel_idle_timeout: Duration,
+    /// [`RESPONSE_HEAD_BYTES`]; `--response-head-bytes`.
+    pub response_head_bytes: usize,
+    /// [`RESPONSE_HEADER_COUNT`]; `--response-header-count`.
+    pub response_header_count: usize,
+    /// [`POOL_IDLE_PER_BACKEND`]; `--pool-idle-per-backend`.
+    pub pool_idle_per_backend: usize,
+    /// [`POOL_IDLE_TIMEOUT`]; `--pool-idle-timeout`.
+    pub pool_idle_timeout: Duration,
+    /// [`POOL_MAX_AGE`]; `--pool-max-age`.
+    pub pool_max_age: Duration,
+    /// [`DRAIN_TIMEOUT`]; `--drain-timeout`.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_head_bytes: REQUEST_HEAD_BYTES,
+            request_header_count: REQUEST_HEADER_COUNT,
+            header_read_timeout: HEADER_READ_TIMEOUT,
+            keep_alive_timeout: KEEP_ALIVE_TIMEOUT,
+            body_idle_timeout: BODY_IDLE_TIMEOUT,
+            body_min_rate: BODY_MIN_RATE,
+            body_rate_grace: BODY_RATE_GRACE,
+            write_stall_timeout: WRITE_STALL_TIMEOUT,
+            requests_per_connection: REQUESTS_PER_CONNECTION,
+            max_connections: CONNECTIONS_PER_WORKER,
+            connect_timeout: CONNECT_TIMEOUT,
+            first_byte_timeout: FIRST_BYTE_TIMEOUT,
+            response_idle_timeout: RESPONSE_IDLE_TIMEOUT,
+            tunnel_idle_timeout: TUNNEL_IDLE_TIMEOUT,
+            response_head_bytes: RESPONSE_HEAD_BYTES,
+            response_header_count: RESPONSE_HEADER_COUNT,
+            pool_idle_per_backend: POOL_IDLE_PER_BACKEND,
+            pool_idle_timeout: POOL_IDLE_TIMEOUT,
+            pool_max_age: POOL_MAX_AGE,
+            drain_timeout: DRAIN_TIMEOUT,
+        }
+    }
+}
