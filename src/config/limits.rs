@@ -123,6 +123,13 @@ pub const LINGER_BYTES: usize = 256 * 1024;
 /// On SIGTERM: how long requests and tunnels may take to finish (`--drain-timeout`). Below the 30 s that a kubelet grants by default.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
+/// Added to that at exit, for workers to close what the deadline cut off; then the process ends without them.
+pub const DRAIN_MARGIN: Duration = Duration::from_secs(1);
+
+/// At the start, how long connections wait in the listening queue for the first route table; then they are answered without one. A restarted
+/// proxy thereby has no moment of wrong 404s, and a proxy whose API server is down doesn't leave its clients hanging.
+pub const FIRST_TABLE_WAIT: Duration = Duration::from_secs(5);
+
 /// Access-log records that a worker gathers before it hands them to the writer.
 pub const LOG_BATCH: usize = 128;
 
@@ -185,8 +192,14 @@ pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(1);
 /// From accept to the end of the request, on the admin listeners.
 pub const ADMIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connections to the admin listeners. Beyond: new ones wait.
+/// Connections to each admin listener. Beyond: new ones wait.
 pub const ADMIN_CONNECTIONS: usize = 64;
+
+/// Bytes of a request's head on the admin listeners. Beyond: 431. `/explain` carries a URL and headers.
+pub const ADMIN_HEAD_BYTES: usize = 32 * 1024;
+
+/// Bytes of an answer that `nodegate routes --admin` and `explain --admin` read. Beyond: an error. Ten thousand Ingresses take a few MB.
+pub const ADMIN_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 
 /// The limits that a flag can change; the rest are the constants above. Each field says which constant it starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
