@@ -117,19 +117,19 @@ impl<'a> Compiler<'a> {
     }
 
     fn path(&mut self, current: &mut Current<'_>, host: &HostPattern, path: &Path<'a>) {
-        let Path { field, kind, path, backend } = path;
+        let Path { field, kind, text, backend } = path;
         let route = self.route(current, *backend, &format!("{field}.backend"));
         let pattern = match kind {
-            PathKind::Exact => PathPattern::exact(rule_path(path)),
-            PathKind::ImplementationSpecific if current.annotations.use_regex && *path != "/" => match self.expression(path) {
+            PathKind::Exact => PathPattern::exact(rule_path(text)),
+            PathKind::ImplementationSpecific if current.annotations.use_regex && *text != "/" => match self.expression(text) {
                 Ok(pattern) => pattern,
                 Err(why) => {
-                    let message = format!("`{path}` is no usable expression: {why}; the path is not in force");
+                    let message = format!("`{text}` is no usable expression: {why}; the path is not in force");
                     current.error("bad_expression", format!("{field}.path"), message, "correct it; see docs.rs/regex for the syntax");
                     return;
                 }
             },
-            PathKind::Prefix | PathKind::ImplementationSpecific => PathPattern::prefix(rule_path(path)),
+            PathKind::Prefix | PathKind::ImplementationSpecific => PathPattern::prefix(rule_path(text)),
         };
         let place = format!("{} {pattern} of {}", pattern.kind(), host_text(host));
         if let Err(winner) = self.table.path(host, pattern, &route) {
@@ -216,7 +216,7 @@ impl Current<'_> {
         let message = if *winner.ingress == *self.id {
             format!("{place} stands in this Ingress already; the first one is in force")
         } else {
-            format!("{place} belongs to the older Ingress {}; this one is not in force", winner.ingress)
+            format!("{place} belongs to Ingress {}, which is older (or first by name); this one is not in force", winner.ingress)
         };
         self.error("conflict", field, message, "remove one of the two");
     }

@@ -34,7 +34,7 @@ pub(super) struct Path<'a> {
     /// Such as `spec.rules[0].http.paths[1]`.
     pub(super) field: String,
     pub(super) kind: PathKind,
-    pub(super) path: &'a str,
+    pub(super) text: &'a str,
     pub(super) backend: BackendRef<'a>,
 }
 
@@ -163,8 +163,8 @@ impl Parser<'_> {
             return None;
         }
         // Left out, which only ImplementationSpecific may: everything.
-        let path = if text.is_empty() { "/" } else { text };
-        Some(Path { field, kind, path, backend })
+        let text = if text.is_empty() { "/" } else { text };
+        Some(Path { field, kind, text, backend })
     }
 
     fn backend<'a>(&mut self, backend: &'a IngressBackend, field: &str) -> BackendRef<'a> {
