@@ -37,6 +37,7 @@ fn every_example_compiles_to_its_snapshot() {
             by_directory.entry(file.parent().unwrap().to_owned()).or_default().push(fs::read_to_string(&file).unwrap());
         }
     }
+    assert!(!by_directory.is_empty(), "no examples found");
     for (directory, texts) in by_directory {
         let name = directory.strip_prefix(root().join("examples")).unwrap().to_str().unwrap().replace('/', "__");
         check(&format!("example__{name}"), &texts, "compile/snapshots");

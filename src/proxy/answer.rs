@@ -85,10 +85,9 @@ fn render(reason: Reason, form: Form) -> (&'static str, Bytes) {
     let (status, code, text) = (reason.status(), reason.code(), reason.text());
     match form {
         Form::Text => ("text/plain; charset=utf-8", format!("{status}: {text}\n").into()),
-        Form::Json => (
-            "application/json",
-            format!("{{\"status\":{},\"reason\":\"{code}\",\"message\":\"{text}\"}}\n", status.as_u16()).into(),
-        ),
+        Form::Json => {
+            ("application/json", format!("{{\"status\":{},\"reason\":\"{code}\",\"message\":\"{text}\"}}\n", status.as_u16()).into())
+        }
         Form::Html => (
             "text/html; charset=utf-8",
             format!(

@@ -102,9 +102,12 @@ impl Reason {
             | Self::HeaderLimit
             | Self::ClientTimeout
             | Self::ClientGone => Fault::Client,
-            Self::NoEndpoints | Self::BadBackend | Self::UpstreamConnect | Self::UpstreamReset | Self::UpstreamInvalid | Self::UpstreamTimeout => {
-                Fault::Upstream
-            }
+            Self::NoEndpoints
+            | Self::BadBackend
+            | Self::UpstreamConnect
+            | Self::UpstreamReset
+            | Self::UpstreamInvalid
+            | Self::UpstreamTimeout => Fault::Upstream,
             Self::Overload => Fault::Us,
         }
     }

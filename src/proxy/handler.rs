@@ -63,7 +63,8 @@ fn prepare(exchange: &mut Exchange, request: Request<Incoming>) -> Result<Prepar
 
     check_method(&head.method)?;
     check_expectation(&head.headers)?;
-    let authority = message::authority(head.version, &head.uri, &head.headers).map_err(|error| ProxyError::caused(Reason::BadRequest, "the authority", error))?;
+    let authority = message::authority(head.version, &head.uri, &head.headers)
+        .map_err(|error| ProxyError::caused(Reason::BadRequest, "the authority", error))?;
     let path = message::normalize(head.uri.path()).map_err(|error| ProxyError::caused(Reason::BadRequest, "the path", error))?;
 
     let identity = message::identify(connection.downstream(), &head.headers, &worker.settings.trust);
