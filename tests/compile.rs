@@ -4,7 +4,7 @@
 //! `# explain: HOST PATH` (why). `INSTA_UPDATE=always cargo test --test compile` rewrites the snapshots; read the difference.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write,
     fs,
     path::{Path, PathBuf},
@@ -60,6 +60,45 @@ fn what_an_api_server_would_refuse_is_not_admitted() {
         }
     }
     snapshot("admit", &report, "compile/snapshots");
+}
+
+#[test]
+fn the_table_has_a_json_form() {
+    let objects = load(&[case("dial"), case("external_name")]);
+    snapshot("json", &compile(&objects, &Options::default()).snapshot.render_json(), "compile/snapshots");
+}
+
+#[test]
+fn one_service_port_is_one_backend_for_all_paths_that_lead_there() {
+    let table = compile(&load(&[case("path_prefix"), case("path_exact").replace("name: a\n", "name: b\n")]), &Options::default()).snapshot;
+    let backends: Vec<_> = table.routes().map(|entry| Arc::clone(&entry.route.backend)).collect();
+    let ingresses: BTreeSet<_> = table.routes().map(|entry| entry.route.ingress.to_string()).collect();
+    assert_eq!((backends.len(), ingresses.len()), (5, 2));
+    assert!(backends.iter().all(|backend| Arc::ptr_eq(backend, &backends[0])));
+}
+
+#[test]
+fn tables_are_equal_unless_somebody_could_tell_them_apart() {
+    let original = case("path_conflict_oldest");
+    let table = |text: &str| compile(&load(&[text.to_owned()]), &Options::default()).snapshot;
+    assert!(table(&original) == table(&original));
+    // Labels, for one, change nothing.
+    assert!(table(&original) == table(&original.replace("name: young\n", "name: young\n  labels: {a: b}\n")));
+    let changes = [
+        ("a path", "path: \"/x/\"", "path: \"/y\""),
+        ("a host", "host: \"A.EXAMPLE\"", "host: \"b.example\""),
+        ("an address of a backend", "clusterIP: 10.43.1.2", "clusterIP: 10.43.1.99"),
+        ("a route that an older one keeps out, which `explain` names", "name: young\n", "name: younger\n"),
+    ];
+    for (what, from, to) in changes {
+        assert!(original.contains(from), "{what}");
+        assert!(table(&original) != table(&original.replace(from, to)), "{what}");
+    }
+}
+
+/// The text of a case.
+fn case(name: &str) -> String {
+    fs::read_to_string(root().join(format!("tests/compile/{name}.yaml"))).unwrap()
 }
 
 fn check(name: &str, texts: &[String], directory: &str) {
