@@ -37,6 +37,7 @@ if complete; then
     exit 0
 fi
 
+rm -rf "$cache"/.build.* # of builds that were killed: we hold the lock
 work=$(mktemp -d "$cache/.build.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
@@ -52,8 +53,6 @@ build() { # name, package, linker flags
 }
 
 say "kube-apiserver $version and etcd are built once, into $bin"
-say "fetching the Go modules"
-go mod download 9>&-
 build etcd go.etcd.io/etcd/server/v3 ''
 # Without this the API server calls itself v0.0.0, and clients that look at the version are misled.
 build kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver "-X k8s.io/component-base/version.gitVersion=v$version -X k8s.io/component-base/version.gitMajor=${version%%.*} -X k8s.io/component-base/version.gitMinor=$(cut -d. -f2 <<<"$version")"

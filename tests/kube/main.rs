@@ -3,10 +3,9 @@
 //! Services get ClusterIPs out of 127.43.0.0/16, which is loopback: a test backend listens right on its Service's address, and no kube-proxy
 //! is needed. `rig` starts everything and holds no assertion about Nodegate; the other modules are the cases.
 
-// Tests fail by panicking; the lints that keep panics off the request path don't apply here.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::missing_panics_doc)]
-// The names of Kubernetes kinds are words here.
-#![allow(clippy::doc_markdown)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
+#![allow(unreachable_pub, reason = "`pub` marks what a module of the rig is for, as in the crate itself")]
+#![allow(clippy::doc_markdown, reason = "Kubernetes kinds are words here")]
 
 mod rig;
 

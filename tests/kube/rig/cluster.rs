@@ -114,12 +114,12 @@ impl Cluster {
 
     /// Makes exactly these resources readable for Nodegate.
     pub async fn grant(&self, resources: &[(&str, &str)]) {
-        let rule =
+        let readable =
             |(group, resource): &(&str, &str)| json!({ "apiGroups": [group], "resources": [resource], "verbs": ["get", "list", "watch"] });
-        let rules: Vec<Value> = resources.iter().map(rule).collect();
+        let rules: Vec<Value> = resources.iter().map(readable).collect();
         let client = self.client().await;
-        let roles = kube::Api::<ClusterRole>::all(client.clone());
-        if roles.get_opt("nodegate").await.expect("an answer").is_some() {
+        let existing = kube::Api::<ClusterRole>::all(client.clone());
+        if existing.get_opt("nodegate").await.expect("an answer").is_some() {
             objects::change_cluster_wide::<ClusterRole>(&client, "nodegate", json!({ "rules": rules })).await;
         } else {
             let role: ClusterRole = objects::object(json!({ "metadata": { "name": "nodegate" }, "rules": rules }));
