@@ -31,7 +31,7 @@ async fn an_outage_with_lost_history_fails_no_request_and_hides_no_deletion() {
     let doomed = Load::begin(nodegate.http, "doomed.example", "doomed");
     let orphan = Load::begin(nodegate.http, "orphan.example", "orphan");
 
-    // The API server itself stops, so that the watches end as they do in the world. With the forwarder cut, the test has it back alone.
+    // The API server itself stops, so that the watches end as they do in a crash. With the forwarder cut, the test has it back alone.
     let began = Instant::now();
     cluster.stop_api();
     forwarder.cut().await;

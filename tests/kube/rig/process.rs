@@ -6,13 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
-    time::{Duration, Instant},
 };
-
-use rustix::process::{Pid, Signal, kill_process};
-
-/// How long a process may take to end after SIGTERM before it gets SIGKILL.
-const STOP_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running child; both its outputs are appended to one log file.
 #[derive(Debug)]
@@ -48,11 +42,6 @@ impl Process {
         Self { name, child, log }
     }
 
-    /// Sends it a signal.
-    pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("a signal to our own child");
-    }
-
     /// How it ended, if it has.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("the state of our own child")
@@ -62,23 +51,6 @@ impl Process {
     pub fn assert_runs(&mut self) {
         if let Some(status) = self.ended() {
             panic!("{} ended ({status}); its last lines:\n{}", self.name, self.last_lines());
-        }
-    }
-
-    /// Asks it to end, insists after a while, and waits for it.
-    pub fn stop(&mut self) -> ExitStatus {
-        if self.ended().is_none() {
-            self.signal(Signal::TERM);
-        }
-        let deadline = Instant::now() + STOP_PATIENCE;
-        loop {
-            if let Some(status) = self.ended() {
-                return status;
-            }
-            if Instant::now() > deadline {
-                self.signal(Signal::KILL);
-            }
-            thread::sleep(Duration::from_millis(5));
         }
     }
 
@@ -99,7 +71,7 @@ impl Drop for Process {
         if thread::panicking() {
             eprintln!("--- {}, last lines:\n{}", self.name, self.last_lines());
         }
-        // What is dropped isn't needed any more: no goodbye.
+        // Without a goodbye: an API server that is asked to end waits for its watchers, for a minute if need be.
         _ = self.child.kill();
         _ = self.child.wait();
     }
