@@ -9,6 +9,13 @@ pub const REQUEST_HEAD_BYTES: usize = 32 * 1024;
 /// Header fields in a request's head. Beyond: 431 `header_limit`. Envoy's and HAProxy's number.
 pub const REQUEST_HEADER_COUNT: usize = 100;
 
+/// Entries of `X-Forwarded-For` that are read, from the right, in search of the client. Beyond: the last one read is taken. No real chain of
+/// proxies is that long; a flood of commas costs nothing.
+pub const FORWARDED_FOR_ENTRIES: usize = 32;
+
+/// Bytes of an `X-Request-Id` that is kept from a trusted peer. Longer: a new one is made. A UUID has 36, a trace id 55.
+pub const REQUEST_ID_BYTES: usize = 128;
+
 /// From the first byte of a request's head to its last. Beyond: 408 `client_timeout`, and the connection is closed. Half of what slow-loris
 /// tools count on, and ample for a phone on a bad line.
 pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,6 +74,15 @@ pub const RESPONSE_HEAD_BYTES: usize = 64 * 1024;
 /// Header fields in a response's head. Beyond: 502 `upstream_invalid`.
 pub const RESPONSE_HEADER_COUNT: usize = 200;
 
+/// The HTTP server's buffer for each direction of a client connection, at most. It grows with what a connection carries; a head must fit.
+pub const SERVER_BUFFER_BYTES: usize = 64 * 1024;
+
+/// The HTTP client's buffer for each direction of a backend connection, at most. A response's head must fit: it is the limit of a head, too.
+pub const CLIENT_BUFFER_BYTES: usize = RESPONSE_HEAD_BYTES;
+
+/// The buffer for each direction of a tunnel.
+pub const TUNNEL_BUFFER_BYTES: usize = 16 * 1024;
+
 /// Idle connections that one worker keeps to one backend address. Beyond: closed when given back. With keep-alive they cost some 10 KB each.
 pub const POOL_IDLE_PER_BACKEND: usize = 256;
 
@@ -107,6 +123,13 @@ pub const LINGER_BYTES: usize = 256 * 1024;
 /// On SIGTERM: how long requests and tunnels may take to finish (`--drain-timeout`). Below the 30 s that a kubelet grants by default.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
+/// Added to that at exit, for workers to close what the deadline cut off; then the process ends without them.
+pub const DRAIN_MARGIN: Duration = Duration::from_secs(1);
+
+/// At the start, how long connections wait in the listening queue for the first route table; then they are answered without one. A restarted
+/// proxy thereby has no moment of wrong 404s, and a proxy whose API server is down doesn't leave its clients hanging.
+pub const FIRST_TABLE_WAIT: Duration = Duration::from_secs(5);
+
 /// Access-log records that a worker gathers before it hands them to the writer.
 pub const LOG_BATCH: usize = 128;
 
@@ -115,6 +138,16 @@ pub const LOG_QUEUE: usize = 128;
 
 /// How long a record waits for its batch to fill.
 pub const LOG_FLUSH_INTERVAL: Duration = Duration::from_millis(250);
+
+/// At exit: how long the writer may take for the lines it still holds. A pipe that nobody reads must not keep the process alive.
+pub const LOG_FINISH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Ingresses whose requests a worker counts under their own name. Beyond: counted together, as `other`. Bounds a worker's memory (some
+/// 350 bytes each) and the size of a scrape.
+pub const METRIC_INGRESSES: usize = 20_000;
+
+/// Scrapes after which the numbers of an Ingress without a request are forgotten: some four hours of scrapes 15 s apart. Deleted Ingresses go this way.
+pub const METRIC_IDLE_SCRAPES: u32 = 1000;
 
 /// Quiet time after an event before the table is rebuilt: a burst becomes one rebuild.
 pub const REBUILD_DEBOUNCE: Duration = Duration::from_millis(20);
@@ -139,11 +172,103 @@ pub const DNS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Names in a worker's DNS cache.
 pub const DNS_CACHE_NAMES: usize = 1024;
 
+/// How long "there is no such name", or a failed resolution, is remembered: so that requests for a broken name don't flood the resolver, and a
+/// name that was just created appears soon.
+pub const DNS_NEGATIVE_TTL: Duration = Duration::from_secs(5);
+
+/// Once the A or the AAAA answer is there, how long the other one is waited for. Beyond: the request goes on with what is there, and asks
+/// again after [`DNS_NEGATIVE_TTL`]. Resolvers that drop AAAA queries are common; RFC 8305 waits 50 ms, but keeps nothing.
+pub const DNS_FAMILY_GRACE: Duration = Duration::from_millis(300);
+
+/// How long past its end an answer is still used while the resolver fails. Addresses seldom change within the hour that an outage lasts.
+pub const DNS_STALE_MAX: Duration = Duration::from_secs(3600);
+
+/// While an old answer is in use: how long until the resolver is asked again. RFC 8767 section 5 demands 30 s at least.
+pub const DNS_STALE_RETRY: Duration = Duration::from_secs(30);
+
 /// How long the admin listener waits for a worker's numbers. Beyond: the scrape goes on without them, and says so.
 pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// From accept to the end of the request, on the admin listeners.
 pub const ADMIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connections to the admin listeners. Beyond: new ones wait.
+/// Connections to each admin listener. Beyond: new ones wait.
 pub const ADMIN_CONNECTIONS: usize = 64;
+
+/// Bytes of a request's head on the admin listeners. Beyond: 431. `/explain` carries a URL and headers.
+pub const ADMIN_HEAD_BYTES: usize = 32 * 1024;
+
+/// Bytes of an answer that `nodegate routes --admin` and `explain --admin` read. Beyond: an error. Ten thousand Ingresses take a few MB.
+pub const ADMIN_ANSWER_BYTES: usize = 256 * 1024 * 1024;
+
+/// The limits that a flag can change; the rest are the constants above. Each field says which constant it starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// [`REQUEST_HEAD_BYTES`]; `--request-head-bytes`.
+    pub request_head_bytes: usize,
+    /// [`REQUEST_HEADER_COUNT`]; `--request-header-count`.
+    pub request_header_count: usize,
+    /// [`HEADER_READ_TIMEOUT`]; `--header-read-timeout`.
+    pub header_read_timeout: Duration,
+    /// [`KEEP_ALIVE_TIMEOUT`]; `--keep-alive-timeout`.
+    pub keep_alive_timeout: Duration,
+    /// [`BODY_IDLE_TIMEOUT`]; `--body-idle-timeout`.
+    pub body_idle_timeout: Duration,
+    /// [`BODY_MIN_RATE`] in bytes a second; 0 switches the check off; `--body-min-rate`.
+    pub body_min_rate: u64,
+    /// [`BODY_RATE_GRACE`]; `--body-rate-grace`.
+    pub body_rate_grace: Duration,
+    /// [`WRITE_STALL_TIMEOUT`]; `--write-stall-timeout`.
+    pub write_stall_timeout: Duration,
+    /// [`REQUESTS_PER_CONNECTION`]; `--requests-per-connection`.
+    pub requests_per_connection: u64,
+    /// [`CONNECTIONS_PER_WORKER`]; `--max-connections`.
+    pub max_connections: usize,
+    /// [`CONNECT_TIMEOUT`]; `--connect-timeout`.
+    pub connect_timeout: Duration,
+    /// [`FIRST_BYTE_TIMEOUT`]; `--first-byte-timeout`.
+    pub first_byte_timeout: Duration,
+    /// [`RESPONSE_IDLE_TIMEOUT`]; `--response-idle-timeout`.
+    pub response_idle_timeout: Duration,
+    /// [`TUNNEL_IDLE_TIMEOUT`]; `--tunnel-idle-timeout`.
+    pub tunnel_idle_timeout: Duration,
+    /// [`RESPONSE_HEAD_BYTES`]; `--response-head-bytes`.
+    pub response_head_bytes: usize,
+    /// [`RESPONSE_HEADER_COUNT`]; `--response-header-count`.
+    pub response_header_count: usize,
+    /// [`POOL_IDLE_PER_BACKEND`]; `--pool-idle-per-backend`.
+    pub pool_idle_per_backend: usize,
+    /// [`POOL_IDLE_TIMEOUT`]; `--pool-idle-timeout`.
+    pub pool_idle_timeout: Duration,
+    /// [`POOL_MAX_AGE`]; `--pool-max-age`.
+    pub pool_max_age: Duration,
+    /// [`DRAIN_TIMEOUT`]; `--drain-timeout`.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_head_bytes: REQUEST_HEAD_BYTES,
+            request_header_count: REQUEST_HEADER_COUNT,
+            header_read_timeout: HEADER_READ_TIMEOUT,
+            keep_alive_timeout: KEEP_ALIVE_TIMEOUT,
+            body_idle_timeout: BODY_IDLE_TIMEOUT,
+            body_min_rate: BODY_MIN_RATE,
+            body_rate_grace: BODY_RATE_GRACE,
+            write_stall_timeout: WRITE_STALL_TIMEOUT,
+            requests_per_connection: REQUESTS_PER_CONNECTION,
+            max_connections: CONNECTIONS_PER_WORKER,
+            connect_timeout: CONNECT_TIMEOUT,
+            first_byte_timeout: FIRST_BYTE_TIMEOUT,
+            response_idle_timeout: RESPONSE_IDLE_TIMEOUT,
+            tunnel_idle_timeout: TUNNEL_IDLE_TIMEOUT,
+            response_head_bytes: RESPONSE_HEAD_BYTES,
+            response_header_count: RESPONSE_HEADER_COUNT,
+            pool_idle_per_backend: POOL_IDLE_PER_BACKEND,
+            pool_idle_timeout: POOL_IDLE_TIMEOUT,
+            pool_max_age: POOL_MAX_AGE,
+            drain_timeout: DRAIN_TIMEOUT,
+        }
+    }
+}

@@ -1,0 +1,55 @@
+# The commands of this project. Each fetches what it needs once, into a cache outside the checkout.
+#   make run    two sample backends and Nodegate on 127.0.0.1:8080, from examples/quickstart
+#   make test   everything that needs no root: format, lints, dependencies, every test, a real kube-apiserver included
+
+# A failure in a pipe or in the middle of a line is a failure.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE := $(or $(NODEGATE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nodegate)
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+DENY_VERSION := 0.20.2
+DENY := $(CACHE)/cargo-deny/$(DENY_VERSION)/bin/cargo-deny
+
+# In CI the lock file is what was committed.
+LOCKED := $(if $(CI),--locked)
+
+.PHONY: help run test fmt lint deny kube check
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# The dev profile: built in a fraction of a release build's time, shared with the tests, and fast enough to try things with.
+run:
+	cargo build $(LOCKED) --bin nodegate --example echo
+	@exec examples/quickstart/run.sh $(TARGET)/debug
+
+test: fmt lint deny kube check
+
+fmt:
+	@echo '== format'
+	cargo fmt --check
+
+lint:
+	@echo '== lints'
+	cargo clippy $(LOCKED) --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc $(LOCKED) --no-deps --document-private-items
+
+deny: $(DENY)
+	@echo '== dependencies: duplicates, licences, sources'
+	$(DENY) --all-features check bans licenses sources
+
+# Unoptimised: it reads one lock file, and builds in a minute this way.
+$(DENY):
+	@echo '== fetching and building cargo-deny $(DENY_VERSION), once, about a minute'
+	cargo install cargo-deny --version $(DENY_VERSION) --locked --debug --quiet --root $(CACHE)/cargo-deny/$(DENY_VERSION)
+
+kube:
+	@echo '== kube-apiserver and etcd for the tests, built once'
+	tests/kube/build.sh
+
+# Last, so that its `test result` lines end the output.
+check:
+	@echo '== tests'
+	cargo test $(LOCKED) --no-fail-fast
