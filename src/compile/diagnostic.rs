@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use crate::route::IngressId;
+
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Severity {
@@ -49,6 +51,25 @@ pub enum Subject {
         /// The line in the file, counted from 1; 0 where none is known.
         line: usize,
     },
+}
+
+impl Diagnostic {
+    /// Something that the object asks for is not in force.
+    pub fn error(code: &'static str, subject: Subject, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { severity: Severity::Error, code, subject, message: message.into(), help: help.into() }
+    }
+
+    /// Works, but probably not as its author thinks.
+    pub fn warning(code: &'static str, subject: Subject, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, code, subject, message: message.into(), help: help.into() }
+    }
+}
+
+impl Subject {
+    /// A field of an Ingress.
+    pub fn ingress(id: &IngressId, field: impl Into<String>) -> Self {
+        Self::Object { kind: "Ingress", namespace: Arc::clone(&id.namespace), name: Arc::clone(&id.name), field: field.into() }
+    }
 }
 
 impl fmt::Display for Diagnostic {

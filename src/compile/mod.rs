@@ -1,6 +1,16 @@
 //! `Objects -> Compiled`: Kubernetes objects into a route table, purely. No I/O, clock, environment or logging.
 
+mod admit;
+mod annotations;
+mod backend;
+mod class;
 mod diagnostic;
+mod endpoints;
+mod external;
+mod index;
+mod ingress;
+mod options;
+mod parse;
 
 use std::sync::Arc;
 
@@ -10,7 +20,9 @@ use k8s_openapi::api::{
     networking::v1::{Ingress, IngressClass},
 };
 
+pub use admit::admit;
 pub use diagnostic::{Diagnostic, Severity, Subject};
+pub use options::{HostOwnership, OWN_CONTROLLER, Options};
 
 use crate::route::Snapshot;
 
@@ -29,15 +41,28 @@ pub struct Objects {
     pub secrets: Vec<Arc<Secret>>,
 }
 
-/// What `--flags` say about compiling.
-#[derive(Debug, Clone, Default)]
-pub struct Options {}
-
 /// The output.
 #[derive(Debug, Default)]
 pub struct Compiled {
     /// The table.
     pub snapshot: Snapshot,
-    /// What was found wrong, sorted.
+    /// What was found wrong, sorted by object; equal findings once.
     pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Compiles the objects of one moment. Can't fail: what is wrong with an object costs that object (or that rule, or that path) alone, and
+/// yields a diagnostic. The output doesn't depend on the order of the input.
+pub fn compile(objects: &Objects, options: &Options) -> Compiled {
+    let index = index::Index::new(objects);
+    let classes = class::Classes::new(&index, options);
+    let mut diagnostics = Vec::new();
+    let mut table = ingress::Compiler::new(&index, options);
+    for indexed in &index.ingresses {
+        if let Some(origin) = classes.claim(indexed, &mut diagnostics) {
+            table.ingress(indexed, origin, &mut diagnostics);
+        }
+    }
+    diagnostics.sort_by(|a, b| (&a.subject, b.severity, a).cmp(&(&b.subject, a.severity, b)));
+    diagnostics.dedup();
+    Compiled { snapshot: table.finish(), diagnostics }
 }

@@ -9,6 +9,13 @@ pub const REQUEST_HEAD_BYTES: usize = 32 * 1024;
 /// Header fields in a request's head. Beyond: 431 `header_limit`. Envoy's and HAProxy's number.
 pub const REQUEST_HEADER_COUNT: usize = 100;
 
+/// Entries of `X-Forwarded-For` that are read, from the right, in search of the client. Beyond: the last one read is taken. No real chain of
+/// proxies is that long; a flood of commas costs nothing.
+pub const FORWARDED_FOR_ENTRIES: usize = 32;
+
+/// Bytes of an `X-Request-Id` that is kept from a trusted peer. Longer: a new one is made. A UUID has 36, a trace id 55.
+pub const REQUEST_ID_BYTES: usize = 128;
+
 /// From the first byte of a request's head to its last. Beyond: 408 `client_timeout`, and the connection is closed. Half of what slow-loris
 /// tools count on, and ample for a phone on a bad line.
 pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,6 +74,15 @@ pub const RESPONSE_HEAD_BYTES: usize = 64 * 1024;
 /// Header fields in a response's head. Beyond: 502 `upstream_invalid`.
 pub const RESPONSE_HEADER_COUNT: usize = 200;
 
+/// The HTTP server's buffer for each direction of a client connection, at most. It grows with what a connection carries; a head must fit.
+pub const SERVER_BUFFER_BYTES: usize = 64 * 1024;
+
+/// The HTTP client's buffer for each direction of a backend connection, at most. A response's head must fit: it is the limit of a head, too.
+pub const CLIENT_BUFFER_BYTES: usize = RESPONSE_HEAD_BYTES;
+
+/// The buffer for each direction of a tunnel.
+pub const TUNNEL_BUFFER_BYTES: usize = 16 * 1024;
+
 /// Idle connections that one worker keeps to one backend address. Beyond: closed when given back. With keep-alive they cost some 10 KB each.
 pub const POOL_IDLE_PER_BACKEND: usize = 256;
 
@@ -106,6 +122,13 @@ pub const LINGER_BYTES: usize = 256 * 1024;
 
 /// On SIGTERM: how long requests and tunnels may take to finish (`--drain-timeout`). Below the 30 s that a kubelet grants by default.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// Added to that at exit, for workers to close what the deadline cut off; then the process ends without them.
+pub const DRAIN_MARGIN: Duration = Duration::from_secs(1);
+
+/// At the start, how long connections wait in the listening queue for the first route table; then they are answered without one. A restarted
+/// proxy thereby has no moment of wrong 404s, and a proxy whose API server is down doesn't leave its clients hanging.
+pub const FIRST_TABLE_WAIT: Duration = Duration::from_secs(5);
 
 /// Access-log records that a worker gathers before it hands them to the writer.
 pub const LOG_BATCH: usize = 128;
@@ -149,14 +172,34 @@ pub const DNS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Names in a worker's DNS cache.
 pub const DNS_CACHE_NAMES: usize = 1024;
 
+/// How long "there is no such name", or a failed resolution, is remembered: so that requests for a broken name don't flood the resolver, and a
+/// name that was just created appears soon.
+pub const DNS_NEGATIVE_TTL: Duration = Duration::from_secs(5);
+
+/// Once the A or the AAAA answer is there, how long the other one is waited for. Beyond: the request goes on with what is there, and asks
+/// again after [`DNS_NEGATIVE_TTL`]. Resolvers that drop AAAA queries are common; RFC 8305 waits 50 ms, but keeps nothing.
+pub const DNS_FAMILY_GRACE: Duration = Duration::from_millis(300);
+
+/// How long past its end an answer is still used while the resolver fails. Addresses seldom change within the hour that an outage lasts.
+pub const DNS_STALE_MAX: Duration = Duration::from_secs(3600);
+
+/// While an old answer is in use: how long until the resolver is asked again. RFC 8767 section 5 demands 30 s at least.
+pub const DNS_STALE_RETRY: Duration = Duration::from_secs(30);
+
 /// How long the admin listener waits for a worker's numbers. Beyond: the scrape goes on without them, and says so.
 pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// From accept to the end of the request, on the admin listeners.
 pub const ADMIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connections to the admin listeners. Beyond: new ones wait.
+/// Connections to each admin listener. Beyond: new ones wait.
 pub const ADMIN_CONNECTIONS: usize = 64;
+
+/// Bytes of a request's head on the admin listeners. Beyond: 431. `/explain` carries a URL and headers.
+pub const ADMIN_HEAD_BYTES: usize = 32 * 1024;
+
+/// Bytes of an answer that `nodegate routes --admin` and `explain --admin` read. Beyond: an error. Ten thousand Ingresses take a few MB.
+pub const ADMIN_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 
 /// The limits that a flag can change; the rest are the constants above. Each field says which constant it starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,3 +1,11 @@
-//! From arguments to typed settings, and every limit in one place.
+//! From arguments to typed settings, and every limit in one place. Whatever can be wrong with an argument is found here, once.
 
+pub mod args;
 pub mod limits;
+mod settings;
+mod span;
+mod usage;
+
+pub use settings::{ServeSettings, SettingsError, options};
+pub use span::{BadSpan, Span};
+pub use usage::{Invocation, one_line, parse};

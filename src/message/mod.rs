@@ -1,3 +1,18 @@
 //! What HTTP says about a message, purely: authority, path, identity, hop-by-hop headers, framing. No I/O, no logging.
 
 pub mod framing;
+mod authority;
+mod external;
+mod forwarded;
+mod hop_by_hop;
+mod identity;
+mod path;
+mod peers;
+
+pub use authority::{Authority, BadAuthority, authority, canonical_host};
+pub use external::allowed_external;
+pub use forwarded::{X_REQUEST_ID, set_forwarded, set_request_id};
+pub use hop_by_hop::{Upgrade, set_websocket, strip_request, strip_response, wants_upgrade};
+pub use identity::{Downstream, Identity, Scheme, identify};
+pub use path::{BadPath, normalize};
+pub use peers::{BadPeers, CLOUDFLARE_RANGES, CLOUDFLARE_RANGES_DATE, IpSet, Peer, Trust};

@@ -1,1 +1,267 @@
 //! The numbers of each worker, and their Prometheus text. Workers count in plain integers of their own; a scrape asks each for a copy.
+
+mod process;
+mod render;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+pub use render::{CONTENT_TYPE, Scrape, render};
+
+use crate::{
+    config::limits,
+    route::{IngressId, Route},
+};
+
+/// One worker's numbers. The fields that are `open`, `idle` or `active` go up and down; the others only grow.
+#[derive(Debug, Clone, Default)]
+pub struct Numbers {
+    /// Client connections that are open.
+    pub connections_open: u64,
+    /// Client connections accepted.
+    pub connections_accepted: u64,
+    /// Client connections closed at accept, because `--allow-peers` doesn't name them.
+    pub connections_refused: u64,
+    /// Idle client connections closed to make room at the connection limit.
+    pub connections_evicted: u64,
+    /// Times that accepting stopped: the connection limit, or no file descriptor left.
+    pub accept_paused: u64,
+    /// Requests between their head and the end of their answer.
+    pub active_requests: u64,
+    /// Tunnels (WebSocket) that are open.
+    pub tunnels_open: u64,
+    /// Upstream connections that are open, idle ones included.
+    pub upstream_open: u64,
+    /// Upstream connections waiting in the pool.
+    pub upstream_idle: u64,
+    /// Attempts to establish an upstream connection.
+    pub upstream_dials: u64,
+    /// Those that failed or took too long.
+    pub upstream_dial_failures: u64,
+    /// Requests sent on a connection that was used before.
+    pub upstream_reused: u64,
+    /// Attempts after the first.
+    pub retries: u64,
+    /// Retries that the budget didn't allow.
+    pub retries_denied: u64,
+    /// Connections closed because no request came in time.
+    pub keep_alive_timeouts: u64,
+    /// Connections closed because a request's head or body came too slowly.
+    pub request_timeouts: u64,
+    /// Connections closed because the client didn't take its answer.
+    pub write_stalls: u64,
+    /// Answers cut off because the backend stopped in the middle.
+    pub response_stalls: u64,
+    /// Tunnels closed because nothing went through.
+    pub tunnel_timeouts: u64,
+    /// Access-log records dropped ([`crate::access_log::Local::dropped`]).
+    pub log_dropped: u64,
+
+    ingresses: HashMap<Arc<IngressId>, Series, foldhash::fast::RandomState>,
+    /// Requests that no route was found for.
+    no_route: Series,
+    /// Requests of Ingresses beyond [`limits::METRIC_INGRESSES`].
+    other: Series,
+    /// Answers of our own (and answers cut off), by reason. The reasons are few: a list beats a map.
+    reasons: Vec<(&'static str, u64)>,
+}
+
+impl Numbers {
+    /// Counts a request that has ended. `upstream` is the time from sending it to the first byte of the backend's answer, `None` where no
+    /// backend answered; `reason` as in the access log; bytes are those of the bodies.
+    #[expect(clippy::too_many_arguments, reason = "one call, one request: a struct would only be built to be taken apart")]
+    pub fn request(
+        &mut self,
+        route: Option<&Arc<Route>>,
+        status: u16,
+        reason: Option<&'static str>,
+        total: Duration,
+        upstream: Option<Duration>,
+        bytes_in: u64,
+        bytes_out: u64,
+    ) {
+        let ended = Ended { status, total, upstream, bytes_in, bytes_out };
+        match route {
+            None => self.no_route.count(&ended),
+            Some(route) => {
+                // One hash of some thirty bytes; the Arc, whose count all workers share, is cloned only for an Ingress's first request.
+                if let Some(series) = self.ingresses.get_mut(&route.ingress) {
+                    series.count(&ended);
+                } else if self.ingresses.len() < limits::METRIC_INGRESSES {
+                    self.ingresses.entry(Arc::clone(&route.ingress)).or_default().count(&ended);
+                } else {
+                    self.other.count(&ended);
+                }
+            }
+        }
+        if let Some(reason) = reason {
+            match self.reasons.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, count)) => *count += 1,
+                None => self.reasons.push((reason, 1)),
+            }
+        }
+    }
+
+    /// A copy for a scrape. Ingresses that went without a request for [`limits::METRIC_IDLE_SCRAPES`] of these are forgotten.
+    pub fn scrape(&mut self) -> Self {
+        self.ingresses.retain(|_, series| {
+            series.idle_scrapes += 1;
+            series.idle_scrapes <= limits::METRIC_IDLE_SCRAPES
+        });
+        self.clone()
+    }
+
+    /// Adds another worker's numbers.
+    fn add(&mut self, other: &Self) {
+        // Destructured, so that a new field can't be forgotten here.
+        let Self {
+            connections_open,
+            connections_accepted,
+            connections_refused,
+            connections_evicted,
+            accept_paused,
+            active_requests,
+            tunnels_open,
+            upstream_open,
+            upstream_idle,
+            upstream_dials,
+            upstream_dial_failures,
+            upstream_reused,
+            retries,
+            retries_denied,
+            keep_alive_timeouts,
+            request_timeouts,
+            write_stalls,
+            response_stalls,
+            tunnel_timeouts,
+            log_dropped,
+            ingresses,
+            no_route,
+            other: beyond,
+            reasons,
+        } = other;
+        for (sum, value) in [
+            (&mut self.connections_open, connections_open),
+            (&mut self.connections_accepted, connections_accepted),
+            (&mut self.connections_refused, connections_refused),
+            (&mut self.connections_evicted, connections_evicted),
+            (&mut self.accept_paused, accept_paused),
+            (&mut self.active_requests, active_requests),
+            (&mut self.tunnels_open, tunnels_open),
+            (&mut self.upstream_open, upstream_open),
+            (&mut self.upstream_idle, upstream_idle),
+            (&mut self.upstream_dials, upstream_dials),
+            (&mut self.upstream_dial_failures, upstream_dial_failures),
+            (&mut self.upstream_reused, upstream_reused),
+            (&mut self.retries, retries),
+            (&mut self.retries_denied, retries_denied),
+            (&mut self.keep_alive_timeouts, keep_alive_timeouts),
+            (&mut self.request_timeouts, request_timeouts),
+            (&mut self.write_stalls, write_stalls),
+            (&mut self.response_stalls, response_stalls),
+            (&mut self.tunnel_timeouts, tunnel_timeouts),
+            (&mut self.log_dropped, log_dropped),
+        ] {
+            *sum = sum.saturating_add(*value);
+        }
+        for (ingress, series) in ingresses {
+            self.ingresses.entry(Arc::clone(ingress)).or_default().add(series);
+        }
+        self.no_route.add(no_route);
+        self.other.add(beyond);
+        for (reason, count) in reasons {
+            match self.reasons.iter_mut().find(|(known, _)| known == reason) {
+                Some((_, sum)) => *sum += count,
+                None => self.reasons.push((reason, *count)),
+            }
+        }
+    }
+}
+
+/// 1xx to 5xx.
+const STATUS_CLASSES: usize = 5;
+
+/// Upper bounds of the duration histograms, in microseconds: half a millisecond, since a proxied request on one node takes less than one, to a
+/// minute, which is the first-byte timeout.
+const BUCKETS_US: [u64; 15] =
+    [500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000, 60_000_000];
+
+/// What is counted for one Ingress.
+#[derive(Debug, Clone, Default)]
+struct Series {
+    classes: [u64; STATUS_CLASSES],
+    total: Histogram,
+    upstream: Histogram,
+    bytes_in: u64,
+    bytes_out: u64,
+    /// Scrapes since the last request.
+    idle_scrapes: u32,
+}
+
+/// A request that has ended.
+struct Ended {
+    status: u16,
+    total: Duration,
+    upstream: Option<Duration>,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+impl Series {
+    fn count(&mut self, ended: &Ended) {
+        self.idle_scrapes = 0;
+        // A backend may send a status up to 999, which counts as the class it is nearest to.
+        let class = usize::from(ended.status / 100).clamp(1, STATUS_CLASSES) - 1;
+        if let Some(count) = self.classes.get_mut(class) {
+            *count += 1;
+        }
+        self.total.observe(ended.total);
+        if let Some(upstream) = ended.upstream {
+            self.upstream.observe(upstream);
+        }
+        self.bytes_in = self.bytes_in.saturating_add(ended.bytes_in);
+        self.bytes_out = self.bytes_out.saturating_add(ended.bytes_out);
+    }
+
+    fn add(&mut self, other: &Self) {
+        let Self { classes, total, upstream, bytes_in, bytes_out, idle_scrapes: _ } = other;
+        for (sum, count) in self.classes.iter_mut().zip(classes) {
+            *sum += count;
+        }
+        self.total.add(total);
+        self.upstream.add(upstream);
+        self.bytes_in = self.bytes_in.saturating_add(*bytes_in);
+        self.bytes_out = self.bytes_out.saturating_add(*bytes_out);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.total.counts.iter().all(|count| *count == 0)
+    }
+}
+
+/// Durations, counted by the smallest of [`BUCKETS_US`] that holds them; the last count is of those beyond.
+#[derive(Debug, Clone, Default)]
+struct Histogram {
+    counts: [u64; BUCKETS_US.len() + 1],
+    sum_us: u64,
+}
+
+impl Histogram {
+    fn observe(&mut self, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let bucket = BUCKETS_US.iter().position(|bound| micros <= *bound).unwrap_or(BUCKETS_US.len());
+        if let Some(count) = self.counts.get_mut(bucket) {
+            *count += 1;
+        }
+        self.sum_us = self.sum_us.saturating_add(micros);
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (sum, count) in self.counts.iter_mut().zip(&other.counts) {
+            *sum += count;
+        }
+        self.sum_us = self.sum_us.saturating_add(other.sum_us);
+    }
+}
+
+#[cfg(test)]
+mod tests;

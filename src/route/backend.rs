@@ -13,7 +13,8 @@ pub struct Backend {
     pub endpoints: Endpoints,
 }
 
-/// The identity of a backend: `namespace/service:port`, the port as the Ingress spelt it (number or name).
+/// The identity of a backend: `namespace/service:port`, the port as the Ingress spelt it (number or name). What is no Service (a `resource`)
+/// is `namespace/Kind/name`, with an empty port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BackendId {
     /// Namespace of the Service.
@@ -26,7 +27,11 @@ pub struct BackendId {
 
 impl fmt::Display for BackendId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}:{}", self.namespace, self.service, self.port)
+        write!(f, "{}/{}", self.namespace, self.service)?;
+        if !self.port.is_empty() {
+            write!(f, ":{}", self.port)?;
+        }
+        Ok(())
     }
 }
 
@@ -48,6 +53,20 @@ pub enum Target {
     Unavailable(Arc<str>),
 }
 
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClusterIp(addresses) => {
+                f.write_str("clusterip ")?;
+                write_list(f, addresses)
+            }
+            Self::Endpoints => f.write_str("endpoints"),
+            Self::Dns { host, port } => write!(f, "dns {host}:{port}"),
+            Self::Unavailable(why) => write!(f, "unavailable: {why}"),
+        }
+    }
+}
+
 /// The pods behind a Service, as its EndpointSlices tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoints {
@@ -56,4 +75,22 @@ pub enum Endpoints {
     /// The addresses that may be dialled, sorted: the ready ones, or, where none is ready, those that are terminating but still
     /// serving (kube-proxy does the same). Empty: answered 503 at once.
     Known(Arc<[SocketAddr]>),
+}
+
+impl fmt::Display for Endpoints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("unknown"),
+            Self::Known(addresses) if addresses.is_empty() => f.write_str("none ready"),
+            Self::Known(addresses) => write_list(f, addresses),
+        }
+    }
+}
+
+fn write_list(f: &mut fmt::Formatter<'_>, addresses: &[SocketAddr]) -> fmt::Result {
+    for (index, address) in addresses.iter().enumerate() {
+        let comma = if index == 0 { "" } else { ", " };
+        write!(f, "{comma}{address}")?;
+    }
+    Ok(())
 }

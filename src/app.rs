@@ -1,1 +1,0 @@
-//! Wiring only: binds everything, starts the threads, drains.

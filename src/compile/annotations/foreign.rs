@@ -1,0 +1,80 @@
+//! Annotations of ingress-nginx and Traefik. None is honoured in this version: each Ingress that has some is told so, and what protects
+//! fails closed where the class was taken over from the controller that would have honoured it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::super::{Diagnostic, Subject, class::Origin, index::IndexedIngress};
+
+/// Another controller's annotations.
+struct Family {
+    title: &'static str,
+    prefix: &'static str,
+    origin: Origin,
+    /// Whether an annotation (less its prefix) may keep somebody out. Snippets may: nobody can tell without running them.
+    protects: fn(name: &str, value: &str) -> bool,
+}
+
+const FAMILIES: [Family; 2] = [
+    Family { title: "ingress-nginx", prefix: "nginx.ingress.kubernetes.io/", origin: Origin::IngressNginx, protects: nginx_protects },
+    Family { title: "Traefik", prefix: "traefik.ingress.kubernetes.io/", origin: Origin::Traefik, protects: traefik_protects },
+];
+
+/// Says what is not honoured. Returns why every path of the Ingress must answer 503, if an annotation that protects is among it.
+pub(in super::super) fn read(ingress: &IndexedIngress<'_>, origin: Origin, diagnostics: &mut Vec<Diagnostic>) -> Option<Arc<str>> {
+    let annotations = ingress.object.metadata.annotations.as_ref()?;
+    let mut refusal = None;
+    for family in &FAMILIES {
+        let (protecting, others) = split(family, annotations);
+        // Whoever adopts an Ingress can't know who honoured its annotations until now.
+        let taken_over = origin == family.origin || origin == Origin::Unknown;
+        let subject = || Subject::ingress(&ingress.id, "metadata.annotations");
+        if taken_over && !protecting.is_empty() {
+            let message = format!("{} not supported in this version, and may keep somebody out", list(family, &protecting));
+            let help = "every path of this Ingress answers 503 until the annotation is removed";
+            diagnostics.push(Diagnostic::error("unsupported_protection", subject(), message.as_str(), help));
+            refusal.get_or_insert_with(|| Arc::from(message));
+        }
+        let ignored = if taken_over { others } else { [protecting, others].concat() };
+        if !ignored.is_empty() {
+            let message = format!("{} not honoured in this version", list(family, &ignored));
+            diagnostics.push(Diagnostic::warning("unsupported_annotation", subject(), message, "remove what you don't need"));
+        }
+    }
+    refusal
+}
+
+/// A family's annotations: those that protect, and the others.
+fn split<'a>(family: &Family, annotations: &'a BTreeMap<String, String>) -> (Vec<&'a str>, Vec<&'a str>) {
+    let of_family = annotations.iter().filter_map(|(key, value)| Some((key, key.strip_prefix(family.prefix)?, value)));
+    let (mut protecting, mut others) = (Vec::new(), Vec::new());
+    for (key, name, value) in of_family {
+        if (family.protects)(name, value) { protecting.push(key.as_str()) } else { others.push(key.as_str()) }
+    }
+    (protecting, others)
+}
+
+fn nginx_protects(name: &str, _value: &str) -> bool {
+    let whole = ["whitelist-source-range", "allowlist-source-range", "denylist-source-range", "satisfy", "enable-owasp-core-rules"];
+    name.starts_with("auth-")
+        || name.starts_with("modsecurity-")
+        || name == "enable-modsecurity"
+        || name.ends_with("-snippet")
+        || whole.contains(&name)
+}
+
+fn traefik_protects(name: &str, value: &str) -> bool {
+    match name {
+        "router.middlewares" | "router.tls.options" => true,
+        // `web` and `websecure` are the public ones; an Ingress on another entry point may be meant for a private address alone.
+        "router.entrypoints" => !value.split(',').all(|entry| matches!(entry.trim(), "web" | "websecure")),
+        _ => false,
+    }
+}
+
+/// `Traefik's annotation a is` or `Traefik's annotations a, b are`.
+fn list(family: &Family, names: &[&str]) -> String {
+    match names {
+        [one] => format!("{}'s annotation {one} is", family.title),
+        several => format!("{}'s annotations {} are", family.title, several.join(", ")),
+    }
+}

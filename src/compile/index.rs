@@ -1,0 +1,106 @@
+//! The input, looked up and put in order: each object once, Ingresses the oldest first, so that nothing depends on the order of the input.
+
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use foldhash::fast::RandomState;
+use k8s_openapi::{
+    Metadata,
+    api::{
+        core::v1::Service,
+        discovery::v1::EndpointSlice,
+        networking::v1::{Ingress, IngressClass},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use serde::Serialize;
+
+use super::Objects;
+use crate::route::IngressId;
+
+/// The label by which an EndpointSlice names its Service.
+const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+/// The input's objects by what they are asked for.
+pub(super) struct Index<'a> {
+    /// The oldest first: whoever comes first keeps its place.
+    pub(super) ingresses: Vec<IndexedIngress<'a>>,
+    pub(super) classes: BTreeMap<&'a str, &'a IngressClass>,
+    /// By namespace and name.
+    pub(super) services: HashMap<(&'a str, &'a str), &'a Service, RandomState>,
+    /// By namespace and name of the Service.
+    pub(super) slices: HashMap<(&'a str, &'a str), Vec<&'a EndpointSlice>, RandomState>,
+}
+
+/// An Ingress with its identity.
+pub(super) struct IndexedIngress<'a> {
+    pub(super) id: Arc<IngressId>,
+    pub(super) object: &'a Ingress,
+}
+
+impl<'a> Index<'a> {
+    pub(super) fn new(objects: &'a Objects) -> Self {
+        // A TLS Secret has nothing to say here until TLS is served.
+        let Objects { ingresses, classes, services, slices, secrets: _ } = objects;
+        let mut index = Self {
+            ingresses: by_age(unique(ingresses)),
+            classes: unique(classes).into_iter().map(|class| (name(class.metadata()), class)).collect(),
+            services: unique(services).into_iter().map(|service| (key(service.metadata()), service)).collect(),
+            slices: HashMap::default(),
+        };
+        for slice in unique(slices) {
+            let meta = slice.metadata();
+            if let Some(service) = meta.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME_LABEL)) {
+                index.slices.entry((namespace(meta), service)).or_default().push(slice);
+            }
+        }
+        index
+    }
+}
+
+/// `metadata.namespace`, which files may leave out.
+pub(super) fn namespace(meta: &ObjectMeta) -> &str {
+    meta.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or("default")
+}
+
+/// `metadata.name`; empty where there is none, which no API server would have taken.
+pub(super) fn name(meta: &ObjectMeta) -> &str {
+    meta.name.as_deref().unwrap_or_default()
+}
+
+fn key(meta: &ObjectMeta) -> (&str, &str) {
+    (namespace(meta), name(meta))
+}
+
+/// Each object once, by namespace and name: of several with one name (which only files can hold) the oldest, then whichever comes first by content.
+fn unique<T: Metadata<Ty = ObjectMeta> + Serialize>(objects: &[Arc<T>]) -> Vec<&T> {
+    let mut sorted: Vec<&T> = objects.iter().map(AsRef::as_ref).collect();
+    let content = |object: &T| serde_json::to_string(object).unwrap_or_default();
+    sorted.sort_by(|a, b| {
+        let by_key = key(a.metadata()).cmp(&key(b.metadata()));
+        by_key.then_with(|| age(a.metadata(), b.metadata())).then_with(|| content(a).cmp(&content(b)))
+    });
+    sorted.dedup_by(|a, b| key(a.metadata()) == key(b.metadata()));
+    sorted
+}
+
+/// By creationTimestamp, objects without one last.
+fn age(a: &ObjectMeta, b: &ObjectMeta) -> Ordering {
+    let key = |meta: &ObjectMeta| (meta.creation_timestamp.is_none(), meta.creation_timestamp.as_ref().map(|time| time.0));
+    key(a).cmp(&key(b))
+}
+
+/// The oldest first, then by namespace and name.
+fn by_age(mut ingresses: Vec<&Ingress>) -> Vec<IndexedIngress<'_>> {
+    ingresses.sort_by(|a, b| age(&a.metadata, &b.metadata).then_with(|| key(&a.metadata).cmp(&key(&b.metadata))));
+    let mut namespaces: HashMap<&str, Arc<str>, RandomState> = HashMap::default();
+    let indexed = ingresses.into_iter().map(|object| {
+        let (namespace, name) = key(&object.metadata);
+        let namespace = Arc::clone(namespaces.entry(namespace).or_insert_with(|| Arc::from(namespace)));
+        IndexedIngress { id: Arc::new(IngressId { namespace, name: Arc::from(name) }), object }
+    });
+    indexed.collect()
+}

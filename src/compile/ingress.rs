@@ -1,0 +1,245 @@
+//! The Ingresses that are ours, the oldest first, into the route table.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
+
+use foldhash::fast::RandomState;
+
+use super::{
+    Diagnostic, HostOwnership, Options, Subject,
+    annotations::{self, IngressAnnotations},
+    backend::{self, Backends},
+    class::Origin,
+    index::{Index, IndexedIngress},
+    parse::{self, BackendRef, Parsed, Path, PathKind, Rule},
+};
+use crate::{
+    config::limits,
+    route::{Backend, BackendId, Builder, HostPattern, IngressId, PathPattern, Route, Snapshot},
+};
+
+/// The table in the making.
+pub(super) struct Compiler<'a> {
+    options: &'a Options,
+    backends: Backends<'a>,
+    table: Builder,
+    /// The namespace of the oldest Ingress that names a host.
+    owners: HashMap<HostPattern, Arc<str>, RandomState>,
+    /// Each expression is compiled once, however many paths have it.
+    expressions: HashMap<&'a str, Result<PathPattern, String>, RandomState>,
+}
+
+/// One Ingress on its way into the table.
+struct Current<'d> {
+    id: Arc<IngressId>,
+    annotations: IngressAnnotations,
+    /// Why all of it answers 503.
+    refusal: Option<Arc<str>>,
+    /// Its routes so far, one for each backend.
+    routes: HashMap<*const Backend, Arc<Route>, RandomState>,
+    diagnostics: &'d mut Vec<Diagnostic>,
+}
+
+impl<'a> Compiler<'a> {
+    pub(super) fn new(index: &'a Index<'a>, options: &'a Options) -> Self {
+        Self {
+            options,
+            backends: Backends::new(index, options),
+            table: Builder::default(),
+            owners: HashMap::default(),
+            expressions: HashMap::default(),
+        }
+    }
+
+    /// Adds one Ingress. Those added before it keep their places.
+    pub(super) fn ingress(&mut self, ingress: &IndexedIngress<'a>, origin: Origin, diagnostics: &mut Vec<Diagnostic>) {
+        let Parsed { default, rules, has_rules, has_tls } = parse::parse(ingress.object, &ingress.id, diagnostics);
+        let annotations = annotations::read_ingress(ingress, diagnostics);
+        let refusal = annotations::read_foreign(ingress, origin, diagnostics);
+        let mut current = Current { id: Arc::clone(&ingress.id), annotations, refusal, routes: HashMap::default(), diagnostics };
+        if has_tls {
+            let message = "this version serves no TLS: its hosts are routed over plain HTTP alone";
+            current.warn("tls_not_served", "spec.tls", message, "end TLS in front of this proxy, or remove spec.tls");
+        }
+        let default = default.map(|backend| self.route(&mut current, backend, "spec.defaultBackend"));
+        if has_rules {
+            for rule in &rules {
+                self.rule(&mut current, rule, default.as_ref());
+            }
+        } else if let Some(route) = &default
+            && let Err(winner) = self.table.otherwise(route)
+        {
+            current.conflict("spec.defaultBackend", "the default backend for all hosts", &winner);
+        }
+    }
+
+    pub(super) fn finish(self) -> Snapshot {
+        self.table.build()
+    }
+
+    fn rule(&mut self, current: &mut Current<'_>, rule: &Rule<'a>, default: Option<&Arc<Route>>) {
+        let Rule { index, host, paths } = rule;
+        if let Err(owner) = self.own(host, &current.id) {
+            let message = format!("`{host}` belongs to the namespace {owner}, whose Ingress is older; the rule is not in force");
+            current.error(
+                "host_owned",
+                format!("spec.rules[{index}].host"),
+                message,
+                "use another host, or run without --host-ownership namespace",
+            );
+            return;
+        }
+        for path in paths {
+            self.path(current, host, path);
+        }
+        match default {
+            Some(route) => {
+                if let Err(winner) = self.table.host_default(host, route)
+                    // A host may stand in several rules of one Ingress.
+                    && !Arc::ptr_eq(&winner, route)
+                {
+                    current.conflict("spec.defaultBackend", &format!("the default backend of {}", host_text(host)), &winner);
+                }
+            }
+            None if paths.is_empty() => {
+                let field = format!("spec.rules[{index}]");
+                current.warn(
+                    "rule_without_paths",
+                    field,
+                    "it has no path in force, and there is no defaultBackend",
+                    "add a path, or a defaultBackend",
+                );
+            }
+            None => {}
+        }
+    }
+
+    fn path(&mut self, current: &mut Current<'_>, host: &HostPattern, path: &Path<'a>) {
+        let Path { field, kind, path, backend } = path;
+        let route = self.route(current, *backend, &format!("{field}.backend"));
+        let pattern = match kind {
+            PathKind::Exact => PathPattern::exact(rule_path(path)),
+            PathKind::ImplementationSpecific if current.annotations.use_regex && *path != "/" => match self.expression(path) {
+                Ok(pattern) => pattern,
+                Err(why) => {
+                    let message = format!("`{path}` is no usable expression: {why}; the path is not in force");
+                    current.error("bad_expression", format!("{field}.path"), message, "correct it; see docs.rs/regex for the syntax");
+                    return;
+                }
+            },
+            PathKind::Prefix | PathKind::ImplementationSpecific => PathPattern::prefix(rule_path(path)),
+        };
+        let place = format!("{} {pattern} of {}", pattern.kind(), host_text(host));
+        if let Err(winner) = self.table.path(host, pattern, &route) {
+            current.conflict(format!("{field}.path"), &place, &winner);
+        }
+    }
+
+    fn expression(&mut self, source: &'a str) -> Result<PathPattern, String> {
+        let compile = || PathPattern::expression(source, limits::PATH_REGEX_BYTES).map_err(|bad| one_line(&bad.to_string()));
+        self.expressions.entry(source).or_insert_with(compile).clone()
+    }
+
+    /// The route to a backend, and a diagnostic if it has only 503 for an answer.
+    fn route(&mut self, current: &mut Current<'_>, backend: BackendRef<'a>, field: &str) -> Arc<Route> {
+        let namespace = Arc::clone(&current.id.namespace);
+        let backend = match backend {
+            BackendRef::Service { name, port } => {
+                let made = self.backends.service(&namespace, name, port, current.annotations.dial, current.diagnostics);
+                if let Some(problem) = &made.problem {
+                    let message = format!("{}; this path answers 503", problem.message);
+                    current.error(problem.code, format!("{field}{}", problem.field), message, problem.help.as_str());
+                }
+                made.backend
+            }
+            BackendRef::Resource { kind, name } => {
+                current.error(
+                    "resource_backend",
+                    format!("{field}.resource"),
+                    "resource backends are not supported; this path answers 503",
+                    "name a Service",
+                );
+                nothing(namespace, &format!("{kind}/{name}"), "a resource backend, which is not supported")
+            }
+            BackendRef::Invalid => nothing(namespace, "(none)", "the backend of the rule makes no sense"),
+        };
+        let backend = match &current.refusal {
+            Some(why) => Arc::new(backend::unavailable(backend.id.clone(), why)),
+            None => backend,
+        };
+        let Current { id, routes, .. } = current;
+        let route = routes.entry(Arc::as_ptr(&backend)).or_insert_with(|| Arc::new(Route { ingress: Arc::clone(id), backend }));
+        Arc::clone(route)
+    }
+
+    /// Takes a host for a namespace, where hosts are owned.
+    ///
+    /// # Errors
+    /// The namespace that owns it already.
+    fn own(&mut self, host: &HostPattern, id: &IngressId) -> Result<(), Arc<str>> {
+        match self.options.host_ownership {
+            HostOwnership::Shared => return Ok(()),
+            HostOwnership::Namespace => {}
+        }
+        let over = match host {
+            HostPattern::Any => return Ok(()),
+            HostPattern::Wildcard(_) => None,
+            HostPattern::Exact(name) => name.split_once('.').map(|(_, parent)| HostPattern::Wildcard(Arc::from(parent))),
+        };
+        let other = |owner: &&Arc<str>| **owner != id.namespace;
+        if let Some(owner) = over.and_then(|wildcard| self.owners.get(&wildcard)).filter(other) {
+            return Err(Arc::clone(owner));
+        }
+        match self.owners.entry(host.clone()) {
+            Entry::Occupied(owner) if other(&owner.get()) => Err(Arc::clone(owner.get())),
+            Entry::Occupied(_) => Ok(()),
+            Entry::Vacant(free) => {
+                free.insert(Arc::clone(&id.namespace));
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Current<'_> {
+    fn error(&mut self, code: &'static str, field: impl Into<String>, message: impl Into<String>, help: impl Into<String>) {
+        self.diagnostics.push(Diagnostic::error(code, Subject::ingress(&self.id, field), message, help));
+    }
+
+    fn warn(&mut self, code: &'static str, field: impl Into<String>, message: impl Into<String>, help: impl Into<String>) {
+        self.diagnostics.push(Diagnostic::warning(code, Subject::ingress(&self.id, field), message, help));
+    }
+
+    fn conflict(&mut self, field: impl Into<String>, place: &str, winner: &Route) {
+        let message = if *winner.ingress == *self.id {
+            format!("{place} stands in this Ingress already; the first one is in force")
+        } else {
+            format!("{place} belongs to the older Ingress {}; this one is not in force", winner.ingress)
+        };
+        self.error("conflict", field, message, "remove one of the two");
+    }
+}
+
+/// A rule's path in the form that a request's path has when it is matched.
+fn rule_path(path: &str) -> &str {
+    path
+}
+
+fn host_text(host: &HostPattern) -> String {
+    match host {
+        HostPattern::Any => "all hosts".to_owned(),
+        HostPattern::Exact(_) | HostPattern::Wildcard(_) => host.to_string(),
+    }
+}
+
+fn nothing(namespace: Arc<str>, service: &str, why: &str) -> Arc<Backend> {
+    Arc::new(backend::unavailable(BackendId { namespace, service: Arc::from(service), port: Arc::from("") }, why))
+}
+
+/// The regex crate explains over several lines; its last one says what is wrong.
+fn one_line(text: &str) -> String {
+    let last = text.lines().last().unwrap_or_default();
+    last.strip_prefix("error: ").unwrap_or(last).to_owned()
+}

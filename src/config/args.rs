@@ -1,0 +1,257 @@
+//! The command line as it is written: raw values, no decisions. Every flag also reads `NODEGATE_<FLAG>`.
+
+use std::{
+    net::SocketAddr,
+    num::{NonZeroU64, NonZeroUsize},
+    path::PathBuf,
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
+use ipnet::IpNet;
+
+use super::{limits, span::Span};
+
+/// Everything.
+#[derive(Debug, Parser)]
+#[command(name = "nodegate", version, about = "A host-network HTTP ingress proxy for Kubernetes", arg_required_else_help = false)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve: from manifests, or from the cluster (in-cluster account, else KUBECONFIG)
+    Serve(Box<ServeArgs>),
+    /// Print what is wrong with the configuration; exit 1 if any of it is an error
+    Check(CheckArgs),
+    /// Print the route table
+    Routes(RoutesArgs),
+    /// Say which rule a URL meets, which lost and why, and where it leads
+    Explain(ExplainArgs),
+    /// Print the version
+    Version,
+}
+
+/// `nodegate serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// YAML file or directory with Ingresses and what they name, watched for changes; without it, the cluster
+    #[arg(long, env = "NODEGATE_MANIFESTS", value_name = "PATH", value_delimiter = ',')]
+    pub manifests: Vec<PathBuf>,
+    /// Where to listen for HTTP [default: 0.0.0.0:80 and [::]:80]
+    #[arg(long, env = "NODEGATE_HTTP", value_name = "ADDR", value_delimiter = ',')]
+    pub http: Vec<SocketAddr>,
+    /// Where to listen for health, metrics, routes and explain
+    #[arg(long, env = "NODEGATE_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:9080")]
+    pub admin: SocketAddr,
+    /// A second listener, with /metrics, /healthz and /readyz alone
+    #[arg(long, env = "NODEGATE_METRICS", value_name = "ADDR")]
+    pub metrics: Option<SocketAddr>,
+    /// Worker threads [default: one per core]
+    #[arg(long, env = "NODEGATE_WORKERS", value_name = "N")]
+    pub workers: Option<NonZeroUsize>,
+    /// How objects become routes.
+    #[command(flatten)]
+    pub table: TableArgs,
+    /// Peers whose forwarded headers are believed: addresses, ranges, or the word cloudflare
+    #[arg(long, env = "NODEGATE_TRUSTED_PROXIES", value_name = "CIDR|WORD", value_delimiter = ',')]
+    pub trusted_proxies: Vec<String>,
+    /// Close connections from anyone else at accept: addresses, ranges, or the word cloudflare
+    #[arg(long, env = "NODEGATE_ALLOW_PEERS", value_name = "CIDR|WORD", value_delimiter = ',')]
+    pub allow_peers: Vec<String>,
+    /// What the word cloudflare stands for, instead of the ranges built in
+    #[arg(long, env = "NODEGATE_CLOUDFLARE_RANGES", value_name = "CIDR", value_delimiter = ',')]
+    pub cloudflare_ranges: Vec<IpNet>,
+    /// Don't add `Server: nodegate` where the backend sent none
+    #[arg(long, env = "NODEGATE_NO_SERVER_HEADER", value_parser = BoolishValueParser::new())]
+    pub no_server_header: bool,
+    /// One JSON line a request: stdout, off, or a file that is appended to
+    #[arg(long, env = "NODEGATE_ACCESS_LOG", value_name = "stdout|off|PATH", default_value = "stdout")]
+    pub access_log: String,
+    /// What to log on stderr: error, warn, info, debug, trace, or a filter such as info,nodegate=debug
+    #[arg(long, env = "NODEGATE_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
+    /// Limits and timeouts.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+/// How objects become routes: the same for `serve` and for the commands that only look.
+#[derive(Debug, Clone, Args)]
+pub struct TableArgs {
+    /// A class that is ours even where no IngressClass object says so
+    #[arg(long, env = "NODEGATE_INGRESS_CLASS", value_name = "NAME", value_delimiter = ',', default_value = "nodegate")]
+    pub ingress_class: Vec<String>,
+    /// IngressClasses of this controller are ours
+    #[arg(
+        long,
+        env = "NODEGATE_CONTROLLER",
+        value_name = "NAME",
+        value_delimiter = ',',
+        default_value = "nodegate.dev/ingress-controller"
+    )]
+    pub controller: Vec<String>,
+    /// Only objects of this namespace [default: all]
+    #[arg(long, env = "NODEGATE_WATCH_NAMESPACE", value_name = "NS", value_delimiter = ',')]
+    pub watch_namespace: Vec<String>,
+    /// Take Ingresses that name no class at all
+    #[arg(long, env = "NODEGATE_ADOPT_CLASSLESS", value_parser = BoolishValueParser::new())]
+    pub adopt_classless: bool,
+    /// Who may route a host: shared lets every namespace, namespace only the one that did so first
+    #[arg(long, env = "NODEGATE_HOST_OWNERSHIP", value_name = "HOW", value_enum, default_value = "shared")]
+    pub host_ownership: Ownership,
+    /// Let ExternalName Services lead to loopback, link-local and other namespaces' addresses
+    #[arg(long, env = "NODEGATE_ALLOW_UNSAFE_EXTERNAL", value_parser = BoolishValueParser::new())]
+    pub allow_unsafe_external: bool,
+}
+
+/// `--host-ownership`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Ownership {
+    /// Every namespace may route every host.
+    Shared,
+    /// A host belongs to the namespace that routed it first.
+    Namespace,
+}
+
+/// The limits that operators tune; [`limits`] says what each is for and what happens there.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitArgs {
+    /// How long requests may take to finish on SIGTERM
+    #[arg(long, env = "NODEGATE_DRAIN_TIMEOUT", value_name = "TIME", default_value_t = Span(limits::DRAIN_TIMEOUT))]
+    pub drain_timeout: Span,
+    /// A client connection without a request
+    #[arg(long, env = "NODEGATE_KEEP_ALIVE_TIMEOUT", value_name = "TIME", default_value_t = Span(limits::KEEP_ALIVE_TIMEOUT))]
+    pub keep_alive_timeout: Span,
+    /// From the first byte of a request's head to its last
+    #[arg(long, env = "NODEGATE_HEADER_READ_TIMEOUT", value_name = "TIME", default_value_t = Span(limits::HEADER_READ_TIMEOUT))]
+    pub header_read_timeout: Span,
+    /// Between two reads of a request's body
+    #[arg(long, env = "NODEGATE_BODY_IDLE_TIMEOUT", value_name = "TIME", default_value_t = Span(limits::BODY_IDLE_TIMEOUT))]
+    pub body_idle_timeout: Span,
+    /// Bytes a second that a request's body must reach on average; 0: any
+    #[arg(long, env = "NODEGATE_BODY_MIN_RATE", value_name = "BYTES", default_value_t = limits::BODY_MIN_RATE)]
+    pub body_min_rate: u64,
+    /// How long a request's body may be slower than that
+    #[arg(long, env = "NODEGATE_BODY_RATE_GRACE", value_name = "TIME", default_value_t = Span(limits::BODY_RATE_GRACE))]
+    pub body_rate_grace: Span,
+    /// A client that takes nothing of its answer
+    #[arg(long, env = "NODEGATE_WRITE_STALL_TIMEOUT", value_name = "TIME", default_value_t = Span(limits::WRITE_STALL_TIMEOUT))]
+    pub write_stall_timeout: Span,
+    /// Establishing a connection to a backend
+    #[arg(long, env = "NODEGATE_CONNECT_TIMEOUT", value_name = "TIME", default_value_t = Span(limits::CONNECT_TIMEOUT))]
+    pub connect_timeout: Span,
+    /// From the last byte sent to a backend to the first of its answer
+    #[arg(long, env = "NODEGATE_FIRST_BYTE_TIMEOUT", value_name = "TIME", default_value_t = Span(limits::FIRST_BYTE_TIMEOUT))]
+    pub first_byte_timeout: Span,
+    /// Between two reads of an answer's body
+    #[arg(long, env = "NODEGATE_RESPONSE_IDLE_TIMEOUT", value_name = "TIME", default_value_t = Span(limits::RESPONSE_IDLE_TIMEOUT))]
+    pub response_idle_timeout: Span,
+    /// A tunnel without a byte in either direction
+    #[arg(long, env = "NODEGATE_TUNNEL_IDLE_TIMEOUT", value_name = "TIME", default_value_t = Span(limits::TUNNEL_IDLE_TIMEOUT))]
+    pub tunnel_idle_timeout: Span,
+    /// Client connections of one worker
+    #[arg(long, env = "NODEGATE_MAX_CONNECTIONS", value_name = "N", default_value_t = whole(limits::CONNECTIONS_PER_WORKER))]
+    pub max_connections: NonZeroUsize,
+    /// Requests on one client connection
+    #[arg(long, env = "NODEGATE_REQUESTS_PER_CONNECTION", value_name = "N", default_value_t = requests())]
+    pub requests_per_connection: NonZeroU64,
+    /// Bytes of a request's head
+    #[arg(long, env = "NODEGATE_REQUEST_HEAD_BYTES", value_name = "BYTES", default_value_t = limits::REQUEST_HEAD_BYTES)]
+    pub request_head_bytes: usize,
+    /// Header fields of a request
+    #[arg(long, env = "NODEGATE_REQUEST_HEADER_COUNT", value_name = "N", default_value_t = whole(limits::REQUEST_HEADER_COUNT))]
+    pub request_header_count: NonZeroUsize,
+    /// Bytes of an answer's head
+    #[arg(long, env = "NODEGATE_RESPONSE_HEAD_BYTES", value_name = "BYTES", default_value_t = limits::RESPONSE_HEAD_BYTES)]
+    pub response_head_bytes: usize,
+    /// Header fields of an answer
+    #[arg(long, env = "NODEGATE_RESPONSE_HEADER_COUNT", value_name = "N", default_value_t = whole(limits::RESPONSE_HEADER_COUNT))]
+    pub response_header_count: NonZeroUsize,
+    /// Idle connections that a worker keeps to one backend address
+    #[arg(long, env = "NODEGATE_POOL_IDLE_PER_BACKEND", value_name = "N", default_value_t = limits::POOL_IDLE_PER_BACKEND)]
+    pub pool_idle_per_backend: usize,
+    /// How long a connection to a backend stays idle
+    #[arg(long, env = "NODEGATE_POOL_IDLE_TIMEOUT", value_name = "TIME", default_value_t = Span(limits::POOL_IDLE_TIMEOUT))]
+    pub pool_idle_timeout: Span,
+    /// Age at which a connection to a backend isn't reused
+    #[arg(long, env = "NODEGATE_POOL_MAX_AGE", value_name = "TIME", default_value_t = Span(limits::POOL_MAX_AGE))]
+    pub pool_max_age: Span,
+}
+
+/// `nodegate check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// YAML file or directory
+    #[arg(long, env = "NODEGATE_MANIFESTS", value_name = "PATH", value_delimiter = ',')]
+    pub manifests: Vec<PathBuf>,
+    /// What the cluster holds now (in-cluster account, else KUBECONFIG)
+    #[arg(long)]
+    pub cluster: bool,
+    /// How objects become routes.
+    #[command(flatten)]
+    pub table: TableArgs,
+}
+
+/// Where `routes` and `explain` look: at manifests, or at a proxy that runs.
+#[derive(Debug, Args)]
+pub struct WhereArgs {
+    /// YAML file or directory
+    #[arg(long, env = "NODEGATE_MANIFESTS", value_name = "PATH", value_delimiter = ',')]
+    pub manifests: Vec<PathBuf>,
+    /// The admin listener of a proxy that runs, such as http://127.0.0.1:9080
+    #[arg(long, env = "NODEGATE_ADMIN", value_name = "URL")]
+    pub admin: Option<String>,
+    /// How objects become routes.
+    #[command(flatten)]
+    pub table: TableArgs,
+}
+
+/// `nodegate routes`.
+#[derive(Debug, Args)]
+pub struct RoutesArgs {
+    /// Where to look.
+    #[command(flatten)]
+    pub source: WhereArgs,
+    /// In which form
+    #[arg(long, env = "NODEGATE_OUTPUT", value_name = "FORM", value_enum, default_value = "text")]
+    pub output: Form,
+}
+
+/// `--output`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// `nodegate explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// Such as http://shop.example.com/cart?item=1
+    pub url: String,
+    /// The request's method
+    #[arg(long, env = "NODEGATE_METHOD", value_name = "M", default_value = "GET")]
+    pub method: String,
+    /// A header of the request; Host takes the place of the URL's
+    #[arg(long, env = "NODEGATE_HEADER", value_name = "K: V")]
+    pub header: Vec<String>,
+    /// Where to look.
+    #[command(flatten)]
+    pub source: WhereArgs,
+}
+
+/// A limit's constant as the type that its flag is read in; none of them is zero.
+fn whole(constant: usize) -> NonZeroUsize {
+    NonZeroUsize::new(constant).unwrap_or(NonZeroUsize::MIN)
+}
+
+fn requests() -> NonZeroU64 {
+    NonZeroU64::new(limits::REQUESTS_PER_CONNECTION).unwrap_or(NonZeroU64::MIN)
+}

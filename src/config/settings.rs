@@ -1,0 +1,224 @@
+//! The typed settings of `serve`: arguments in, values that the parts take as they are out.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    thread,
+};
+
+use serde_json::{Value, json};
+use tracing_subscriber::EnvFilter;
+
+use super::{
+    args::{LimitArgs, Ownership, ServeArgs, TableArgs},
+    limits::Limits,
+    span::Span,
+};
+use crate::{
+    access_log, compile,
+    message::{IpSet, Trust},
+    proxy,
+    source::Source,
+};
+
+/// Bytes of a message's head that a limit may ask for: below, browsers' ordinary requests fail; above, a few clients fill the memory.
+const HEAD_BYTES: std::ops::RangeInclusive<usize> = 8 * 1024..=1024 * 1024;
+
+/// Everything that `serve` needs to know.
+#[derive(Debug)]
+pub struct ServeSettings {
+    /// Where objects come from.
+    pub source: Source,
+    /// How they become routes.
+    pub compile: compile::Options,
+    /// The data plane.
+    pub proxy: proxy::Settings,
+    /// `--http` wasn't given: on a machine without IPv6 the IPv6 address is left out.
+    pub http_is_default: bool,
+    /// The admin listener.
+    pub admin: SocketAddr,
+    /// The metrics listener.
+    pub metrics: Option<SocketAddr>,
+    /// Where the access log goes.
+    pub access_log: access_log::Output,
+    /// What is logged.
+    pub log_filter: EnvFilter,
+    /// All of it as people may see it, for `/config`.
+    pub shown: Value,
+}
+
+/// An argument whose value makes no sense.
+#[derive(Debug, thiserror::Error)]
+#[error("invalid value for '{flag}': {message}")]
+pub struct SettingsError {
+    flag: &'static str,
+    message: String,
+}
+
+impl TryFrom<ServeArgs> for ServeSettings {
+    type Error = SettingsError;
+
+    fn try_from(args: ServeArgs) -> Result<Self, SettingsError> {
+        let shown = shown(&args);
+        let ServeArgs {
+            manifests,
+            http,
+            admin,
+            metrics,
+            workers,
+            table,
+            trusted_proxies,
+            allow_peers,
+            cloudflare_ranges,
+            no_server_header,
+            access_log,
+            log_level,
+            limits,
+        } = args;
+        let cloudflare = (!cloudflare_ranges.is_empty()).then_some(cloudflare_ranges.as_slice());
+        let peers = |flag, words: &[String]| IpSet::parse(words, cloudflare).map_err(|error| bad(flag, &error));
+        let compile = options(&table, manifests.is_empty());
+        let http_is_default = http.is_empty();
+        Ok(Self {
+            proxy: proxy::Settings {
+                http: if http_is_default { default_http() } else { http },
+                workers: workers.map_or_else(|| thread::available_parallelism().map_or(1, usize::from), usize::from),
+                trust: Trust::parse(&trusted_proxies, cloudflare).map_err(|error| bad("--trusted-proxies", &error))?,
+                allow_peers: if allow_peers.is_empty() { None } else { Some(peers("--allow-peers", &allow_peers)?) },
+                server_header: !no_server_header,
+                limits: Limits::try_from(limits)?,
+                allow_unsafe_external: table.allow_unsafe_external,
+            },
+            source: if manifests.is_empty() { Source::Cluster { namespaces: table.watch_namespace } } else { Source::Files(manifests) },
+            compile,
+            http_is_default,
+            admin,
+            metrics,
+            access_log: match access_log.as_str() {
+                "" => return Err(bad("--access-log", &"expected stdout, off or a path")),
+                "stdout" => access_log::Output::Stdout,
+                "off" => access_log::Output::Off,
+                path => access_log::Output::File(PathBuf::from(path)),
+            },
+            log_filter: EnvFilter::try_new(&log_level).map_err(|error| bad("--log-level", &error))?,
+            shown,
+        })
+    }
+}
+
+/// The options of compiling. Only a cluster's EndpointSlices are all there are: a Service that has none there has no endpoints, while manifests
+/// may just not name them.
+pub fn options(table: &TableArgs, cluster: bool) -> compile::Options {
+    let TableArgs { ingress_class, controller, watch_namespace, adopt_classless, host_ownership, allow_unsafe_external } = table.clone();
+    compile::Options {
+        controllers: controller,
+        class_names: ingress_class,
+        adopt_classless,
+        watch_namespaces: watch_namespace,
+        host_ownership: match host_ownership {
+            Ownership::Shared => compile::HostOwnership::Shared,
+            Ownership::Namespace => compile::HostOwnership::Namespace,
+        },
+        allow_unsafe_external,
+        endpoints_authoritative: cluster,
+    }
+}
+
+impl TryFrom<LimitArgs> for Limits {
+    type Error = SettingsError;
+
+    fn try_from(args: LimitArgs) -> Result<Self, SettingsError> {
+        let positive = |flag, span: Span| {
+            if span.0.is_zero() { Err(bad(flag, &"must be more than 0")) } else { Ok(span.0) }
+        };
+        let head = |flag, bytes: usize| {
+            if HEAD_BYTES.contains(&bytes) {
+                Ok(bytes)
+            } else {
+                Err(bad(flag, &format!("must be from {} to {}", HEAD_BYTES.start(), HEAD_BYTES.end())))
+            }
+        };
+        Ok(Self {
+            request_head_bytes: head("--request-head-bytes", args.request_head_bytes)?,
+            request_header_count: args.request_header_count.get(),
+            header_read_timeout: positive("--header-read-timeout", args.header_read_timeout)?,
+            keep_alive_timeout: positive("--keep-alive-timeout", args.keep_alive_timeout)?,
+            body_idle_timeout: positive("--body-idle-timeout", args.body_idle_timeout)?,
+            body_min_rate: args.body_min_rate,
+            body_rate_grace: args.body_rate_grace.0,
+            write_stall_timeout: positive("--write-stall-timeout", args.write_stall_timeout)?,
+            requests_per_connection: args.requests_per_connection.get(),
+            max_connections: args.max_connections.get(),
+            connect_timeout: positive("--connect-timeout", args.connect_timeout)?,
+            first_byte_timeout: positive("--first-byte-timeout", args.first_byte_timeout)?,
+            response_idle_timeout: positive("--response-idle-timeout", args.response_idle_timeout)?,
+            tunnel_idle_timeout: positive("--tunnel-idle-timeout", args.tunnel_idle_timeout)?,
+            response_head_bytes: head("--response-head-bytes", args.response_head_bytes)?,
+            response_header_count: args.response_header_count.get(),
+            pool_idle_per_backend: args.pool_idle_per_backend,
+            pool_idle_timeout: positive("--pool-idle-timeout", args.pool_idle_timeout)?,
+            pool_max_age: positive("--pool-max-age", args.pool_max_age)?,
+            // 0 is a way to say: stop at once.
+            drain_timeout: args.drain_timeout.0,
+        })
+    }
+}
+
+fn default_http() -> Vec<SocketAddr> {
+    vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 80)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, 80))]
+}
+
+fn bad(flag: &'static str, message: &dyn std::fmt::Display) -> SettingsError {
+    SettingsError { flag, message: super::one_line(&message.to_string()) }
+}
+
+/// The flags by name, with the values in force. No flag holds a secret; one that did would have to be left out here.
+fn shown(args: &ServeArgs) -> Value {
+    let TableArgs { ingress_class, controller, watch_namespace, adopt_classless, host_ownership, allow_unsafe_external } = &args.table;
+    let http = if args.http.is_empty() { default_http() } else { args.http.clone() };
+    json!({
+        "manifests": args.manifests,
+        "http": http,
+        "admin": args.admin,
+        "metrics": args.metrics,
+        "workers": args.workers,
+        "ingress-class": ingress_class,
+        "controller": controller,
+        "watch-namespace": watch_namespace,
+        "adopt-classless": adopt_classless,
+        "host-ownership": match host_ownership { Ownership::Shared => "shared", Ownership::Namespace => "namespace" },
+        "allow-unsafe-external": allow_unsafe_external,
+        "trusted-proxies": args.trusted_proxies,
+        "allow-peers": args.allow_peers,
+        "cloudflare-ranges": args.cloudflare_ranges.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "no-server-header": args.no_server_header,
+        "access-log": args.access_log,
+        "log-level": args.log_level,
+        "limits": shown_limits(&args.limits),
+    })
+}
+
+fn shown_limits(limits: &LimitArgs) -> Value {
+    json!({
+        "drain-timeout": limits.drain_timeout.to_string(),
+        "keep-alive-timeout": limits.keep_alive_timeout.to_string(),
+        "header-read-timeout": limits.header_read_timeout.to_string(),
+        "body-idle-timeout": limits.body_idle_timeout.to_string(),
+        "body-min-rate": limits.body_min_rate,
+        "body-rate-grace": limits.body_rate_grace.to_string(),
+        "write-stall-timeout": limits.write_stall_timeout.to_string(),
+        "connect-timeout": limits.connect_timeout.to_string(),
+        "first-byte-timeout": limits.first_byte_timeout.to_string(),
+        "response-idle-timeout": limits.response_idle_timeout.to_string(),
+        "tunnel-idle-timeout": limits.tunnel_idle_timeout.to_string(),
+        "max-connections": limits.max_connections,
+        "requests-per-connection": limits.requests_per_connection,
+        "request-head-bytes": limits.request_head_bytes,
+        "request-header-count": limits.request_header_count,
+        "response-head-bytes": limits.response_head_bytes,
+        "response-header-count": limits.response_header_count,
+        "pool-idle-per-backend": limits.pool_idle_per_backend,
+        "pool-idle-timeout": limits.pool_idle_timeout.to_string(),
+        "pool-max-age": limits.pool_max_age.to_string(),
+    })
+}

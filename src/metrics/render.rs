@@ -1,0 +1,275 @@
+//! The numbers as OpenMetrics text, through a prometheus-client collector: names, help texts and labels are all here.
+
+use std::{fmt, time::SystemTime};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, LabelSetEncoder, MetricEncoder, NoLabelSet, text},
+    metrics::MetricType,
+    registry::Registry,
+};
+
+use super::{BUCKETS_US, Histogram, Numbers, Series, process};
+use crate::{
+    compile::Severity,
+    source::{CONFIG_TO_LIVE_BUCKETS, Report},
+};
+
+/// The media type of what [`render`] returns.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What one scrape is made of.
+#[derive(Debug, Clone)]
+pub struct Scrape {
+    /// Every worker's numbers ([`Numbers::scrape`]).
+    pub workers: Vec<Numbers>,
+    /// Workers that didn't answer in time, and are missing from the sums.
+    pub missing_workers: usize,
+    /// The control thread's state.
+    pub report: Report,
+    /// What `/readyz` answers.
+    pub ready: bool,
+    /// Access-log lines that the output refused ([`crate::access_log::Lost`]).
+    pub log_lost: u64,
+    /// When the process started.
+    pub started: SystemTime,
+    /// The time of the scrape.
+    pub now: SystemTime,
+}
+
+/// The whole exposition, the workers summed up.
+pub fn render(scrape: Scrape) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Exposition::new(scrape)));
+    let mut out = String::new();
+    // Writing to a String can't fail.
+    let _ = text::encode(&mut out, &registry);
+    out
+}
+
+#[derive(Debug)]
+struct Exposition {
+    sum: Numbers,
+    scrape: Scrape,
+    process: process::Process,
+}
+
+impl Exposition {
+    fn new(mut scrape: Scrape) -> Self {
+        let mut sum = Numbers::default();
+        for worker in std::mem::take(&mut scrape.workers) {
+            sum.add(&worker);
+        }
+        Self { sum, scrape, process: process::read() }
+    }
+}
+
+impl Collector for Exposition {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut out = Out(encoder);
+        requests(&self.sum, &mut out)?;
+        connections(&self.sum, self.scrape.log_lost, &mut out)?;
+        configuration(&self.scrape, &mut out)?;
+        process(&self.process, &self.scrape, &mut out)
+    }
+}
+
+fn requests(sum: &Numbers, out: &mut Out<'_>) -> fmt::Result {
+    let mut series: Vec<Labelled<'_>> =
+        sum.ingresses.iter().map(|(id, series)| Labelled { namespace: &id.namespace, ingress: &id.name, series }).collect();
+    series.sort_by_key(|one| (one.namespace, one.ingress));
+    series.insert(0, Labelled { namespace: "", ingress: "", series: &sum.no_route });
+    // No Ingress can be called this: underscores aren't allowed in names of objects.
+    series.push(Labelled { namespace: "", ingress: "_other", series: &sum.other });
+    series.retain(|one| !one.series.is_empty());
+
+    let mut family =
+        out.family("nodegate_requests", "Requests, by Ingress (empty where none matched) and class of status.", MetricType::Counter)?;
+    for one in &series {
+        for (class, count) in ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().zip(one.series.classes) {
+            if count > 0 {
+                family.encode_family(&one.labels(Some(("status", class))))?.encode_counter::<NoLabelSet, _, f64>(&count, None)?;
+            }
+        }
+    }
+    let help = "Time from a request's head to the end of its answer, by Ingress.";
+    let mut family = out.family("nodegate_request_duration_seconds", help, MetricType::Histogram)?;
+    for one in &series {
+        one.series.total.encode(&mut family.encode_family(&one.labels(None))?)?;
+    }
+    let help = "Time from sending a request to the first byte of the backend's answer, by Ingress.";
+    let mut family = out.family("nodegate_upstream_duration_seconds", help, MetricType::Histogram)?;
+    for one in &series {
+        one.series.upstream.encode(&mut family.encode_family(&one.labels(None))?)?;
+    }
+    let mut family = out.family("nodegate_request_body_bytes", "Bytes of requests' bodies, by Ingress.", MetricType::Counter)?;
+    for one in &series {
+        family.encode_family(&one.labels(None))?.encode_counter::<NoLabelSet, _, f64>(&one.series.bytes_in, None)?;
+    }
+    let mut family = out.family("nodegate_response_body_bytes", "Bytes of answers' bodies, by Ingress.", MetricType::Counter)?;
+    for one in &series {
+        family.encode_family(&one.labels(None))?.encode_counter::<NoLabelSet, _, f64>(&one.series.bytes_out, None)?;
+    }
+    let mut reasons: Vec<(&str, u64)> = sum.reasons.clone();
+    reasons.sort_unstable();
+    out.counters("nodegate_answers", "Answers that were Nodegate's own or ended early, by reason.", "reason", &reasons)?;
+    out.gauge("nodegate_active_requests", "Requests between their head and the end of their answer.", sum.active_requests)
+}
+
+fn connections(sum: &Numbers, log_lost: u64, out: &mut Out<'_>) -> fmt::Result {
+    out.gauge("nodegate_connections", "Open client connections.", sum.connections_open)?;
+    out.counter("nodegate_connections_accepted", "Client connections accepted.", sum.connections_accepted)?;
+    out.counter("nodegate_connections_refused", "Client connections closed at accept, as --allow-peers asks.", sum.connections_refused)?;
+    out.counter("nodegate_connections_evicted", "Idle client connections closed to make room for new ones.", sum.connections_evicted)?;
+    out.counter("nodegate_accept_pauses", "Times that accepting stopped for want of room or file descriptors.", sum.accept_paused)?;
+    out.gauge("nodegate_tunnels", "Open tunnels (WebSocket).", sum.tunnels_open)?;
+    let active = sum.upstream_open.saturating_sub(sum.upstream_idle);
+    let states = [("active", active), ("idle", sum.upstream_idle)];
+    out.gauges("nodegate_upstream_connections", "Open connections to backends, by state.", "state", &states)?;
+    out.counter("nodegate_upstream_dials", "Attempts to connect to a backend.", sum.upstream_dials)?;
+    out.counter("nodegate_upstream_dial_failures", "Attempts to connect to a backend that failed.", sum.upstream_dial_failures)?;
+    out.counter("nodegate_upstream_reused", "Requests sent on a connection that was used before.", sum.upstream_reused)?;
+    out.counter("nodegate_retries", "Attempts after a request's first.", sum.retries)?;
+    out.counter("nodegate_retries_denied", "Retries that the budget didn't allow.", sum.retries_denied)?;
+    let timeouts = [
+        ("keep_alive", sum.keep_alive_timeouts),
+        ("request", sum.request_timeouts),
+        ("response_stall", sum.response_stalls),
+        ("tunnel", sum.tunnel_timeouts),
+        ("write_stall", sum.write_stalls),
+    ];
+    out.counters(
+        "nodegate_timeouts",
+        "Connections closed because nothing came or went for too long, by what was waited for.",
+        "kind",
+        &timeouts,
+    )?;
+    let lost = sum.log_dropped.saturating_add(log_lost);
+    out.counter("nodegate_access_log_dropped", "Access-log lines dropped because the output was behind or gone.", lost)
+}
+
+fn configuration(scrape: &Scrape, out: &mut Out<'_>) -> fmt::Result {
+    let Report { ready: _, generation, published_at, diagnostics, rebuilds, config_to_live, config_to_live_sum } = &scrape.report;
+    out.gauge("nodegate_ready", "1 if /readyz answers 200.", u64::from(scrape.ready))?;
+    out.gauge("nodegate_workers_missing", "Workers whose numbers are missing from this scrape.", scrape.missing_workers as u64)?;
+    out.gauge("nodegate_snapshot_generation", "Generation of the route table in force.", *generation)?;
+    if let Some(age) = published_at.and_then(|at| scrape.now.duration_since(at).ok()) {
+        out.gauge_f64("nodegate_snapshot_age_seconds", "Time since the route table in force was published.", age.as_secs_f64())?;
+    }
+    out.counter("nodegate_rebuilds", "Compilations of the configuration, whether or not the table changed.", *rebuilds)?;
+    let of = |severity| diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count() as u64;
+    let severities = [("error", of(Severity::Error)), ("warning", of(Severity::Warning))];
+    out.gauges("nodegate_diagnostics", "Findings about the current objects, by severity.", "severity", &severities)?;
+
+    let help = "Time from the first event of a burst to the published table.";
+    let mut encoder = out.family("nodegate_config_to_live_seconds", help, MetricType::Histogram)?;
+    // The report's counts are cumulative; the encoder adds them up itself.
+    let mut before = 0;
+    let bounds = CONFIG_TO_LIVE_BUCKETS.into_iter().chain([f64::INFINITY]);
+    let buckets: Vec<(f64, u64)> =
+        bounds.zip(config_to_live).map(|(bound, count)| (bound, count.saturating_sub(std::mem::replace(&mut before, *count)))).collect();
+    encoder.encode_histogram::<NoLabelSet>(*config_to_live_sum, before, &buckets, None)
+}
+
+fn process(process: &process::Process, scrape: &Scrape, out: &mut Out<'_>) -> fmt::Result {
+    let process::Process { cpu_seconds, resident_bytes, open_files, max_files, threads } = *process;
+    if let Some(seconds) = cpu_seconds {
+        let help = "User and system CPU time.";
+        out.family("process_cpu_seconds", help, MetricType::Counter)?.encode_counter::<NoLabelSet, _, f64>(&seconds, None)?;
+    }
+    for (name, help, value) in [
+        ("process_resident_memory_bytes", "Resident memory.", resident_bytes),
+        ("process_open_fds", "Open file descriptors.", open_files),
+        ("process_max_fds", "Limit on open file descriptors.", max_files),
+        ("process_threads", "Threads.", threads),
+    ] {
+        if let Some(value) = value {
+            out.gauge(name, help, value)?;
+        }
+    }
+    let started = scrape.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    out.gauge_f64("process_start_time_seconds", "Start of the process, since the Unix epoch.", started.as_secs_f64())?;
+    out.gauges("nodegate_build_info", "The version that runs.", "version", &[(env!("CARGO_PKG_VERSION"), 1)])
+}
+
+/// One Ingress's series with its labels.
+struct Labelled<'a> {
+    namespace: &'a str,
+    ingress: &'a str,
+    series: &'a Series,
+}
+
+impl<'a> Labelled<'a> {
+    fn labels(&self, extra: Option<(&'a str, &'a str)>) -> Labels<'a> {
+        Labels { namespace: self.namespace, ingress: self.ingress, extra }
+    }
+}
+
+struct Labels<'a> {
+    namespace: &'a str,
+    ingress: &'a str,
+    extra: Option<(&'a str, &'a str)>,
+}
+
+impl EncodeLabelSet for Labels<'_> {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        use prometheus_client::encoding::EncodeLabel;
+        ("namespace", self.namespace).encode(encoder.encode_label())?;
+        ("ingress", self.ingress).encode(encoder.encode_label())?;
+        if let Some(extra) = self.extra {
+            extra.encode(encoder.encode_label())?;
+        }
+        Ok(())
+    }
+}
+
+impl Histogram {
+    fn encode(&self, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+        let bounds = BUCKETS_US.into_iter().map(seconds).chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(self.counts).collect();
+        encoder.encode_histogram::<NoLabelSet>(seconds(self.sum_us), self.counts.iter().sum(), &buckets, None)
+    }
+}
+
+/// Exact for the bounds, and to the microsecond for any sum of durations that a process lives to see.
+#[expect(clippy::cast_precision_loss, reason = "2^53 microseconds are 285 years")]
+fn seconds(micros: u64) -> f64 {
+    micros as f64 / 1e6
+}
+
+/// The encoder, with the shapes that metrics come in here.
+struct Out<'a>(DescriptorEncoder<'a>);
+
+impl Out<'_> {
+    fn family<'s>(&'s mut self, name: &'s str, help: &str, kind: MetricType) -> Result<MetricEncoder<'s>, fmt::Error> {
+        self.0.encode_descriptor(name, help, None, kind)
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.family(name, help, MetricType::Counter)?.encode_counter::<NoLabelSet, _, f64>(&value, None)
+    }
+
+    fn counters(&mut self, name: &str, help: &str, label: &str, values: &[(&str, u64)]) -> fmt::Result {
+        let mut family = self.family(name, help, MetricType::Counter)?;
+        for (key, value) in values {
+            family.encode_family(&[(label, *key)])?.encode_counter::<NoLabelSet, _, f64>(value, None)?;
+        }
+        Ok(())
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.family(name, help, MetricType::Gauge)?.encode_gauge(&value)
+    }
+
+    fn gauge_f64(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        self.family(name, help, MetricType::Gauge)?.encode_gauge(&value)
+    }
+
+    fn gauges(&mut self, name: &str, help: &str, label: &str, values: &[(&str, u64)]) -> fmt::Result {
+        let mut family = self.family(name, help, MetricType::Gauge)?;
+        for (key, value) in values {
+            family.encode_family(&[(label, *key)])?.encode_gauge(value)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,240 @@
+//! That requests are counted where they belong, that numbers stay bounded, and that the text is what a Prometheus can parse.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::SystemTime,
+};
+
+use super::*;
+use crate::{
+    compile::{Diagnostic, Severity, Subject},
+    route::{Backend, BackendId, Endpoints, Target},
+    source::Report,
+};
+
+fn route(namespace: &str, name: &str) -> Arc<Route> {
+    Arc::new(Route {
+        ingress: Arc::new(IngressId { namespace: namespace.into(), name: name.into() }),
+        backend: Arc::new(Backend {
+            id: BackendId { namespace: namespace.into(), service: "api".into(), port: "80".into() },
+            target: Target::Endpoints,
+            endpoints: Endpoints::Unknown,
+        }),
+    })
+}
+
+fn scrape(workers: Vec<Numbers>) -> Scrape {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    Scrape { workers, missing_workers: 0, report: Report::default(), ready: true, log_lost: 0, started: now, now }
+}
+
+/// A strict reader of the text: every sample belongs to the family declared last, has its suffix, parses, and comes only once.
+fn parse(text: &str) -> BTreeMap<String, f64> {
+    let body = text.strip_suffix("# EOF\n").expect("ends with EOF");
+    let (mut samples, mut families) = (BTreeMap::new(), HashSet::new());
+    let (mut family, mut kind) = (String::new(), String::new());
+    for line in body.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            family = help.split(' ').next().unwrap().to_owned();
+            assert!(families.insert(family.clone()), "{family} declared twice");
+            assert!(help.ends_with('.'), "{help}");
+        } else if let Some(declared) = line.strip_prefix("# TYPE ") {
+            let (name, declared) = declared.split_once(' ').unwrap();
+            assert_eq!(name, family);
+            kind = declared.to_owned();
+        } else {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let name = series.split('{').next().unwrap();
+            let suffixes: &[&str] = match kind.as_str() {
+                "counter" => &["_total"],
+                "gauge" => &[""],
+                "histogram" => &["_sum", "_count", "_bucket"],
+                other => panic!("type {other}"),
+            };
+            assert!(suffixes.iter().any(|suffix| name == format!("{family}{suffix}")), "{line} in {family} ({kind})");
+            assert!(samples.insert(series.to_owned(), value.parse().unwrap()).is_none(), "{series} twice");
+        }
+    }
+    samples
+}
+
+#[test]
+fn requests_are_summed_over_workers_by_ingress_and_class() {
+    let (web, api) = (route("shop", "web"), route("shop", "api"));
+    let mut workers = vec![Numbers::default(), Numbers::default()];
+    for (worker, route, status, reason) in [
+        (0, Some(&web), 200, None),
+        (1, Some(&web), 204, None),
+        (1, Some(&web), 503, Some("no_endpoints")),
+        (0, Some(&api), 301, None),
+        (0, None, 404, Some("no_route")),
+        (1, None, 404, Some("no_route")),
+        (1, Some(&api), 999, None),
+        (1, Some(&api), 0, None),
+    ] {
+        workers[worker].request(route, status, reason, Duration::from_millis(3), Some(Duration::from_micros(400)), 10, 20);
+    }
+    let samples = parse(&render(scrape(workers)));
+    for (series, expected) in [
+        (r#"nodegate_requests_total{namespace="shop",ingress="web",status="2xx"}"#, 2.0),
+        (r#"nodegate_requests_total{namespace="shop",ingress="web",status="5xx"}"#, 1.0),
+        (r#"nodegate_requests_total{namespace="shop",ingress="api",status="3xx"}"#, 1.0),
+        (r#"nodegate_requests_total{namespace="shop",ingress="api",status="5xx"}"#, 1.0),
+        (r#"nodegate_requests_total{namespace="shop",ingress="api",status="1xx"}"#, 1.0),
+        (r#"nodegate_requests_total{namespace="",ingress="",status="4xx"}"#, 2.0),
+        (r#"nodegate_answers_total{reason="no_route"}"#, 2.0),
+        (r#"nodegate_answers_total{reason="no_endpoints"}"#, 1.0),
+        (r#"nodegate_request_body_bytes_total{namespace="shop",ingress="web"}"#, 30.0),
+        (r#"nodegate_response_body_bytes_total{namespace="shop",ingress="web"}"#, 60.0),
+        (r#"nodegate_request_duration_seconds_count{namespace="shop",ingress="web"}"#, 3.0),
+        (r#"nodegate_request_duration_seconds_sum{namespace="shop",ingress="web"}"#, 0.009),
+        (r#"nodegate_request_duration_seconds_bucket{le="0.0025",namespace="shop",ingress="web"}"#, 0.0),
+        (r#"nodegate_request_duration_seconds_bucket{le="0.005",namespace="shop",ingress="web"}"#, 3.0),
+        (r#"nodegate_request_duration_seconds_bucket{le="+Inf",namespace="shop",ingress="web"}"#, 3.0),
+        (r#"nodegate_upstream_duration_seconds_bucket{le="0.0005",namespace="shop",ingress="web"}"#, 3.0),
+    ] {
+        assert_eq!(samples.get(series), Some(&expected), "{series}");
+    }
+    assert!(!samples.contains_key(r#"nodegate_requests_total{namespace="shop",ingress="web",status="4xx"}"#));
+}
+
+#[test]
+fn durations_fall_into_the_smallest_bucket_that_holds_them() {
+    for (duration, bucket) in [
+        (Duration::ZERO, 0),
+        (Duration::from_micros(500), 0),
+        (Duration::from_micros(501), 1),
+        (Duration::from_secs(60), 14),
+        (Duration::from_secs(61), 15),
+        (Duration::MAX, 15),
+    ] {
+        let mut histogram = Histogram::default();
+        histogram.observe(duration);
+        assert_eq!(histogram.counts.iter().position(|count| *count == 1), Some(bucket), "{duration:?}");
+    }
+}
+
+#[test]
+fn labels_are_escaped() {
+    let mut numbers = Numbers::default();
+    numbers.request(Some(&route("a\"b\\c\nd", "x")), 200, None, Duration::ZERO, None, 0, 0);
+    let samples = parse(&render(scrape(vec![numbers])));
+    assert!(samples.contains_key(r#"nodegate_requests_total{namespace="a\"b\\c\nd",ingress="x",status="2xx"}"#));
+}
+
+#[test]
+fn every_number_of_a_worker_is_shown() {
+    // One distinct value for each field: a field that is shown nowhere, or in another's place, is missed below.
+    let numbers = Numbers {
+        connections_open: 101,
+        connections_accepted: 102,
+        connections_refused: 103,
+        connections_evicted: 104,
+        accept_paused: 105,
+        active_requests: 106,
+        tunnels_open: 107,
+        upstream_open: 230,
+        upstream_idle: 109,
+        upstream_dials: 110,
+        upstream_dial_failures: 111,
+        upstream_reused: 112,
+        retries: 113,
+        retries_denied: 114,
+        keep_alive_timeouts: 115,
+        request_timeouts: 116,
+        write_stalls: 117,
+        response_stalls: 118,
+        tunnel_timeouts: 119,
+        log_dropped: 120,
+        ..Numbers::default()
+    };
+    let samples = parse(&render(Scrape { log_lost: 1000, ..scrape(vec![numbers.clone(), numbers]) }));
+    for (series, expected) in [
+        ("nodegate_connections", 202.0),
+        ("nodegate_connections_accepted_total", 204.0),
+        ("nodegate_connections_refused_total", 206.0),
+        ("nodegate_connections_evicted_total", 208.0),
+        ("nodegate_accept_pauses_total", 210.0),
+        ("nodegate_active_requests", 212.0),
+        ("nodegate_tunnels", 214.0),
+        (r#"nodegate_upstream_connections{state="active"}"#, 242.0),
+        (r#"nodegate_upstream_connections{state="idle"}"#, 218.0),
+        ("nodegate_upstream_dials_total", 220.0),
+        ("nodegate_upstream_dial_failures_total", 222.0),
+        ("nodegate_upstream_reused_total", 224.0),
+        ("nodegate_retries_total", 226.0),
+        ("nodegate_retries_denied_total", 228.0),
+        (r#"nodegate_timeouts_total{kind="keep_alive"}"#, 230.0),
+        (r#"nodegate_timeouts_total{kind="request"}"#, 232.0),
+        (r#"nodegate_timeouts_total{kind="write_stall"}"#, 234.0),
+        (r#"nodegate_timeouts_total{kind="response_stall"}"#, 236.0),
+        (r#"nodegate_timeouts_total{kind="tunnel"}"#, 238.0),
+        ("nodegate_access_log_dropped_total", 1240.0),
+    ] {
+        assert_eq!(samples.get(series), Some(&expected), "{series}");
+    }
+}
+
+#[test]
+fn configuration_is_shown() {
+    let finding = |severity| Diagnostic {
+        severity,
+        code: "x",
+        subject: Subject::File { path: "a".into(), document: 0, line: 0 },
+        message: String::new(),
+        help: String::new(),
+    };
+    let base = scrape(Vec::new());
+    let report = Report {
+        ready: true,
+        generation: 7,
+        published_at: Some(base.now - Duration::from_millis(2500)),
+        diagnostics: [Severity::Error, Severity::Warning, Severity::Warning].map(finding).into(),
+        rebuilds: 9,
+        config_to_live: [1, 1, 3, 3, 3, 3, 3, 3, 4],
+        config_to_live_sum: 12.5,
+    };
+    let samples = parse(&render(Scrape { report, ready: false, missing_workers: 2, ..base }));
+    for (series, expected) in [
+        ("nodegate_ready", 0.0),
+        ("nodegate_workers_missing", 2.0),
+        ("nodegate_snapshot_generation", 7.0),
+        ("nodegate_snapshot_age_seconds", 2.5),
+        ("nodegate_rebuilds_total", 9.0),
+        (r#"nodegate_diagnostics{severity="error"}"#, 1.0),
+        (r#"nodegate_diagnostics{severity="warning"}"#, 2.0),
+        (r#"nodegate_config_to_live_seconds_bucket{le="0.025"}"#, 1.0),
+        (r#"nodegate_config_to_live_seconds_bucket{le="0.1"}"#, 3.0),
+        (r#"nodegate_config_to_live_seconds_bucket{le="+Inf"}"#, 4.0),
+        ("nodegate_config_to_live_seconds_count", 4.0),
+        ("nodegate_config_to_live_seconds_sum", 12.5),
+    ] {
+        assert_eq!(samples.get(series), Some(&expected), "{series}");
+    }
+    assert!(samples["process_resident_memory_bytes"] > 0.0);
+    assert_eq!(samples.keys().filter(|series| series.starts_with("nodegate_build_info{version=")).count(), 1);
+}
+
+#[test]
+fn ingresses_beyond_the_limit_are_counted_together() {
+    let mut numbers = Numbers::default();
+    for i in 0..=limits::METRIC_INGRESSES {
+        numbers.request(Some(&route("ns", &i.to_string())), 200, None, Duration::ZERO, None, 0, 0);
+    }
+    assert_eq!((numbers.ingresses.len(), numbers.other.classes[1]), (limits::METRIC_INGRESSES, 1));
+    // One that is known is still counted under its own name.
+    numbers.request(Some(&route("ns", "5")), 200, None, Duration::ZERO, None, 0, 0);
+    assert_eq!(numbers.other.classes[1], 1);
+}
+
+#[test]
+fn ingress_without_requests_is_forgotten_after_many_scrapes() {
+    let (idle, busy) = (route("ns", "idle"), route("ns", "busy"));
+    let mut numbers = Numbers::default();
+    numbers.request(Some(&idle), 200, None, Duration::ZERO, None, 0, 0);
+    for _ in 0..limits::METRIC_IDLE_SCRAPES {
+        numbers.request(Some(&busy), 200, None, Duration::ZERO, None, 0, 0);
+        assert_eq!(numbers.scrape().ingresses.len(), 2);
+    }
+    assert_eq!(numbers.scrape().ingresses.keys().map(|id| &*id.name).collect::<Vec<_>>(), ["busy"]);
+}

@@ -1,0 +1,232 @@
+//! One client connection: what its socket, its HTTP server and its requests need to know of each other, and the task that runs it.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    task::Waker,
+};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
+
+use super::{deadline::Deadline, error::Reason, exchange, guard::Guard, handler, upgrade::Tunnel, worker::Worker};
+use crate::{config::limits, message::Downstream};
+
+/// The state of one client connection. Lives as long as its socket does, tunnels included.
+pub(crate) struct Connection {
+    worker: Rc<Worker>,
+    key: usize,
+    peer: SocketAddr,
+    /// What every request of the connection is told about its sender.
+    downstream: Downstream,
+    /// The task that runs the connection.
+    waker: RefCell<Option<Waker>>,
+    /// Part of a head has come: the connection isn't idle, though the server doesn't know.
+    mid_head: Cell<bool>,
+    /// Bytes were written and not flushed since: a response is still on its way out.
+    unflushed: Cell<bool>,
+    /// A request was handed to the server, and its response isn't complete.
+    answering: Cell<bool>,
+    /// When the head of the current request was complete.
+    head_at: Cell<Instant>,
+    /// When the connection last became idle.
+    idle_since: Cell<Instant>,
+    requests: Cell<u64>,
+    /// To be closed as soon as it is idle.
+    leaving: Cell<bool>,
+    body_fault: Cell<Option<BodyFault>>,
+    /// For whatever the current request waits for: a connection, the first byte of a response, the next.
+    pub(crate) waiting: Deadline,
+    /// Where the connection goes when the server has switched protocols.
+    pub(crate) tunnel: RefCell<Option<Tunnel>>,
+}
+
+/// What is wrong with the body of the current request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyFault {
+    /// Broken chunks.
+    Malformed,
+    /// Too long between two reads, or too slow altogether.
+    Timeout,
+}
+
+impl Connection {
+    /// Enters the connection into its worker's books; dropping it strikes it off.
+    pub(crate) fn register(worker: &Rc<Worker>, peer: SocketAddr, local_port: u16) -> Rc<Self> {
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let entry = worker.connections.vacant_key();
+        let connection = Rc::new(Self {
+            worker: Rc::clone(worker),
+            key: entry,
+            peer,
+            downstream: Downstream::new(peer.ip(), false, local_port, &worker.settings.trust),
+            waker: RefCell::new(None),
+            mid_head: Cell::new(false),
+            unflushed: Cell::new(false),
+            answering: Cell::new(false),
+            head_at: Cell::new(worker.deadlines.now()),
+            idle_since: Cell::new(worker.deadlines.now()),
+            requests: Cell::new(0),
+            leaving: Cell::new(false),
+            body_fault: Cell::new(None),
+            waiting: worker.deadlines.register(),
+            tunnel: RefCell::new(None),
+        });
+        worker.connections.insert(&connection);
+        worker.count(|numbers| {
+            numbers.connections_open += 1;
+            numbers.connections_accepted += 1;
+        });
+        connection
+    }
+
+    pub(crate) fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    pub(crate) fn downstream(&self) -> &Downstream {
+        &self.downstream
+    }
+
+    /// A whole head was handed to the server.
+    pub(crate) fn message_began(&self) {
+        self.mid_head.set(false);
+        self.answering.set(true);
+        self.head_at.set(Instant::now());
+        self.requests.set(self.requests.get() + 1);
+        self.body_fault.set(None);
+    }
+
+    /// The response to the current request is complete, or given up.
+    pub(crate) fn message_done(&self) {
+        self.answering.set(false);
+        self.idle_since.set(self.worker.deadlines.now());
+        self.waiting.disarm();
+    }
+
+    pub(crate) fn is_answering(&self) -> bool {
+        self.answering.get()
+    }
+
+    pub(crate) fn head_at(&self) -> Instant {
+        self.head_at.get()
+    }
+
+    /// Whether this was the last request that the connection may carry.
+    pub(crate) fn is_last_request(&self) -> bool {
+        self.leaving.get() || self.worker.is_draining() || self.requests.get() >= self.worker.settings.limits.requests_per_connection
+    }
+
+    pub(crate) fn set_unflushed(&self, unflushed: bool) {
+        self.unflushed.set(unflushed);
+    }
+
+    pub(crate) fn is_unflushed(&self) -> bool {
+        self.unflushed.get()
+    }
+
+    pub(crate) fn set_mid_head(&self, mid_head: bool) {
+        self.mid_head.set(mid_head);
+    }
+
+    /// Neither a request nor the beginning of one.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.mid_head.get() && !self.unflushed.get() && !self.answering.get() && self.tunnel.borrow().is_none()
+    }
+
+    pub(crate) fn idle_since(&self) -> Instant {
+        self.idle_since.get()
+    }
+
+    /// Close as soon as there is no request.
+    pub(crate) fn leave(&self) {
+        self.leaving.set(true);
+        self.wake();
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.get()
+    }
+
+    pub(crate) fn set_body_fault(&self, fault: BodyFault) {
+        self.body_fault.set(Some(fault));
+    }
+
+    pub(crate) fn body_fault(&self) -> Option<BodyFault> {
+        self.body_fault.get()
+    }
+
+    /// Logs and counts a head that never became a request.
+    pub(crate) fn record_refusal(&self, reason: Reason) {
+        exchange::record_refusal(self, reason);
+    }
+
+    pub(crate) fn remember_waker(&self, waker: &Waker) {
+        let mut known = self.waker.borrow_mut();
+        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *known = Some(waker.clone());
+        }
+    }
+
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.worker.connections.remove(self.key);
+        self.worker.count(|numbers| numbers.connections_open -= 1);
+        self.worker.room.notify_waiters();
+    }
+}
+
+/// Runs a connection to its end.
+pub(crate) async fn serve(connection: Rc<Connection>, stream: TcpStream) {
+    let guard = Guard::new(stream, Rc::clone(&connection));
+    let service = service_fn(|request| handler::handle(Rc::clone(&connection), request));
+    let mut server = http1::Builder::new()
+        .keep_alive(true)
+        .half_close(false)
+        // The guard keeps the deadlines; without a timer the builder's own would be off silently.
+        .header_read_timeout(None)
+        .max_buf_size(limits::SERVER_BUFFER_BYTES)
+        .serve_connection(TokioIo::new(guard), service);
+    let mut leaving = false;
+    let result = poll_fn(|cx| {
+        connection.remember_waker(cx.waker());
+        let result = Pin::new(&mut server).poll(cx);
+        // A connection that has begun a head, or has still to write, is let finish; every other one closes as soon as it has no request.
+        if result.is_pending() && !leaving && connection.is_leaving() && !connection.mid_head.get() && !connection.unflushed.get() {
+            leaving = true;
+            Pin::new(&mut server).graceful_shutdown();
+            return Pin::new(&mut server).poll(cx);
+        }
+        result
+    })
+    .await;
+    let ended_well = result.is_ok();
+    if let Err(error) = result {
+        tracing::debug!(peer = %connection.peer, error = &error as &dyn std::error::Error, "connection ended");
+    }
+    let tunnel = connection.tunnel.borrow_mut().take();
+    let parts = server.into_parts();
+    let mut guard = parts.io.into_inner();
+    match tunnel {
+        Some(tunnel) if ended_well => tunnel.run(guard.into_tunnel(), parts.read_buf).await,
+        // A request that asked for an upgrade and got none leaves the socket open.
+        _ => {
+            let _ = guard.shutdown().await;
+        }
+    }
+}

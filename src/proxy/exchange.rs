@@ -1,0 +1,203 @@
+//! One request's record: gathered while it runs, logged and counted exactly once when it ends, however it ends.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header::USER_AGENT};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::{connection::Connection, error::Reason};
+use crate::{access_log::Record, route::Route};
+
+/// A request under way. Dropped before it has a status, it counts as given up by its client.
+pub(crate) struct Exchange {
+    connection: Rc<Connection>,
+    time: SystemTime,
+    started: Instant,
+    details: Option<Details>,
+    pub(crate) client: IpAddr,
+    pub(crate) route: Option<Arc<Route>>,
+    pub(crate) upstream: Option<SocketAddr>,
+    pub(crate) request_id: HeaderValue,
+    pub(crate) attempts: u32,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    status: Option<StatusCode>,
+    reason: Option<Reason>,
+    routed: Option<Instant>,
+    connected: Option<Instant>,
+    sent: Option<Instant>,
+    first_byte: Option<Instant>,
+}
+
+/// What only the access log wants; not gathered when it is off.
+struct Details {
+    method: Method,
+    host: Box<str>,
+    path: Box<str>,
+    version: Version,
+    user_agent: Option<Box<str>>,
+}
+
+impl Exchange {
+    pub(crate) fn begin(connection: Rc<Connection>, request: &Request<Incoming>) -> Self {
+        let worker = connection.worker();
+        worker.count(|numbers| numbers.active_requests += 1);
+        let details = worker.is_logging().then(|| Details::of(request));
+        Self {
+            time: SystemTime::now(),
+            started: connection.head_at(),
+            details,
+            client: connection.peer().ip(),
+            route: None,
+            upstream: None,
+            request_id: HeaderValue::from_static(""),
+            attempts: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            status: None,
+            reason: None,
+            routed: None,
+            connected: None,
+            sent: None,
+            first_byte: None,
+            connection,
+        }
+    }
+
+    pub(crate) fn connection(&self) -> &Rc<Connection> {
+        &self.connection
+    }
+
+    /// The decision is made; what follows is the backend's time.
+    pub(crate) fn routed(&mut self) {
+        self.routed = Some(Instant::now());
+    }
+
+    /// A connection to the backend is there.
+    pub(crate) fn connected(&mut self, upstream: SocketAddr) {
+        self.upstream = Some(upstream);
+        self.connected = Some(Instant::now());
+        self.sent = self.connected;
+        self.attempts += 1;
+    }
+
+    /// The head of the backend's response is there.
+    pub(crate) fn responded(&mut self, status: StatusCode) {
+        self.first_byte = Some(Instant::now());
+        self.status = Some(status);
+    }
+
+    /// The request ends in an answer of our own.
+    pub(crate) fn answered(&mut self, reason: Reason) {
+        self.status = Some(reason.status());
+        self.reason = Some(reason);
+    }
+
+    /// The response has begun, and can't be finished.
+    pub(crate) fn broke(&mut self, reason: Reason) {
+        self.reason.get_or_insert(reason);
+    }
+
+    /// The client is gone before the end of the response, unless something else broke it off.
+    pub(crate) fn gave_up(&mut self) {
+        self.broke(Reason::ClientGone);
+    }
+}
+
+impl Details {
+    fn of(request: &Request<Incoming>) -> Self {
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        Self {
+            method: request.method().clone(),
+            host: header_text(request.headers(), http::header::HOST).unwrap_or_default(),
+            path: path.into(),
+            version: request.version(),
+            user_agent: header_text(request.headers(), USER_AGENT),
+        }
+    }
+}
+
+fn header_text(headers: &HeaderMap, name: http::HeaderName) -> Option<Box<str>> {
+    headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into())
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        self.connection.message_done();
+        if self.status.is_none() {
+            self.answered(Reason::ClientGone);
+        }
+        let status = self.status.map_or(0, |status| status.as_u16());
+        let reason = self.reason.map(Reason::code);
+        let total = now - self.started;
+        let worker = Rc::clone(self.connection.worker());
+        let upstream_time = self.first_byte.zip(self.sent).map(|(first, sent)| first - sent);
+        worker.count(|numbers| {
+            numbers.active_requests -= 1;
+            numbers.request(self.route.as_ref(), status, reason, total, upstream_time, self.bytes_in, self.bytes_out);
+        });
+        let Some(details) = self.details.take() else { return };
+        worker.log(Record {
+            time: self.time,
+            client: self.client,
+            peer: self.connection.peer(),
+            method: details.method,
+            host: details.host,
+            path: details.path,
+            version: details.version,
+            route: self.route.take(),
+            upstream: self.upstream,
+            status,
+            reason,
+            queue: self.routed.map_or(Duration::ZERO, |routed| routed.saturating_duration_since(self.started)),
+            connect: self.connected.zip(self.routed).map(|(connected, routed)| connected - routed),
+            first_byte: upstream_time,
+            total,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            attempts: self.attempts,
+            request_id: String::from_utf8_lossy(self.request_id.as_bytes()).into(),
+            user_agent: details.user_agent,
+        });
+    }
+}
+
+/// Logs and counts a head that never became a request: nothing is known of it but its sender.
+pub(crate) fn record_refusal(connection: &Connection, reason: Reason) {
+    let worker = connection.worker();
+    let status = reason.status().as_u16();
+    worker.count(|numbers| numbers.request(None, status, Some(reason.code()), Duration::ZERO, None, 0, 0));
+    if !worker.is_logging() {
+        return;
+    }
+    worker.log(Record {
+        time: SystemTime::now(),
+        client: connection.peer().ip(),
+        peer: connection.peer(),
+        // "-" is a token, and no method.
+        method: Method::from_bytes(b"-").unwrap_or_default(),
+        host: Box::default(),
+        path: Box::default(),
+        version: Version::HTTP_11,
+        route: None,
+        upstream: None,
+        status,
+        reason: Some(reason.code()),
+        queue: Duration::ZERO,
+        connect: None,
+        first_byte: None,
+        total: Duration::ZERO,
+        bytes_in: 0,
+        bytes_out: 0,
+        attempts: 0,
+        request_id: Box::default(),
+        user_agent: None,
+    });
+}

@@ -1,0 +1,110 @@
+//! Listening sockets, one for each address and worker (SO_REUSEPORT), and the loop that accepts from one of them.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+    rc::Rc,
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
+
+use super::{
+    connection::{self, Connection},
+    worker::Worker,
+};
+use crate::config::limits;
+
+/// Binds `count` sockets to one address; the kernel spreads connections over them. With port 0, all share the port that the first one got.
+pub(super) fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<StdListener>> {
+    let first = bind_one(address)?;
+    let address = first.local_addr()?;
+    let mut listeners = vec![first];
+    while listeners.len() < count {
+        listeners.push(bind_one(address)?);
+    }
+    Ok(listeners)
+}
+
+fn bind_one(address: SocketAddr) -> io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // IPv4 has a socket of its own.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(limits::LISTEN_BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts until the worker drains. At the connection limit it stops accepting, and the kernel's queue holds the rest.
+pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+    let port = listener.local_addr().map_or(0, |address| address.port());
+    loop {
+        tokio::select! {
+            biased;
+            () = worker.drained() => break,
+            () = wait_for_room(&worker) => {}
+        }
+        tokio::select! {
+            biased;
+            () = worker.drained() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => welcome(&worker, stream, peer, port),
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    worker.count(|numbers| numbers.accept_paused += 1);
+                    tracing::warn!(%error, "can't accept connections; trying again");
+                    sleep(limits::ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drain_queue(&worker, listener, port);
+}
+
+/// Closing a listening socket resets the connections in its queue, so take them in first.
+fn drain_queue(worker: &Rc<Worker>, listener: TcpListener, port: u16) {
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok((stream, peer)) = listener.accept() {
+        if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+            welcome(worker, stream, peer, port);
+        }
+    }
+}
+
+async fn wait_for_room(worker: &Worker) {
+    while !worker.has_room() {
+        let notified = worker.room.notified();
+        if worker.connections.evict_longest_idle() {
+            worker.count(|numbers| numbers.connections_evicted += 1);
+            return;
+        }
+        worker.count(|numbers| numbers.accept_paused += 1);
+        notified.await;
+    }
+}
+
+fn welcome(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, port: u16) {
+    if worker.settings.allow_peers.as_ref().is_some_and(|allowed| !allowed.contains(peer.ip())) {
+        worker.count(|numbers| numbers.connections_refused += 1);
+        return;
+    }
+    // Whole messages are written at once: waiting for more to send only delays them. Fails only on a socket that is gone already.
+    let _ = stream.set_nodelay(true);
+    let connection = Connection::register(worker, peer, port);
+    tokio::task::spawn_local(connection::serve(connection, stream));
+}
+
+/// Errors of `accept` that concern the one connection that was to be accepted (accept(2)): the next may be fine.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused | io::ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,123 @@
+//! Which address a request is sent to, and how many are tried.
+
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
+
+use super::{
+    super::{
+        error::{ProxyError, Reason},
+        exchange::Exchange,
+        worker::Worker,
+    },
+    dial::{self, Lease},
+};
+use crate::{
+    config::limits::{MAX_ATTEMPTS, SPREAD_MAX, SPREAD_PER_ENDPOINT},
+    message::allowed_external,
+    route::{Backend, Endpoints, Target},
+};
+
+/// The addresses that a request may go to, those that failed struck off where there are others.
+pub(super) struct Candidates {
+    addresses: Addresses,
+    /// The endpoints behind a ClusterIP: what the pool retires connections by.
+    hints: Option<Arc<[SocketAddr]>>,
+    failed: Vec<SocketAddr>,
+}
+
+enum Addresses {
+    /// Any is as good as another, and behind each may be several pods: the first that works.
+    InOrder(Arc<[SocketAddr]>),
+    /// Each is a pod: the less loaded of two.
+    Pods(Arc<[SocketAddr]>),
+}
+
+impl Candidates {
+    /// # Errors
+    /// `NoEndpoints` or `BadBackend` where there is nothing to dial; `UpstreamConnect` where a name doesn't resolve.
+    pub(super) async fn of(backend: &Backend, worker: &Worker) -> Result<Self, ProxyError> {
+        let known = match &backend.endpoints {
+            Endpoints::Unknown => None,
+            Endpoints::Known(endpoints) if endpoints.is_empty() => return Err(Reason::NoEndpoints.into()),
+            Endpoints::Known(endpoints) => Some(Arc::clone(endpoints)),
+        };
+        let (addresses, hints) = match &backend.target {
+            Target::Unavailable(_) => return Err(Reason::BadBackend.into()),
+            Target::ClusterIp(addresses) => (Addresses::InOrder(Arc::clone(addresses)), known),
+            Target::Endpoints => (Addresses::Pods(known.ok_or(Reason::NoEndpoints)?), None),
+            Target::Dns { host, port } => (Addresses::InOrder(resolve(worker, host, *port).await?), None),
+        };
+        Ok(Self { addresses, hints, failed: Vec::new() })
+    }
+
+    /// A connection: an idle one where there is one, else a new one. A dial that fails is tried again, elsewhere where there is an elsewhere: nothing
+    /// was sent.
+    pub(super) async fn connect(&mut self, exchange: &mut Exchange) -> Result<Lease, ProxyError> {
+        let connection = Rc::clone(exchange.connection());
+        let worker = connection.worker();
+        connection.waiting.arm(worker.settings.limits.connect_timeout);
+        loop {
+            let address = self.choose(worker).ok_or(Reason::NoEndpoints)?;
+            if let Some(lease) = worker.pools.take(worker, address, self.hints.as_ref()) {
+                self.spread(worker, address);
+                connection.waiting.disarm();
+                return Ok(lease);
+            }
+            match dial::dial_before(worker, address, &connection.waiting).await {
+                Ok(lease) => {
+                    connection.waiting.disarm();
+                    return Ok(lease);
+                }
+                Err(error) => {
+                    exchange.attempts += 1;
+                    let may_retry = error.reason == Reason::UpstreamConnect && exchange.attempts < MAX_ATTEMPTS;
+                    if !may_retry {
+                        exchange.upstream = Some(address);
+                        return Err(error);
+                    }
+                    tracing::debug!(%address, error = &error as &dyn std::error::Error, "dialling again");
+                    worker.count(|numbers| numbers.retries += 1);
+                    self.failed.push(address);
+                }
+            }
+        }
+    }
+
+    fn choose(&self, worker: &Worker) -> Option<SocketAddr> {
+        match &self.addresses {
+            // kube-proxy chooses anew behind the same address; another family may work where one doesn't.
+            Addresses::InOrder(addresses) => addresses.iter().find(|address| !self.failed.contains(address)).or(addresses.first()).copied(),
+            Addresses::Pods(pods) => {
+                let alive: Vec<SocketAddr>;
+                let pods = if self.failed.is_empty() {
+                    pods.as_ref()
+                } else {
+                    alive = pods.iter().filter(|pod| !self.failed.contains(pod)).copied().collect();
+                    if alive.is_empty() { pods.as_ref() } else { &alive }
+                };
+                let mut random = worker.random.borrow_mut();
+                let mut any = || pods.get(random.usize(..pods.len().max(1))).copied();
+                let (one, other) = (any()?, any()?);
+                Some(if worker.pools.in_use(other) < worker.pools.in_use(one) { other } else { one })
+            }
+        }
+    }
+
+    /// kube-proxy chooses a pod for each connection: with too few of them, pods go without.
+    fn spread(&self, worker: &Rc<Worker>, address: SocketAddr) {
+        let Some(hints) = &self.hints else { return };
+        let wanted = (hints.len() * SPREAD_PER_ENDPOINT).min(SPREAD_MAX);
+        if hints.len() > 1 && worker.pools.begin_warming(address, wanted) {
+            dial::warm(worker, address);
+        }
+    }
+}
+
+async fn resolve(worker: &Worker, host: &str, port: u16) -> Result<Arc<[SocketAddr]>, ProxyError> {
+    let addresses = worker.resolver.resolve(host).await.map_err(|error| ProxyError::caused(Reason::UpstreamConnect, "resolving the name", error))?;
+    let allowed = |address: &std::net::IpAddr| worker.settings.allow_unsafe_external || allowed_external(*address);
+    let addresses: Arc<[SocketAddr]> = addresses.iter().copied().filter(allowed).map(|address| SocketAddr::new(address, port)).collect();
+    if addresses.is_empty() {
+        return Err(ProxyError::new(Reason::BadBackend, "the name leads to no address that may be dialled"));
+    }
+    Ok(addresses)
+}

@@ -1,0 +1,183 @@
+//! Connections to backends: opening one, what a request holds of it, and the task that drives it.
+
+use std::{cell::RefCell, future::poll_fn, net::SocketAddr, pin::pin, rc::Rc, task::Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::{TrySendError, http1},
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::TcpStream,
+    sync::oneshot,
+    task::{AbortHandle, spawn_local},
+    time::Instant,
+};
+
+use super::super::{
+    body::RequestBody,
+    deadline::Deadline,
+    error::{ProxyError, Reason},
+    worker::Worker,
+};
+use crate::config::limits;
+
+/// A backend connection that one request holds. Dropped, it is closed; only [`Lease::give_back`] keeps it.
+pub(crate) struct Lease {
+    link: Option<Link>,
+    worker: Rc<Worker>,
+    reused: bool,
+}
+
+/// A backend connection, in use or idle.
+pub(super) struct Link {
+    sender: http1::SendRequest<RequestBody>,
+    pub(super) address: SocketAddr,
+    /// After this moment it isn't reused.
+    pub(super) expires: Instant,
+    /// The pool's epoch when it was dialled.
+    pub(super) epoch: u64,
+    driver: AbortHandle,
+    upgraded: RefCell<Option<oneshot::Receiver<Upgraded>>>,
+}
+
+/// The socket of a connection that has switched protocols, and what was read of it already.
+pub(crate) struct Upgraded {
+    pub(crate) stream: TcpStream,
+    pub(crate) read: Bytes,
+}
+
+impl Lease {
+    pub(super) fn new(link: Link, worker: &Rc<Worker>, reused: bool) -> Self {
+        Self { link: Some(link), worker: Rc::clone(worker), reused }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.link.as_ref().map_or(SocketAddr::from(([0, 0, 0, 0], 0)), |link| link.address)
+    }
+
+    /// Whether the connection has carried a request before: then it may have died in the meantime.
+    pub(super) fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    pub(super) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        match &mut self.link {
+            Some(link) => link.sender.try_send_request(request).await,
+            // A lease has its link until it is given back, which consumes it.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Back to the pool, for the next request.
+    pub(crate) fn give_back(mut self) {
+        if let Some(link) = self.link.take() {
+            self.worker.pools.put(link, &self.worker.settings.limits, self.worker.deadlines.now());
+        }
+    }
+
+    /// The socket, after a response that switches protocols. `None`: it closed instead.
+    pub(crate) async fn upgraded(self) -> Option<Upgraded> {
+        let receiver = self.link.as_ref()?.upgraded.borrow_mut().take()?;
+        receiver.await.ok()
+    }
+}
+
+impl Link {
+    pub(super) fn is_usable(&self, now: Instant, epoch: u64) -> bool {
+        !self.sender.is_closed() && self.sender.is_ready() && self.is_current(now, epoch)
+    }
+
+    /// Neither too old nor opened when other pods were behind the address.
+    pub(super) fn is_current(&self, now: Instant, epoch: u64) -> bool {
+        now < self.expires && self.epoch == epoch
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// Dials until the deadline.
+pub(super) async fn dial_before(worker: &Rc<Worker>, address: SocketAddr, deadline: &Deadline) -> Result<Lease, ProxyError> {
+    let mut dialled = pin!(dial(worker, address));
+    let result = poll_fn(|cx| match dialled.as_mut().poll(cx) {
+        Poll::Ready(result) => Poll::Ready(Some(result)),
+        Poll::Pending => deadline.poll(cx).map(|()| None),
+    })
+    .await;
+    let result = result.unwrap_or_else(|| Err(ProxyError::new(Reason::UpstreamTimeout, "connecting")));
+    if result.is_err() {
+        worker.count(|numbers| numbers.upstream_dial_failures += 1);
+    }
+    result
+}
+
+/// Opens one more connection in the background and puts it into the pool, so that kube-proxy chooses once more.
+pub(super) fn warm(worker: &Rc<Worker>, address: SocketAddr) {
+    let worker = Rc::clone(worker);
+    spawn_local(async move {
+        let dialled = tokio::time::timeout(worker.settings.limits.connect_timeout, dial(&worker, address)).await;
+        worker.pools.end_warming(address);
+        match dialled {
+            Ok(Ok(lease)) => lease.give_back(),
+            // The next request that finds no idle connection will see for itself.
+            Ok(Err(_)) | Err(_) => worker.count(|numbers| numbers.upstream_dial_failures += 1),
+        }
+    });
+}
+
+async fn dial(worker: &Rc<Worker>, address: SocketAddr) -> Result<Lease, ProxyError> {
+    if !worker.may_dial() {
+        return Err(ProxyError::new(Reason::Overload, "out of upstream connections"));
+    }
+    worker.count(|numbers| numbers.upstream_dials += 1);
+    let open = worker.pools.opening(worker, address);
+    let epoch = open.epoch();
+    let stream = TcpStream::connect(address).await.map_err(|error| {
+        let reason = if is_out_of_files(&error) { Reason::Overload } else { Reason::UpstreamConnect };
+        ProxyError::caused(reason, "connecting", error)
+    })?;
+    // Whole messages are written at once: waiting for more only delays them.
+    let _ = stream.set_nodelay(true);
+    let (sender, connection) = http1::Builder::new()
+        .max_buf_size(limits::CLIENT_BUFFER_BYTES)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| ProxyError::caused(Reason::UpstreamConnect, "connecting", error))?;
+    let (switched, upgraded) = oneshot::channel();
+    let driver = spawn_local(async move {
+        // Struck off the books when the task ends, also when it is aborted.
+        let _open = open;
+        let mut connection = connection;
+        if let Err(error) = poll_fn(|cx| connection.poll_without_shutdown(cx)).await {
+            tracing::debug!(%address, error = &error as &dyn std::error::Error, "upstream connection ended");
+        }
+        let parts = connection.into_parts();
+        // Nobody waits for it unless the response switched protocols: then the socket closes here.
+        let _ = switched.send(Upgraded { stream: parts.io.into_inner(), read: parts.read_buf });
+    });
+    let expires = worker.deadlines.now() + with_jitter(worker, worker.settings.limits.pool_max_age);
+    let link = Link { sender, address, expires, epoch, driver: driver.abort_handle(), upgraded: RefCell::new(Some(upgraded)) };
+    Ok(Lease::new(link, worker, false))
+}
+
+/// Less up to a fifth, so that connections opened together don't end together.
+fn with_jitter(worker: &Worker, age: std::time::Duration) -> std::time::Duration {
+    let fifth = age / 5;
+    age - fifth.mul_f64(worker.random.borrow_mut().f64())
+}
+
+/// EMFILE and ENFILE: the next dial to another address would fail as well.
+fn is_out_of_files(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    error.raw_os_error().is_some_and(|code| code == Errno::MFILE.raw_os_error() || code == Errno::NFILE.raw_os_error())
+}

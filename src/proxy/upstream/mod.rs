@@ -1,0 +1,130 @@
+//! Getting a request to its backend: choose an address, take a connection from the pool or dial, send, wait, and try again where that is safe.
+
+mod choose;
+mod dial;
+mod dns;
+mod pool;
+mod response;
+mod retry;
+
+use std::{future::poll_fn, pin::pin, task::Poll};
+
+use http::{Request, Response};
+use hyper::{body::Incoming, client::conn::TrySendError};
+
+pub(crate) use self::{
+    dial::Lease,
+    pool::Pools,
+    retry::Budget,
+};
+pub(crate) use self::dns::Resolver;
+
+use self::{choose::Candidates, retry::Spare};
+use super::{
+    body::{Progress, RequestBody},
+    error::{ProxyError, Reason},
+    exchange::Exchange,
+};
+use crate::{config::limits::MAX_ATTEMPTS, route::Backend};
+
+/// A backend's response, its head checked, and the connection that its body comes from.
+pub(crate) struct Sent {
+    pub(crate) response: Response<Incoming>,
+    pub(crate) lease: Lease,
+}
+
+/// Sends `request` to `backend` and waits for the head of its response.
+///
+/// # Errors
+/// Every reason that begins with `Upstream`, `NoEndpoints`, `BadBackend`, `Overload`, and what went wrong with the request's own body.
+pub(crate) async fn send(exchange: &mut Exchange, backend: &Backend, mut request: Request<RequestBody>, progress: &Progress) -> Result<Sent, ProxyError> {
+    let mut candidates = Candidates::of(backend, exchange.connection().worker()).await?;
+    let upgrade = request.headers().contains_key(http::header::UPGRADE);
+    loop {
+        let mut lease = candidates.connect(exchange).await?;
+        exchange.connected(lease.address());
+        if lease.is_reused() {
+            exchange.connection().worker().count(|numbers| numbers.upstream_reused += 1);
+        }
+        let spare = Spare::of(&request, &lease, progress);
+        let may_retry = exchange.attempts < MAX_ATTEMPTS;
+        match exchange_heads(exchange, &mut lease, request, progress).await {
+            Ok(response) => {
+                response::check(&response, upgrade)?;
+                return Ok(Sent { response, lease });
+            }
+            // Nothing of it was written: the connection had died in the pool.
+            Err(Failure { unsent: Some(unsent), .. }) if may_retry => request = *unsent,
+            Err(Failure { error, .. }) => {
+                let worker = exchange.connection().worker();
+                match spare {
+                    Some(spare) if may_retry && error.reason == Reason::UpstreamReset && worker.retry_budget.withdraw() => {
+                        request = spare.into_request();
+                    }
+                    _ => return Err(error),
+                }
+            }
+        }
+        exchange.connection().worker().count(|numbers| numbers.retries += 1);
+    }
+}
+
+/// A request that got no response.
+struct Failure {
+    error: ProxyError,
+    /// The request, if nothing of it was written.
+    unsent: Option<Box<Request<RequestBody>>>,
+}
+
+/// Sends one request on one connection, and waits for the head of the response, for as long as the request moves or the first-byte timeout lasts.
+async fn exchange_heads(
+    exchange: &Exchange,
+    lease: &mut Lease,
+    request: Request<RequestBody>,
+    progress: &Progress,
+) -> Result<Response<Incoming>, Failure> {
+    let connection = exchange.connection();
+    let timeout = connection.worker().settings.limits.first_byte_timeout;
+    let mut response = pin!(lease.send(request));
+    connection.waiting.arm(timeout);
+    let result = poll_fn(|cx| {
+        if let Poll::Ready(result) = response.as_mut().poll(cx) {
+            return Poll::Ready(Some(result));
+        }
+        if connection.waiting.poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        if !progress.take_moved() {
+            return Poll::Ready(None);
+        }
+        // A long upload is no slow backend.
+        connection.waiting.arm(timeout);
+        connection.waiting.poll(cx).map(|()| None)
+    })
+    .await;
+    connection.waiting.disarm();
+    match result {
+        Some(Ok(response)) => Ok(response),
+        Some(Err(error)) => Err(failure(error)),
+        None => Err(Failure { error: ProxyError::new(Reason::UpstreamTimeout, "waiting for the response"), unsent: None }),
+    }
+}
+
+fn failure(mut error: TrySendError<Request<RequestBody>>) -> Failure {
+    let unsent = error.take_message().map(Box::new);
+    Failure { error: classify(error.into_error()), unsent }
+}
+
+/// What an error of the HTTP client means for the request.
+fn classify(error: hyper::Error) -> ProxyError {
+    // The request's own body says what is wrong with it.
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        if let Some(ours) = cause.downcast_ref::<ProxyError>() {
+            return ProxyError::new(ours.reason, ours.detail);
+        }
+        source = cause.source();
+    }
+    let reason = if error.is_parse() { Reason::UpstreamInvalid } else { Reason::UpstreamReset };
+    ProxyError::caused(reason, "waiting for the response", error)
+}

@@ -1,0 +1,85 @@
+//! When a request may be sent a second time, and how often that may happen altogether.
+
+use std::cell::Cell;
+
+use http::{HeaderMap, Method, Request, Uri, Version};
+
+use super::{
+    super::body::{Progress, RequestBody},
+    dial::Lease,
+};
+use crate::config::limits::{RETRY_BUDGET_MAX, RETRY_BUDGET_REQUESTS};
+
+/// A copy of a request, for the one case in which it may be replayed after bytes were written: a reused connection that turns out to have
+/// been closed, and an idempotent request without a body (RFC 9110 section 9.2.2).
+pub(super) struct Spare {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+impl Spare {
+    pub(super) fn of(request: &Request<RequestBody>, lease: &Lease, progress: &Progress) -> Option<Self> {
+        let replayable = lease.is_reused() && request.method().is_idempotent() && !progress.has_body();
+        replayable.then(|| Self { method: request.method().clone(), uri: request.uri().clone(), headers: request.headers().clone() })
+    }
+
+    pub(super) fn into_request(self) -> Request<RequestBody> {
+        let mut request = Request::new(RequestBody::empty());
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.version_mut() = Version::HTTP_11;
+        *request.headers_mut() = self.headers;
+        request
+    }
+}
+
+/// Retries as a share of requests: each request earns a part of one, up to a maximum, so that retries can't multiply an outage.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    /// In parts of a retry: [`RETRY_BUDGET_REQUESTS`] of them are one.
+    parts: Cell<u32>,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { parts: Cell::new(RETRY_BUDGET_MAX * RETRY_BUDGET_REQUESTS) }
+    }
+}
+
+impl Budget {
+    /// A request has come.
+    pub(crate) fn deposit(&self) {
+        self.parts.set((self.parts.get() + 1).min(RETRY_BUDGET_MAX * RETRY_BUDGET_REQUESTS));
+    }
+
+    /// Takes one retry, if there is one.
+    pub(crate) fn withdraw(&self) -> bool {
+        let left = self.parts.get().checked_sub(RETRY_BUDGET_REQUESTS);
+        if let Some(left) = left {
+            self.parts.set(left);
+        }
+        left.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_are_a_share_of_requests() {
+        let budget = Budget::default();
+        for _ in 0..RETRY_BUDGET_MAX {
+            assert!(budget.withdraw());
+        }
+        assert!(!budget.withdraw());
+        for _ in 1..RETRY_BUDGET_REQUESTS {
+            budget.deposit();
+            assert!(!budget.withdraw());
+        }
+        budget.deposit();
+        assert!(budget.withdraw());
+        assert!(!budget.withdraw());
+    }
+}

@@ -1,0 +1,243 @@
+//! One worker: a thread with its own runtime, listening sockets, upstream pools and numbers. Nothing here is shared with another thread but the
+//! route table, which is read through a cache.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+};
+
+use fastrand::Rng;
+use slab::Slab;
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, LocalOptions},
+    sync::{Notify, mpsc, oneshot},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+
+use super::{
+    Settings,
+    connection::Connection,
+    deadline::Deadlines,
+    listener,
+    upstream::{Budget, Pools, Resolver},
+};
+use crate::{access_log, config::limits, metrics::Numbers, table};
+
+/// What the rest of the process tells a worker.
+pub(crate) enum Command {
+    /// Send a copy of your numbers.
+    Numbers(oneshot::Sender<Numbers>),
+    /// Stop accepting, finish what is under way until the given moment, then end.
+    Drain(Instant),
+}
+
+/// What a worker's thread starts with.
+pub(crate) struct Seed {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) listeners: Vec<std::net::TcpListener>,
+    pub(crate) table: table::Reader,
+    pub(crate) log: access_log::Local,
+    pub(crate) resolver: Resolver,
+    pub(crate) commands: mpsc::UnboundedReceiver<Command>,
+    /// File descriptors that this worker may have open for both sides together.
+    pub(crate) files: usize,
+}
+
+/// The state of a worker, shared by the tasks of its thread.
+pub(crate) struct Worker {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) deadlines: Rc<Deadlines>,
+    pub(crate) pools: Pools,
+    pub(crate) retry_budget: Budget,
+    pub(crate) resolver: Resolver,
+    pub(crate) connections: Connections,
+    /// Rung whenever a connection ends.
+    pub(crate) room: Notify,
+    pub(crate) random: RefCell<Rng>,
+    table: RefCell<table::Reader>,
+    current: RefCell<Rc<Arc<table::Published>>>,
+    numbers: RefCell<Numbers>,
+    log: RefCell<access_log::Local>,
+    draining: Cell<bool>,
+    drain: Notify,
+    max_connections: usize,
+    max_upstream: usize,
+}
+
+/// The open client connections.
+#[derive(Default)]
+pub(crate) struct Connections(RefCell<Slab<std::rc::Weak<Connection>>>);
+
+impl Connections {
+    pub(crate) fn vacant_key(&self) -> usize {
+        self.0.borrow().vacant_key()
+    }
+
+    pub(crate) fn insert(&self, connection: &Rc<Connection>) {
+        self.0.borrow_mut().insert(Rc::downgrade(connection));
+    }
+
+    pub(crate) fn remove(&self, key: usize) {
+        self.0.borrow_mut().try_remove(key);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.borrow().len()
+    }
+
+    /// Tells the connection that has been idle longest to close. False if none is idle.
+    pub(crate) fn evict_longest_idle(&self) -> bool {
+        let idle = self.all().into_iter().filter(|connection| connection.is_idle() && !connection.is_leaving());
+        let Some(longest) = idle.min_by_key(|connection| connection.idle_since()) else { return false };
+        longest.leave();
+        true
+    }
+
+    fn all(&self) -> Vec<Rc<Connection>> {
+        self.0.borrow().iter().filter_map(|(_, connection)| connection.upgrade()).collect()
+    }
+}
+
+impl Worker {
+    /// Changes the worker's numbers.
+    pub(crate) fn count(&self, change: impl FnOnce(&mut Numbers)) {
+        change(&mut self.numbers.borrow_mut());
+    }
+
+    /// The table in force. Counted within the thread: no other core hears of it.
+    pub(crate) fn table(&self) -> Rc<Arc<table::Published>> {
+        let mut reader = self.table.borrow_mut();
+        let latest = reader.load();
+        let mut current = self.current.borrow_mut();
+        if !Arc::ptr_eq(latest, &current) {
+            *current = Rc::new(Arc::clone(latest));
+        }
+        Rc::clone(&current)
+    }
+
+    pub(crate) fn log(&self, record: access_log::Record) {
+        self.log.borrow_mut().push(record);
+    }
+
+    pub(crate) fn is_logging(&self) -> bool {
+        self.log.borrow().enabled()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Resolves when the worker begins to drain.
+    pub(crate) async fn drained(&self) {
+        let notified = self.drain.notified();
+        if !self.draining.get() {
+            notified.await;
+        }
+    }
+
+    /// Whether another client may come in.
+    pub(crate) fn has_room(&self) -> bool {
+        self.connections.len() < self.max_connections
+    }
+
+    /// Whether another upstream connection may be opened.
+    pub(crate) fn may_dial(&self) -> bool {
+        self.pools.open() < self.max_upstream || self.pools.evict_idle()
+    }
+
+    fn begin_drain(&self) {
+        self.draining.set(true);
+        self.drain.notify_waiters();
+        for connection in self.connections.all() {
+            connection.leave();
+        }
+    }
+}
+
+/// The body of a worker's thread.
+pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default())?;
+    runtime.block_on(work(seed))
+}
+
+async fn work(seed: Seed) -> std::io::Result<()> {
+    let Seed { settings, listeners, mut table, log, resolver, mut commands, files } = seed;
+    let current = Rc::new(Arc::clone(table.load()));
+    // Each client connection may need one to a backend: half of the files for either side.
+    let max_connections = settings.limits.max_connections.min(files / 2).max(1);
+    let worker = Rc::new(Worker {
+        deadlines: Deadlines::new(),
+        pools: Pools::default(),
+        retry_budget: Budget::default(),
+        resolver,
+        connections: Connections::default(),
+        room: Notify::new(),
+        random: RefCell::new(Rng::new()),
+        table: RefCell::new(table),
+        current: RefCell::new(current),
+        numbers: RefCell::default(),
+        log: RefCell::new(log),
+        draining: Cell::new(false),
+        drain: Notify::new(),
+        max_connections,
+        max_upstream: files.saturating_sub(max_connections).max(1),
+        settings,
+    });
+    for listener in listeners {
+        let listener = TcpListener::from_std(listener)?;
+        tokio::task::spawn_local(listener::accept(Rc::clone(&worker), listener));
+    }
+    let mut tick = interval(limits::DEADLINE_TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut deadline = None;
+    loop {
+        tokio::select! {
+            biased;
+            command = commands.recv() => match command {
+                Some(Command::Numbers(reply)) => {
+                    let _ = reply.send(worker.snapshot_numbers());
+                }
+                Some(Command::Drain(at)) => {
+                    deadline = Some(at);
+                    worker.begin_drain();
+                }
+                // Everyone who could command us is gone.
+                None => break,
+            },
+            _ = tick.tick() => worker.tick(),
+            () = worker.idle(), if worker.is_draining() => break,
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => break,
+        }
+    }
+    worker.log.borrow_mut().flush();
+    Ok(())
+}
+
+impl Worker {
+    fn tick(&self) {
+        self.deadlines.sweep();
+        self.pools.sweep(self.deadlines.now(), &self.settings.limits);
+        self.log.borrow_mut().flush();
+    }
+
+    /// Resolves when the last connection is gone.
+    async fn idle(&self) {
+        loop {
+            let notified = self.room.notified();
+            if self.connections.len() == 0 {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    fn snapshot_numbers(&self) -> Numbers {
+        let mut numbers = self.numbers.borrow_mut();
+        numbers.upstream_open = self.pools.open() as u64;
+        numbers.upstream_idle = self.pools.idle() as u64;
+        numbers.log_dropped = self.log.borrow().dropped();
+        numbers.scrape()
+    }
+}

@@ -1,0 +1,100 @@
+//! Building a [`Snapshot`]: whoever comes first holds a place, and who comes too late is remembered for `explain`.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use foldhash::fast::RandomState;
+
+use super::{
+    HostPattern, HostTable, Loser, PathPattern, Route, Snapshot,
+    path::{PathTable, Rule},
+};
+
+/// Collects routes, the oldest Ingress first.
+#[derive(Debug, Default)]
+pub struct Builder {
+    hosts: HashMap<HostPattern, Host, RandomState>,
+    default: Option<Arc<Route>>,
+    losers: Vec<Loser>,
+}
+
+#[derive(Debug, Default)]
+struct Host {
+    rules: BTreeMap<PathPattern, Arc<Route>>,
+    default: Option<Arc<Route>>,
+    losers: Vec<Loser>,
+}
+
+impl Builder {
+    /// Adds a path of a host.
+    ///
+    /// # Errors
+    /// The route that already holds this very host, type and path. The new one is kept for `explain` alone.
+    pub fn path(&mut self, host: &HostPattern, path: PathPattern, route: &Arc<Route>) -> Result<(), Arc<Route>> {
+        let host = self.host(host);
+        if let Some(winner) = host.rules.get(&path) {
+            let winner = Arc::clone(winner);
+            host.losers.push(Loser { pattern: Some(path), route: Arc::clone(route), winner: Arc::clone(&winner) });
+            return Err(winner);
+        }
+        host.rules.insert(path, Arc::clone(route));
+        Ok(())
+    }
+
+    /// Sets what answers those requests for a host that nothing else matches.
+    ///
+    /// # Errors
+    /// The route that is already there.
+    pub fn host_default(&mut self, host: &HostPattern, route: &Arc<Route>) -> Result<(), Arc<Route>> {
+        let host = self.host(host);
+        claim(&mut host.default, route, &mut host.losers)
+    }
+
+    /// Sets what answers every request that nothing else matches.
+    ///
+    /// # Errors
+    /// The route that is already there.
+    pub fn otherwise(&mut self, route: &Arc<Route>) -> Result<(), Arc<Route>> {
+        claim(&mut self.default, route, &mut self.losers)
+    }
+
+    /// The finished table.
+    pub fn build(self) -> Snapshot {
+        let Self { hosts, default, losers } = self;
+        let mut snapshot = Snapshot { default, losers: losers.into_boxed_slice(), ..Snapshot::default() };
+        for (pattern, host) in hosts {
+            let Host { rules, default, losers } = host;
+            let rules = rules.into_iter().map(|(pattern, route)| Rule { pattern, route }).collect();
+            let table = HostTable { paths: PathTable::new(rules), default, losers: losers.into_boxed_slice() };
+            match pattern {
+                HostPattern::Exact(name) => {
+                    snapshot.exact.insert(name, table);
+                }
+                HostPattern::Wildcard(name) => {
+                    snapshot.wildcard.insert(name, table);
+                }
+                HostPattern::Any => snapshot.any = table,
+            }
+        }
+        snapshot
+    }
+
+    fn host(&mut self, host: &HostPattern) -> &mut Host {
+        self.hosts.entry(host.clone()).or_default()
+    }
+}
+
+fn claim(place: &mut Option<Arc<Route>>, route: &Arc<Route>, losers: &mut Vec<Loser>) -> Result<(), Arc<Route>> {
+    match place {
+        None => {
+            *place = Some(Arc::clone(route));
+            Ok(())
+        }
+        Some(winner) => {
+            losers.push(Loser { pattern: None, route: Arc::clone(route), winner: Arc::clone(winner) });
+            Err(Arc::clone(winner))
+        }
+    }
+}

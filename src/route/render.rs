@@ -1,0 +1,93 @@
+//! The table as stable text (the golden format, `/routes`, `nodegate routes`) and as JSON.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use super::{Backend, Endpoints, Entry, HostPattern, Place, Snapshot, Target};
+
+impl Snapshot {
+    /// The table as text. Equal tables give equal text, whatever the order in which they were built.
+    pub fn render(&self) -> String {
+        let entries: Vec<Entry<'_>> = self.routes().collect();
+        if entries.is_empty() {
+            return "no routes\n".to_owned();
+        }
+        let mut text = String::with_capacity(entries.len() * 128);
+        for of_one_host in entries.chunk_by(|a, b| heading(a) == heading(b)) {
+            let width = of_one_host.iter().map(|entry| entry.place.to_string().len()).max().unwrap_or_default();
+            if let Some(first) = of_one_host.first() {
+                text.push_str(&heading(first));
+                text.push('\n');
+            }
+            for Entry { host: _, place, route } in of_one_host {
+                let Backend { id, target, endpoints } = &*route.backend;
+                // Writing to a String can't fail.
+                let _ = write!(text, "  {:<width$}  {} -> {id}  {target}", place.to_string(), route.ingress);
+                if shows_endpoints(target) {
+                    let _ = write!(text, "; ready: {endpoints}");
+                }
+                text.push('\n');
+            }
+        }
+        text
+    }
+
+    /// The table as JSON: `{"routes": [{"host", "type", "path", "ingress", "backend", "target", "addresses",
+    /// "problem", "endpoints"}]}`, in the order of
+    /// [`Snapshot::routes`]. `host` is null for rules without one, `path` for default backends, `endpoints` where they are unknown.
+    pub fn render_json(&self) -> String {
+        let routes: Vec<Value> = self.routes().map(|entry| entry_json(&entry)).collect();
+        format!("{:#}\n", json!({ "routes": routes }))
+    }
+}
+
+/// Whether a target's endpoints mean anything: a DNS name has none.
+pub(super) fn shows_endpoints(target: &Target) -> bool {
+    match target {
+        Target::ClusterIp(_) | Target::Endpoints => true,
+        Target::Dns { .. } | Target::Unavailable(_) => false,
+    }
+}
+
+fn heading(entry: &Entry<'_>) -> String {
+    match (&entry.place, &entry.host) {
+        (Place::Otherwise, _) => "anything else".to_owned(),
+        (_, HostPattern::Any) => "any host".to_owned(),
+        (_, host) => format!("host {host}"),
+    }
+}
+
+fn entry_json(entry: &Entry<'_>) -> Value {
+    let Backend { id, target, endpoints } = &*entry.route.backend;
+    let (kind, path) = match entry.place {
+        Place::Path(pattern) => (pattern.kind(), Some(pattern.to_string())),
+        Place::HostDefault => ("host-default", None),
+        Place::Otherwise => ("default", None),
+    };
+    let host = match &entry.host {
+        HostPattern::Any => None,
+        HostPattern::Exact(_) | HostPattern::Wildcard(_) => Some(entry.host.to_string()),
+    };
+    let (target, addresses, problem) = match target {
+        Target::ClusterIp(addresses) => ("clusterip", Some(addresses.iter().map(ToString::to_string).collect::<Vec<_>>()), None),
+        Target::Endpoints => ("endpoints", None, None),
+        Target::Dns { host, port } => ("dns", Some(vec![format!("{host}:{port}")]), None),
+        Target::Unavailable(why) => ("unavailable", None, Some(&**why)),
+    };
+    let endpoints: Option<Vec<String>> = match endpoints {
+        Endpoints::Unknown => None,
+        Endpoints::Known(addresses) => Some(addresses.iter().map(ToString::to_string).collect()),
+    };
+    json!({
+        "host": host,
+        "type": kind,
+        "path": path,
+        "ingress": entry.route.ingress.to_string(),
+        "backend": id.to_string(),
+        "target": target,
+        "addresses": addresses,
+        "problem": problem,
+        "endpoints": endpoints,
+    })
+}
