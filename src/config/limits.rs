@@ -201,6 +201,40 @@ pub const ADMIN_HEAD_BYTES: usize = 32 * 1024;
 /// Bytes of an answer that `nodegate routes --admin` and `explain --admin` read. Beyond: an error. Ten thousand Ingresses take a few MB.
 pub const ADMIN_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 
+/// How often the files under `--manifests` are compared with what was read, for file systems that report no events (NFS, FUSE) and for an
+/// exhausted inotify limit. With very many files it becomes rarer, so that it takes no more than a hundredth of one core.
+pub const MANIFEST_POLL: Duration = Duration::from_secs(2);
+
+/// How long a file that vanished, or was emptied, keeps its objects: editors that replace a file in two steps leave such a gap. Well below the
+/// 200 ms in which a deletion is to be live.
+pub const MANIFEST_HOLD: Duration = Duration::from_millis(100);
+
+/// Nodes (scalars, sequences, mappings) of one YAML document. Beyond: the document is malformed. A `List` of 10,000 Ingresses has half a million.
+pub const MANIFEST_NODES: usize = 4_000_000;
+
+/// Parts of one YAML document that its aliases (`*name`) may repeat. Beyond: the document is malformed. People repeat a few dozen; a "billion
+/// laughs" a billion.
+pub const MANIFEST_ALIASED: usize = 100_000;
+
+/// Establishing a connection to the API server. Beyond: tried again after a pause.
+pub const API_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Seconds that the API server keeps one watch open before it ends it; then it is resumed where it was. This is what bounds how long a dead
+/// TCP connection goes unnoticed. Rarer than client-go's 5-10 minutes would be kinder to the API server, but a resumed watch costs it nothing.
+pub const API_WATCH_SECONDS: u32 = 60;
+
+/// Silence on a connection to the API server after which it counts as dead. More than [`API_WATCH_SECONDS`].
+pub const API_READ_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// Pause after a first failed request to the API server; it doubles up to [`API_BACKOFF_MAX`].
+pub const API_BACKOFF_MIN: Duration = Duration::from_millis(100);
+
+/// Longest pause between two tries, less up to half of jitter: a restarted API server is seen within seconds.
+pub const API_BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// Objects in one page of a list, as client-go has it. Only for API servers without streaming lists.
+pub const API_PAGE_SIZE: u32 = 500;
+
 /// The limits that a flag can change; the rest are the constants above. Each field says which constant it starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {

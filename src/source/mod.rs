@@ -1,5 +1,116 @@
-//! Where objects come from: stores, the dirty mark, the `cluster` and `file` sources, and the rebuild loop.
+//! Where objects come from: the stores, the `cluster` and `file` sources that fill them, and the rebuild loop that empties them into the table.
 
+mod cluster;
+mod file;
+mod object;
+mod rebuild;
 mod report;
+mod shared;
+mod stores;
 
+use std::{convert::Infallible, path::PathBuf};
+
+use tokio::{sync::watch, time::Instant};
+
+pub use cluster::list_cluster;
+pub use file::{LoadError, load};
 pub use report::{CONFIG_TO_LIVE_BUCKETS, Report};
+
+use crate::{
+    compile::Options,
+    source::{cluster::Cluster, file::Files, rebuild::Pace, shared::Shared, stores::Stores},
+    table::Publisher,
+};
+
+/// Where the configuration is to come from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// Files and directories, as `--manifests` names them.
+    Files(Vec<PathBuf>),
+    /// An API server.
+    Cluster {
+        /// How to reach it; `None`: this pod's service account, else `KUBECONFIG`, else the default kubeconfig.
+        config: Option<Box<kube::Config>>,
+        /// The namespaces to watch; empty: all of them.
+        namespaces: Vec<String>,
+    },
+}
+
+/// A source whose start-up errors are behind it.
+#[derive(Debug)]
+pub struct Opened(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Files(Files),
+    Cluster(Cluster),
+}
+
+/// Why a source cannot start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// A path given on the command line can't be read.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// Neither a cluster's credentials nor files.
+    #[error("no cluster to reach and no --manifests: {0}")]
+    NoCluster(String),
+    /// There are credentials, but they can't be used.
+    #[error("the Kubernetes client can't be set up: {0}")]
+    Client(#[source] Box<kube::Error>),
+    /// The API server can't be reached, or refuses.
+    #[error("listing {what} failed: {source}")]
+    List {
+        /// The kind, and the namespace if there is one.
+        what: String,
+        /// The client's error.
+        source: Box<kube::Error>,
+    },
+    /// A part of the source panicked.
+    #[error("{0} stopped unexpectedly")]
+    Stopped(&'static str),
+}
+
+impl Source {
+    /// Does what can fail at the start, so that it is said before anything is served: finds the files, or the way to a cluster. Whether the
+    /// cluster answers doesn't matter here: an API server that is down is waited for.
+    ///
+    /// # Errors
+    /// [`SourceError::Load`] for a path that doesn't exist or can't be read; [`SourceError::NoCluster`] and [`SourceError::Client`] where no
+    /// usable credentials are found.
+    pub async fn open(self) -> Result<Opened, SourceError> {
+        Ok(Opened(match self {
+            Self::Files(paths) => Kind::Files(Files::open(paths)?),
+            Self::Cluster { config, namespaces } => Kind::Cluster(Cluster::open(config, namespaces).await?),
+        }))
+    }
+}
+
+impl Opened {
+    /// Keeps the table up to date until the future is dropped: watches the source, rebuilds, publishes, reports.
+    ///
+    /// # Errors
+    /// Only if a part of it panicked. Whatever is wrong with the source itself is waited out, with the last table in force.
+    pub async fn run(self, options: Options, publisher: Publisher, report: watch::Sender<Report>) -> Result<Infallible, SourceError> {
+        match self.0 {
+            Kind::Files(files) => {
+                let shared = Shared::new(Stores::new(file::lists()));
+                let rebuild = rebuild::run(&shared, Pace::AT_ONCE, options, publisher, &report);
+                tokio::select! { ended = rebuild => ended, ended = file::run(files, &shared, Instant::now()) => ended }
+            }
+            Kind::Cluster(cluster) => {
+                let shared = std::sync::Arc::new(Shared::new(Stores::new(cluster.lists())));
+                let rebuild = rebuild::run(&shared, Pace::DEBOUNCED, options, publisher, &report);
+                tokio::select! { ended = rebuild => ended, ended = cluster.run(&shared) => ended }
+            }
+        }
+    }
+}
+
+/// Opens the source and runs it: see [`Source::open`] and [`Opened::run`].
+///
+/// # Errors
+/// Those of the two.
+pub async fn run(source: Source, options: Options, publisher: Publisher, report: watch::Sender<Report>) -> Result<Infallible, SourceError> {
+    source.open().await?.run(options, publisher, report).await
+}

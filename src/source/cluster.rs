@@ -1,0 +1,287 @@
+//! The `cluster` source: one watch for each kind and namespace, whose raw events go to the stores as they come. A lost API server changes nothing.
+
+mod feed;
+
+use std::{
+    collections::hash_map::RandomState,
+    convert::Infallible,
+    fmt::Debug,
+    hash::{BuildHasher, Hasher},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::StreamExt;
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        core::v1::{Secret, Service},
+        discovery::v1::EndpointSlice,
+        networking::v1::{Ingress, IngressClass},
+    },
+};
+use kube::{
+    Api, Client, Config, Resource,
+    api::ListParams,
+    core::DeserializeGuard,
+    runtime::watcher::{self, watcher},
+};
+use serde::de::DeserializeOwned;
+use tokio::{task::JoinSet, time::Instant};
+
+use crate::{
+    compile::{Diagnostic, Objects},
+    config::limits::{API_BACKOFF_MAX, API_BACKOFF_MIN, API_CONNECT_TIMEOUT, API_PAGE_SIZE, API_READ_TIMEOUT, API_WATCH_SECONDS},
+    source::{
+        SourceError,
+        cluster::feed::{Feed, version},
+        object::{Kind, Stored},
+        shared::Shared,
+        stores::{Change, List, Stores},
+    },
+};
+
+/// A client, and what to watch with it.
+#[derive(Clone)]
+pub struct Cluster {
+    client: Client,
+    namespaces: Vec<String>,
+}
+
+/// Reads the cluster once, without watching it: what `nodegate check --cluster` works on. Errors aren't waited out.
+///
+/// # Errors
+/// No credentials, an API server that can't be reached, or one that refuses a list.
+pub async fn list_cluster(config: Option<Box<Config>>, namespaces: Vec<String>) -> Result<(Objects, Vec<Diagnostic>), SourceError> {
+    let cluster = Cluster::open(config, namespaces).await?;
+    let mut stores = Stores::new(cluster.lists());
+    for list in cluster.lists() {
+        stores.apply(cluster.list(list).await?);
+    }
+    let mut diagnostics: Vec<_> = stores.diagnostics().cloned().collect();
+    diagnostics.sort();
+    Ok((stores.objects(), diagnostics))
+}
+
+impl Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("namespaces", &self.namespaces).finish_non_exhaustive()
+    }
+}
+
+impl Cluster {
+    /// Finds the way to the API server. It isn't spoken to yet.
+    pub async fn open(config: Option<Box<Config>>, namespaces: Vec<String>) -> Result<Self, SourceError> {
+        let mut config = match config {
+            Some(config) => *config,
+            None => discover().await?,
+        };
+        config.connect_timeout = Some(API_CONNECT_TIMEOUT);
+        // Without it a request on a connection that died silently waits for TCP to give up, which takes a quarter of an hour.
+        config.read_timeout = Some(API_READ_TIMEOUT);
+        config.reset_reader_on_write = true;
+        // The watches wait and try again themselves, and say so.
+        config.default_retry = false;
+        let client = Client::try_from(config).map_err(|error| SourceError::Client(Box::new(error)))?;
+        Ok(Self { client, namespaces })
+    }
+
+    /// The lists that this source delivers.
+    pub fn lists(&self) -> Vec<List> {
+        let in_namespaces = |kind: Kind| -> Vec<List> {
+            if self.namespaces.is_empty() || !kind.namespaced() {
+                return vec![List { kind, namespace: None }];
+            }
+            self.namespaces.iter().map(|namespace| List { kind, namespace: Some(namespace.as_str().into()) }).collect()
+        };
+        Kind::ALL.into_iter().flat_map(in_namespaces).collect()
+    }
+
+    /// Keeps the stores up to date until the future is dropped.
+    pub async fn run(self, shared: &Arc<Shared>) -> Result<Infallible, SourceError> {
+        let mut watches = JoinSet::new();
+        for list in self.lists() {
+            let (cluster, shared) = (self.clone(), Arc::clone(shared));
+            watches.spawn(async move { cluster.watch(list, &shared).await });
+        }
+        // A watch never ends, other than by a panic.
+        watches.join_next().await;
+        Err(SourceError::Stopped("watching the cluster"))
+    }
+
+    async fn watch(&self, list: List, shared: &Shared) {
+        match list.kind {
+            Kind::Ingress => watch(self.namespaced::<Ingress>(&list), list, shared).await,
+            Kind::IngressClass => watch(Api::<DeserializeGuard<IngressClass>>::all(self.client.clone()), list, shared).await,
+            Kind::Service => watch(self.namespaced::<Service>(&list), list, shared).await,
+            Kind::EndpointSlice => watch(self.namespaced::<EndpointSlice>(&list), list, shared).await,
+            Kind::Secret => watch(self.namespaced::<Secret>(&list), list, shared).await,
+        }
+    }
+
+    async fn list(&self, wanted: List) -> Result<Change, SourceError> {
+        match wanted.kind {
+            Kind::Ingress => list(self.namespaced::<Ingress>(&wanted), wanted).await,
+            Kind::IngressClass => list(Api::<DeserializeGuard<IngressClass>>::all(self.client.clone()), wanted).await,
+            Kind::Service => list(self.namespaced::<Service>(&wanted), wanted).await,
+            Kind::EndpointSlice => list(self.namespaced::<EndpointSlice>(&wanted), wanted).await,
+            Kind::Secret => list(self.namespaced::<Secret>(&wanted), wanted).await,
+        }
+    }
+
+    fn namespaced<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self, list: &List) -> Api<DeserializeGuard<K>> {
+        match &list.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        }
+    }
+}
+
+/// This pod's service account, else `KUBECONFIG` or the default kubeconfig.
+async fn discover() -> Result<Config, SourceError> {
+    let in_cluster = match Config::incluster() {
+        Ok(config) => return Ok(config),
+        Err(error) => error,
+    };
+    Config::from_kubeconfig(&kube::config::KubeConfigOptions::default())
+        .await
+        .map_err(|error| SourceError::NoCluster(format!("not in a pod ({in_cluster}), and no kubeconfig ({error})")))
+}
+
+/// What a kind must be to be watched; one name for it.
+trait Watched: Resource<DynamicType = ()> + Stored + Clone + Debug + DeserializeOwned + Send + 'static {}
+impl<K: Resource<DynamicType = ()> + Stored + Clone + Debug + DeserializeOwned + Send + 'static> Watched for K {}
+
+/// Follows one list for ever, through every disconnect.
+async fn watch<K: Watched>(api: Api<DeserializeGuard<K>>, list: List, shared: &Shared) {
+    let what = describe(&list);
+    let mut feed = Feed::new(list);
+    let mut trouble = Trouble::default();
+    let mut config = watch_config(feed.list().kind).streaming_lists();
+    loop {
+        let mut events = std::pin::pin!(watcher(api.clone(), config.clone()));
+        let error = loop {
+            match events.next().await {
+                Some(Ok(event)) => {
+                    let arrived = Instant::now();
+                    if let Some(change) = feed.take(event) {
+                        trouble.over(&what);
+                        shared.apply([change], None, arrived);
+                    }
+                }
+                Some(Err(error)) if config.initial_list_strategy == watcher::InitialListStrategy::StreamingList && unsupported(&error) => {
+                    break error;
+                }
+                Some(Err(error)) => tokio::time::sleep(trouble.another(&what, &error)).await,
+                None => break watcher::Error::NoResourceVersion,
+            }
+        };
+        tracing::info!(list = what, %error, "the API server has no streaming lists; reading pages instead");
+        config = watch_config(feed.list().kind);
+    }
+}
+
+/// All pages of one list.
+async fn list<K: Watched>(api: Api<DeserializeGuard<K>>, list: List) -> Result<Change, SourceError> {
+    let mut params = ListParams::default().limit(API_PAGE_SIZE);
+    params.field_selector = field_selector(list.kind).map(Into::into);
+    let mut versions = Vec::new();
+    loop {
+        let failed = |source| SourceError::List { what: describe(&list), source: Box::new(source) };
+        let page = api.list(&params).await.map_err(failed)?;
+        versions.extend(page.items.into_iter().map(version));
+        params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+        if params.continue_token.is_none() {
+            return Ok(Change::ReplaceAll { list, versions });
+        }
+    }
+}
+
+fn watch_config(kind: Kind) -> watcher::Config {
+    let config = watcher::Config::default().timeout(API_WATCH_SECONDS).page_size(API_PAGE_SIZE);
+    field_selector(kind).map_or(config.clone(), |selector| config.fields(selector))
+}
+
+/// Secrets of other types are nobody's business here: they aren't even fetched.
+fn field_selector(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Secret => Some("type=kubernetes.io/tls"),
+        Kind::Ingress | Kind::IngressClass | Kind::Service | Kind::EndpointSlice => None,
+    }
+}
+
+/// Whether an API server refused `sendInitialEvents`, which servers before 1.32 (or with the feature `WatchList` off) do.
+fn unsupported(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => matches!(status.code, 400 | 422),
+        watcher::Error::WatchError(status) => matches!(status.code, 400 | 422),
+        _ => false,
+    }
+}
+
+fn describe(list: &List) -> String {
+    let kind = list.kind.name();
+    list.namespace.as_ref().map_or_else(|| kind.to_owned(), |namespace| format!("{kind} in {namespace}"))
+}
+
+/// Failures in a row: how long to wait, and what was said about them, so that an outage of hours is a few lines in the log.
+#[derive(Debug, Default)]
+struct Trouble {
+    failures: u32,
+    said: String,
+}
+
+impl Trouble {
+    /// Another failure. Returns how long to wait.
+    fn another(&mut self, what: &str, error: &watcher::Error) -> Duration {
+        let text = chain(error);
+        if self.said != text {
+            let forbidden = matches!(error,
+                watcher::Error::InitialListFailed(kube::Error::Api(status)) | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+                if status.code == 403 || status.code == 401);
+            if forbidden {
+                tracing::error!(
+                    list = what,
+                    error = text,
+                    "the API server refuses: check the ServiceAccount's ClusterRole; until then not ready"
+                );
+            } else {
+                tracing::warn!(list = what, error = text, "watch interrupted; the last table stays in force");
+            }
+            self.said = text;
+        }
+        let pause = API_BACKOFF_MIN.saturating_mul(1 << self.failures.min(16)).min(API_BACKOFF_MAX);
+        self.failures += 1;
+        pause.mul_f64(1.0 - random_share() / 2.0)
+    }
+
+    fn over(&mut self, what: &str) {
+        if self.failures > 0 {
+            tracing::info!(list = what, failures = self.failures, "watch is back");
+            *self = Self::default();
+        }
+    }
+}
+
+/// The error and its causes in one line, as an expired certificate is told only by the innermost.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let more = inner.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+/// From 0 to 1, good enough to keep the nodes of a cluster from coming back in step: the standard library's hash keys are random.
+fn random_share() -> f64 {
+    let bits = u32::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap_or_default();
+    f64::from(bits) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,257 @@
+//! The text of one file into versions of objects and diagnostics. No I/O.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::{
+    core::v1::{Secret, Service},
+    discovery::v1::EndpointSlice,
+    networking::v1::{Ingress, IngressClass},
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::{
+    compile::{Diagnostic, Severity, Subject},
+    config::limits::{MANIFEST_ALIASED, MANIFEST_NODES},
+    source::{
+        file::document::{self, Document},
+        object::{Key, Kind, Stored},
+        stores::Version,
+    },
+};
+
+/// How a file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A stream of documents.
+    Yaml,
+    /// One value, by the rules of JSON, which YAML's differ from in tabs and long keys.
+    Json,
+}
+
+/// What a file says.
+#[derive(Debug, Default)]
+pub struct Manifest {
+    /// The objects it defines, in its order; it may define one twice.
+    pub definitions: Vec<Definition>,
+    /// What is wrong with it, apart from versions that can't be decoded.
+    pub problems: Vec<Diagnostic>,
+    /// Whether some of it is so broken that nobody can tell which objects it is about.
+    pub malformed: bool,
+}
+
+/// One object in a file.
+#[derive(Debug, Clone)]
+pub struct Definition {
+    /// The object.
+    pub version: Version,
+    /// Where it stands.
+    pub at: Position,
+}
+
+/// A place in a file, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The document.
+    pub document: usize,
+    /// The line on which the document has its first content.
+    pub line: usize,
+}
+
+/// Reads a file's text. Documents of kinds that the proxy has no use for are passed over in silence.
+pub fn parse(path: &Arc<str>, text: &str, format: Format) -> Manifest {
+    let mut reader = Reader { path, manifest: Manifest::default() };
+    match format {
+        Format::Json => match serde_json::from_str(text) {
+            Ok(value) => reader.value(value, Document { number: 1, line: 1, text }, None),
+            Err(error) => reader.malformed(Position { document: 1, line: error.line() }, &format!("not JSON: {error}")),
+        },
+        Format::Yaml => document::split(text).into_iter().for_each(|document| reader.document(document)),
+    }
+    reader.manifest
+}
+
+struct Reader<'a> {
+    path: &'a Arc<str>,
+    manifest: Manifest,
+}
+
+impl Reader<'_> {
+    fn document(&mut self, document: Document<'_>) {
+        match serde_saphyr::from_str_with_options::<Option<Value>>(document.text, yaml_options()) {
+            Ok(None | Some(Value::Null)) => {}
+            Ok(Some(value)) => self.value(value, document, None),
+            Err(_) => {
+                let (line, message) = yaml_error::<Option<Value>>(document).unwrap_or((document.line, "not YAML".into()));
+                self.malformed(Position { document: document.number, line }, &format!("not YAML: {message}"));
+            }
+        }
+    }
+
+    /// One object, or a `List` of them. `implied` is the kind of a typed list's items, which may leave out their own.
+    fn value(&mut self, mut value: Value, document: Document<'_>, implied: Option<Kind>) {
+        let at = Position { document: document.number, line: first_content(document) };
+        let api_version = value.get("apiVersion").and_then(Value::as_str).or(implied.map(Kind::api_version));
+        let kind = value.get("kind").and_then(Value::as_str).or(implied.map(Kind::name));
+        let (Some(api_version), Some(kind)) = (api_version, kind) else {
+            let message = "not a Kubernetes object: apiVersion or kind is missing, or isn't text";
+            return self.malformed(at, message);
+        };
+        if let Some(item) = list_of(api_version, kind) {
+            let Some(Value::Array(items)) = value.get_mut("items").map(Value::take) else { return };
+            return items.into_iter().for_each(|value| self.value(value, document, item));
+        }
+        match recognise(api_version, kind) {
+            Recognised::Kind(kind) => self.object(kind, value, document, at),
+            Recognised::OtherVersion(known) => {
+                let message = format!("{kind} in version {api_version} is not supported");
+                let help = format!("write apiVersion: {}", known.api_version());
+                let problem = self.problem("unsupported_version", at, message, help);
+                match key(known, &value) {
+                    Some(key) => self.define(Version::Undecodable { key, problem }, at),
+                    None => self.give_up(problem),
+                }
+            }
+            Recognised::Misspelt => {
+                let message = format!("{api_version} has no kind {kind}");
+                let help = "write Ingress, IngressClass or EndpointSlice, with these capitals".into();
+                let problem = self.problem("unknown_kind", at, message, help);
+                self.give_up(problem);
+            }
+            Recognised::Other => {}
+        }
+    }
+
+    fn object(&mut self, kind: Kind, mut value: Value, document: Document<'_>, at: Position) {
+        let Some(key) = key(kind, &value) else {
+            return self.malformed(at, &format!("{} without a metadata.name", kind.name()));
+        };
+        if kind == Kind::Secret && value.get("type").and_then(Value::as_str) != Some("kubernetes.io/tls") {
+            return;
+        }
+        if kind.namespaced()
+            && let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut)
+        {
+            metadata.insert("namespace".into(), Value::String(key.namespace.to_string()));
+        }
+        let version = match kind {
+            Kind::Ingress => self.decode::<Ingress>(key, value, document, at),
+            Kind::IngressClass => self.decode::<IngressClass>(key, value, document, at),
+            Kind::Service => self.decode::<Service>(key, value, document, at),
+            Kind::EndpointSlice => self.decode::<EndpointSlice>(key, value, document, at),
+            Kind::Secret => self.decode::<Secret>(key, value, document, at),
+        };
+        self.define(version, at);
+    }
+
+    fn decode<K: DeserializeOwned + Stored>(&self, key: Key, value: Value, document: Document<'_>, at: Position) -> Version {
+        let error = match serde_json::from_value::<K>(value) {
+            Ok(object) => return Version::Decoded(object.into_object()),
+            Err(error) => error,
+        };
+        // A value has no lines; reading the document once more, straight into its type, finds the line in most cases.
+        let line = yaml_error::<K>(document).map_or(at.line, |(line, _)| line);
+        let message = format!("{key} can't be understood: {error}");
+        let help = "compare the field with `kubectl explain`, and quote text that looks like a number or true/false".into();
+        Version::Undecodable { key, problem: self.problem("undecodable", Position { line, ..at }, message, help) }
+    }
+
+    fn define(&mut self, version: Version, at: Position) {
+        self.manifest.definitions.push(Definition { version, at });
+    }
+
+    fn malformed(&mut self, at: Position, message: &str) {
+        let problem = self.problem("malformed", at, message.into(), "correct it, or move it out of the directory".into());
+        self.give_up(problem);
+    }
+
+    fn give_up(&mut self, problem: Diagnostic) {
+        self.manifest.problems.push(problem);
+        self.manifest.malformed = true;
+    }
+
+    fn problem(&self, code: &'static str, at: Position, message: String, help: String) -> Diagnostic {
+        let subject = Subject::File { path: Arc::clone(self.path), document: at.document, line: at.line };
+        Diagnostic { severity: Severity::Error, code, subject, message, help }
+    }
+}
+
+enum Recognised {
+    /// One that is read.
+    Kind(Kind),
+    /// One that is read, in a version that isn't.
+    OtherVersion(Kind),
+    /// In a group of ours, but no kind of it: a slip of the pen that would otherwise go unnoticed.
+    Misspelt,
+    /// Somebody else's.
+    Other,
+}
+
+fn recognise(api_version: &str, kind: &str) -> Recognised {
+    let group = |api_version: &str| api_version.rsplit_once('/').map_or(String::new(), |(group, _)| group.to_owned());
+    let given = group(api_version);
+    for known in Kind::ALL {
+        let ours = given == group(known.api_version()) || (known == Kind::Ingress && given == "extensions");
+        match (ours, kind == known.name(), api_version == known.api_version()) {
+            (true, true, true) => return Recognised::Kind(known),
+            (true, true, false) => return Recognised::OtherVersion(known),
+            _ => {}
+        }
+    }
+    match (given.as_str(), kind) {
+        ("networking.k8s.io", "NetworkPolicy" | "IPAddress" | "ServiceCIDR") => Recognised::Other,
+        ("networking.k8s.io" | "discovery.k8s.io", _) => Recognised::Misspelt,
+        _ => Recognised::Other,
+    }
+}
+
+/// Whether it is a list, and what of, if its name tells.
+fn list_of(api_version: &str, kind: &str) -> Option<Option<Kind>> {
+    let item = kind.strip_suffix("List")?;
+    if item.is_empty() {
+        return (api_version == "v1").then_some(None);
+    }
+    Kind::ALL.into_iter().find(|known| known.name() == item && known.api_version() == api_version).map(Some)
+}
+
+/// The object's identity, if it has one. Without a namespace it is in `default`, where `kubectl apply` would put it.
+fn key(kind: Kind, value: &Value) -> Option<Key> {
+    let metadata = value.get("metadata")?;
+    let name = metadata.get("name")?.as_str().filter(|name| !name.is_empty())?;
+    let namespace = match metadata.get("namespace") {
+        _ if !kind.namespaced() => "",
+        None | Some(Value::Null) => "default",
+        Some(namespace) => Some(namespace.as_str()?).filter(|namespace| !namespace.is_empty()).unwrap_or("default"),
+    };
+    Some(Key { kind, namespace: namespace.into(), name: name.into() })
+}
+
+/// The line in the file on which the document has its first content.
+fn first_content(document: Document<'_>) -> usize {
+    let blank = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    let skipped = document.text.lines().take_while(blank).count();
+    if skipped < document.text.lines().count() { document.line + skipped } else { document.line }
+}
+
+/// YAML 1.2 (no `yes` and `no`, no octal by a leading zero), duplicate keys refused, and bounded: nothing that a few lines of aliases expand to
+/// may fill the memory. Text from other files can't be included.
+fn yaml_options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        strict_booleans: true,
+        with_snippet: false,
+        budget: serde_saphyr::budget! { max_nodes: MANIFEST_NODES, max_events: MANIFEST_NODES * 3 },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MANIFEST_ALIASED },
+    }
+}
+
+/// Line and text of what is wrong with a document, if it is: a second, slower reading, in which lines count from the file's beginning.
+fn yaml_error<T: DeserializeOwned>(document: Document<'_>) -> Option<(usize, String)> {
+    let padded = "\n".repeat(document.line.saturating_sub(1)) + document.text;
+    let error = serde_saphyr::from_str_with_options::<T>(&padded, yaml_options()).err()?;
+    let line = error.location().and_then(|location| usize::try_from(location.line()).ok());
+    let text = error.without_snippet().to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+    Some((line.filter(|line| *line > 0).unwrap_or(document.line), text))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+//! Finds the manifest files below the paths given, and tells whether one has changed since it was read, without reading it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    fs::{self, Metadata},
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+/// Where a file was found. The order decides between two files that define the same object: the path given first on the command line wins, and
+/// below one path the order of names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    /// Which of the paths given, counted from 0.
+    pub root: usize,
+    /// The path, beginning with the one given.
+    pub path: PathBuf,
+}
+
+/// What changes when a file does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signature {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+    /// Written so short a time before it was looked at that another write could leave the same times behind. Equal to nothing.
+    fresh: bool,
+}
+
+impl Signature {
+    fn of(metadata: &Metadata) -> Self {
+        let age = metadata.modified().ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            length: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            fresh: age.is_none_or(|age| age < TIMESTAMP_GRAIN),
+        }
+    }
+
+    /// Whether a file with this signature still has the content that was read when it had the `earlier` one.
+    pub fn still(&self, earlier: &Self) -> bool {
+        !earlier.fresh && Self { fresh: false, ..*self } == *earlier
+    }
+}
+
+/// File times advance with the kernel's tick, 10 ms at the coarsest.
+const TIMESTAMP_GRAIN: Duration = Duration::from_millis(20);
+
+/// What a look at the file system found.
+#[derive(Debug, Default)]
+pub struct Scan {
+    /// The manifest files, each once, even if links lead to it twice.
+    pub files: BTreeMap<Place, Signature>,
+    /// The directories in which a change may matter: those that were walked, and those that hold the paths given and the targets of links.
+    pub directories: BTreeSet<PathBuf>,
+    /// Directories that hold no manifest anywhere below, among the paths given.
+    pub empty: Vec<PathBuf>,
+    /// What couldn't be looked at. Whatever was known of it, and of all below it, is as good as it was.
+    pub unreadable: Vec<(Place, io::Error)>,
+}
+
+/// Looks at every path given, and below the directories among them.
+pub fn scan(roots: &[PathBuf]) -> Scan {
+    let mut walk = Walk { scan: Scan::default(), seen: HashSet::new() };
+    for (root, path) in roots.iter().enumerate() {
+        walk.root(root, path);
+    }
+    walk.scan
+}
+
+struct Walk {
+    scan: Scan,
+    /// Device and inode of every file and directory, so that links make neither duplicates nor circles.
+    seen: HashSet<(u64, u64)>,
+}
+
+impl Walk {
+    fn root(&mut self, root: usize, path: &Path) {
+        self.scan.directories.insert(parent(path));
+        let place = Place { root, path: path.to_owned() };
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => {
+                let (files, unreadable) = (self.scan.files.len(), self.scan.unreadable.len());
+                self.directory(&place, &metadata);
+                if (self.scan.files.len(), self.scan.unreadable.len()) == (files, unreadable) {
+                    self.scan.empty.push(place.path);
+                }
+            }
+            Ok(metadata) => self.file(place, &metadata),
+            Err(error) => self.scan.unreadable.push((place, error)),
+        }
+    }
+
+    fn directory(&mut self, place: &Place, metadata: &Metadata) {
+        if !self.seen.insert((metadata.dev(), metadata.ino())) {
+            return;
+        }
+        self.scan.directories.insert(place.path.clone());
+        let entries = fs::read_dir(&place.path).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
+        let mut entries = match entries {
+            Ok(entries) => entries,
+            Err(error) => return self.scan.unreadable.push((place.clone(), error)),
+        };
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            self.entry(place, &entry);
+        }
+    }
+
+    fn entry(&mut self, directory: &Place, entry: &fs::DirEntry) {
+        let name = entry.file_name();
+        // Editors' temporary files, `.git`, and the real directories behind a ConfigMap volume's links (`..data`, `..2026_08_01_...`).
+        if name.as_encoded_bytes().starts_with(b".") {
+            return;
+        }
+        let place = Place { root: directory.root, path: entry.path() };
+        let could_be_directory = entry.file_type().is_ok_and(|kind| kind.is_dir() || kind.is_symlink());
+        if !could_be_directory && !is_manifest(&place.path) {
+            return;
+        }
+        match fs::metadata(&place.path) {
+            Ok(metadata) if metadata.is_dir() => self.directory(&place, &metadata),
+            Ok(_) if !is_manifest(&place.path) => {}
+            Ok(metadata) => self.file(place, &metadata),
+            // Gone since the directory was read. A link that leads nowhere is another matter.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(&place.path).is_err() => {}
+            Err(error) if is_manifest(&place.path) => self.scan.unreadable.push((place, error)),
+            Err(_) => {}
+        }
+    }
+
+    fn file(&mut self, place: Place, metadata: &Metadata) {
+        if !metadata.is_file() {
+            let error = io::Error::new(io::ErrorKind::InvalidInput, "neither a file nor a directory");
+            return self.scan.unreadable.push((place, error));
+        }
+        if !self.seen.insert((metadata.dev(), metadata.ino())) {
+            return;
+        }
+        let is_link = fs::symlink_metadata(&place.path).is_ok_and(|metadata| metadata.is_symlink());
+        if is_link && let Ok(target) = fs::canonicalize(&place.path) {
+            self.scan.directories.insert(parent(&target));
+        }
+        self.scan.files.insert(place, Signature::of(metadata));
+    }
+}
+
+/// Whether a name is a manifest's.
+pub fn is_manifest(path: &Path) -> bool {
+    let extension = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json");
+    // kubectl's own instructions, no object.
+    extension && path.file_stem().is_none_or(|stem| stem != "kustomization")
+}
+
+fn parent(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
+        Some(parent) => parent.to_owned(),
+        None => path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn names(scan: &Scan, base: &Path) -> Vec<String> {
+        scan.files.keys().map(|place| place.path.strip_prefix(base).unwrap().display().to_string()).collect()
+    }
+
+    #[test]
+    fn manifests_are_found_at_any_depth_and_everything_else_is_passed_over() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path();
+        fs::create_dir_all(path.join("a/b")).unwrap();
+        fs::create_dir_all(path.join(".git")).unwrap();
+        for name in ["z.yaml", "a/b/c.yml", "a/d.json", "a/kustomization.yaml", ".hidden.yaml", ".git/x.yaml", "a/notes.txt", "z.yaml~"] {
+            fs::write(path.join(name), "").unwrap();
+        }
+        symlink(path, path.join("a/circle")).unwrap();
+        symlink(path.join("z.yaml"), path.join("a/again.yaml")).unwrap();
+        let scan = scan(&[path.to_owned(), path.join("a/d.json")]);
+        assert_eq!(names(&scan, path), ["a/again.yaml", "a/b/c.yml", "a/d.json"]);
+        assert!(scan.unreadable.is_empty() && scan.empty.is_empty(), "{scan:?}");
+    }
+
+    #[test]
+    fn a_config_map_volume_shows_each_file_once() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path();
+        fs::create_dir(path.join("..2026_08_01")).unwrap();
+        fs::write(path.join("..2026_08_01/app.yaml"), "").unwrap();
+        symlink("..2026_08_01", path.join("..data")).unwrap();
+        symlink("..data/app.yaml", path.join("app.yaml")).unwrap();
+        assert_eq!(names(&scan(&[path.to_owned()]), path), ["app.yaml"]);
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_told_and_an_empty_directory_too() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path();
+        symlink("nowhere", path.join("dangling.yaml")).unwrap();
+        let found = scan(&[path.to_owned(), path.join("absent")]);
+        let unreadable: Vec<_> = found.unreadable.iter().map(|(place, _)| place.path.file_name().unwrap().to_owned()).collect();
+        assert_eq!(unreadable, ["dangling.yaml", "absent"]);
+        fs::remove_file(path.join("dangling.yaml")).unwrap();
+        assert_eq!(scan(&[path.to_owned()]).empty, [path]);
+    }
+}

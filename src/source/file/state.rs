@@ -1,0 +1,284 @@
+//! What is known of every file, and which file's version of an object counts: turns a look at the file system into changes for the stores.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::DefaultHasher},
+    fs::File,
+    hash::{Hash, Hasher},
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    compile::{Diagnostic, Severity, Subject},
+    config::limits::{MANIFEST_FILE_BYTES, MANIFEST_HOLD},
+    source::{
+        file::{
+            manifest::{self, Definition, Format, Manifest, Position},
+            scan::{Place, Scan, Signature, scan},
+        },
+        object::{Key, Kind},
+        stores::{Change, List, Version},
+    },
+};
+
+/// The files of one `--manifests`, as they were when last looked at.
+#[derive(Debug, Default)]
+pub struct State {
+    files: BTreeMap<Place, Known>,
+    /// For each object the files that define it.
+    claims: HashMap<Key, BTreeSet<Place>>,
+    /// Objects that more than one file defines.
+    contested: BTreeSet<Key>,
+    started: bool,
+}
+
+/// The outcome of a look.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// What the stores are to be told.
+    pub changes: Vec<Change>,
+    /// Everything wrong with the files now.
+    pub findings: Vec<Diagnostic>,
+    /// The directories in which a change may matter.
+    pub directories: BTreeSet<PathBuf>,
+    /// When to look again even if nothing happens: a file is missing that may come back.
+    pub again: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    signature: Option<Signature>,
+    /// Hash of the text that was last read.
+    content: Option<u64>,
+    objects: BTreeMap<Key, Definition>,
+    problems: Vec<Diagnostic>,
+    /// `objects` is the whole of some version of the file, none of which was malformed.
+    whole: bool,
+    /// Missing or empty since then.
+    gone: Option<Instant>,
+}
+
+impl State {
+    /// Looks at the files, reads those that changed, and works out what that means.
+    pub fn refresh(&mut self, roots: &[PathBuf], now: Instant) -> Outcome {
+        let Scan { files, directories, empty, unreadable } = scan(roots);
+        let mut touched = BTreeSet::new();
+        for (place, signature) in &files {
+            self.look(place, *signature, now, &mut touched);
+        }
+        self.settle_missing(&files, &unreadable, now, &mut touched);
+        let again = self.files.values().filter_map(|known| known.gone).min().map(|gone| gone + MANIFEST_HOLD);
+        let changes = self.changes(touched);
+        let mut findings = self.findings();
+        findings.extend(empty.iter().map(|path| empty_directory(path)));
+        findings.extend(unreadable.iter().map(|(place, error)| unreadable_path(&place.path, error)));
+        Outcome { changes, findings, directories, again }
+    }
+
+    /// Reads one file, if it changed.
+    fn look(&mut self, place: &Place, signature: Signature, now: Instant, touched: &mut BTreeSet<Key>) {
+        let known = self.files.entry(place.clone()).or_default();
+        if known.gone.is_none() && known.signature.is_some_and(|earlier| signature.still(&earlier)) {
+            return;
+        }
+        let text = match read(&place.path) {
+            Ok(text) => text,
+            Err(problem) => {
+                known.problems = vec![known.keeping(problem)];
+                // Its times say nothing about when it will be readable, so it is tried at every look.
+                (known.signature, known.content) = (None, None);
+                return;
+            }
+        };
+        known.signature = Some(signature);
+        if text.is_empty() && !known.objects.is_empty() && now < *known.gone.get_or_insert(now) + MANIFEST_HOLD {
+            return;
+        }
+        let content = Some(hash(&text));
+        if known.gone.take().is_none() && known.content == content {
+            return;
+        }
+        known.content = content;
+        let path = display(&place.path);
+        let format = if place.path.extension().is_some_and(|extension| extension == "json") { Format::Json } else { Format::Yaml };
+        let before: Vec<Key> = known.objects.keys().cloned().collect();
+        known.take(&path, manifest::parse(&path, &text, format));
+        for key in known.objects.keys() {
+            self.claims.entry(key.clone()).or_default().insert(place.clone());
+        }
+        for key in before.iter().filter(|key| !known.objects.contains_key(key)) {
+            unclaim(&mut self.claims, key, place);
+        }
+        touched.extend(before.into_iter().chain(known.objects.keys().cloned()));
+    }
+
+    /// Deals with files that were there and aren't: forgets them, unless they may just be out for a moment, or behind something unreadable.
+    fn settle_missing(
+        &mut self,
+        files: &BTreeMap<Place, Signature>,
+        unreadable: &[(Place, io::Error)],
+        now: Instant,
+        touched: &mut BTreeSet<Key>,
+    ) {
+        let hidden = |place: &Place| unreadable.iter().any(|(lost, _)| lost.root == place.root && place.path.starts_with(&lost.path));
+        let claims = &mut self.claims;
+        self.files.retain(|place, known| {
+            if files.contains_key(place) || hidden(place) {
+                return true;
+            }
+            touched.extend(known.objects.keys().cloned());
+            if !known.objects.is_empty() && now < *known.gone.get_or_insert(now) + MANIFEST_HOLD {
+                return true;
+            }
+            known.objects.keys().for_each(|key| unclaim(claims, key, place));
+            false
+        });
+    }
+
+    /// Decides anew about the objects that were touched. The first time it is about everything there is.
+    fn changes(&mut self, touched: BTreeSet<Key>) -> Vec<Change> {
+        for key in &touched {
+            if self.claims.get(key).is_some_and(|places| places.len() > 1) {
+                self.contested.insert(key.clone());
+            } else {
+                self.contested.remove(key);
+            }
+        }
+        let versions = touched.into_iter().map(|key| (self.winner(&key).map(|(_, definition)| definition.version.clone()), key));
+        if self.started {
+            return versions.map(|(version, key)| version.map_or(Change::Delete(key), Change::Upsert)).collect();
+        }
+        let mut lists: BTreeMap<Kind, Vec<Version>> = Kind::ALL.into_iter().map(|kind| (kind, Vec::new())).collect();
+        for (version, key) in versions {
+            lists.entry(key.kind).or_default().extend(version);
+        }
+        self.started = true;
+        lists.into_iter().map(|(kind, versions)| Change::ReplaceAll { list: List { kind, namespace: None }, versions }).collect()
+    }
+
+    /// The definition that counts: that of the first file, other than those that may be gone for good.
+    fn winner(&self, key: &Key) -> Option<(&Place, &Definition)> {
+        let claims = || self.claims.get(key).into_iter().flatten().filter_map(|place| Some((place, self.files.get(place)?)));
+        let (place, known) = claims().find(|(_, known)| known.gone.is_none()).or_else(|| claims().next())?;
+        Some((place, known.objects.get(key)?))
+    }
+
+    fn findings(&self) -> Vec<Diagnostic> {
+        let mut findings: Vec<Diagnostic> = self.files.values().flat_map(|known| known.problems.iter().cloned()).collect();
+        for key in &self.contested {
+            let Some((winner, _)) = self.winner(key) else { continue };
+            for place in self.claims.get(key).into_iter().flatten().filter(|place| *place != winner) {
+                let Some(known) = self.files.get(place).filter(|known| known.gone.is_none()) else { continue };
+                let Some(definition) = known.objects.get(key) else { continue };
+                findings.push(duplicate(&display(&place.path), definition.at, key, &winner.path.display().to_string()));
+            }
+        }
+        findings
+    }
+}
+
+impl Known {
+    /// Takes over what the file says now. A malformed file keeps its previous content as a whole: half of an edit could pair a new Ingress with
+    /// an old Service. If no version of it ever was whole, there is nothing better than what can be read of it.
+    fn take(&mut self, path: &Arc<str>, manifest: Manifest) {
+        let Manifest { definitions, mut problems, malformed } = manifest;
+        if malformed && self.whole && !self.objects.is_empty() {
+            self.problems = problems.into_iter().map(|problem| self.keeping(problem)).collect();
+            return;
+        }
+        let mut objects = BTreeMap::new();
+        for definition in definitions {
+            let key = definition.version.key();
+            let at = definition.at;
+            if objects.contains_key(&key) {
+                problems.push(duplicate(path, at, &key, "an earlier document of this file"));
+            } else {
+                objects.insert(key, definition);
+            }
+        }
+        if malformed {
+            for (key, definition) in std::mem::take(&mut self.objects) {
+                objects.entry(key).or_insert(definition);
+            }
+        }
+        *self = Self { objects, problems, whole: !malformed, signature: self.signature, content: self.content, gone: self.gone };
+    }
+
+    /// Adds to a problem with the file as a whole what becomes of its objects.
+    fn keeping(&self, mut problem: Diagnostic) -> Diagnostic {
+        if !self.objects.is_empty() {
+            problem.message.push_str("; the file's previous content stays in force");
+        }
+        problem
+    }
+}
+
+fn unclaim(claims: &mut HashMap<Key, BTreeSet<Place>>, key: &Key, place: &Place) {
+    if let Some(places) = claims.get_mut(key) {
+        places.remove(place);
+        if places.is_empty() {
+            claims.remove(key);
+        }
+    }
+}
+
+/// The file's text.
+fn read(path: &Path) -> Result<String, Diagnostic> {
+    let mut bytes = Vec::new();
+    let limited = File::open(path).and_then(|file| file.take(MANIFEST_FILE_BYTES + 1).read_to_end(&mut bytes));
+    limited.map_err(|error| unreadable_path(path, &error))?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > MANIFEST_FILE_BYTES) {
+        let message = format!("larger than {MANIFEST_FILE_BYTES} bytes, so it isn't read");
+        return Err(problem("too_large", Severity::Error, path, 0, message, "split it into several files"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+        problem("malformed", Severity::Error, path, line, "not UTF-8".into(), "save it as UTF-8")
+    })
+}
+
+/// Tells texts apart; nobody gains anything by a collision.
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn display(path: &Path) -> Arc<str> {
+    path.to_string_lossy().into()
+}
+
+fn empty_directory(path: &Path) -> Diagnostic {
+    let message = "no manifest below this directory, so every request is answered 404".into();
+    problem("no_manifests", Severity::Warning, path, 0, message, "put *.yaml, *.yml or *.json files there")
+}
+
+fn unreadable_path(path: &Path, error: &io::Error) -> Diagnostic {
+    let message = format!("can't be read: {error}");
+    problem(
+        "unreadable",
+        Severity::Error,
+        path,
+        0,
+        message,
+        "whatever was read of it before stays in force until it is readable again, or removed",
+    )
+}
+
+fn duplicate(path: &Arc<str>, at: Position, key: &Key, winner: &str) -> Diagnostic {
+    let subject = Subject::File { path: Arc::clone(path), document: at.document, line: at.line };
+    let message = format!("{key} is already defined in {winner}, which counts");
+    Diagnostic { severity: Severity::Error, code: "duplicate_object", subject, message, help: "remove one of the two".into() }
+}
+
+fn problem(code: &'static str, severity: Severity, path: &Path, line: usize, message: String, help: &str) -> Diagnostic {
+    let subject = Subject::File { path: display(path), document: 0, line };
+    Diagnostic { severity, code, subject, message, help: help.into() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! From files to changes, one look at a time, without watching.
+
+use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
+
+use super::*;
+use crate::source::stores::Stores;
+
+struct Rig {
+    base: tempfile::TempDir,
+    state: State,
+    stores: Stores,
+    now: Instant,
+    last: Outcome,
+}
+
+fn service(name: &str, port: u16) -> String {
+    format!("---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{ports: [{{port: {port}}}]}}\n")
+}
+
+impl Rig {
+    fn new(files: &[(&str, String)]) -> Self {
+        let base = tempfile::tempdir().unwrap();
+        let stores = Stores::new(super::super::lists());
+        let mut rig = Self { base, state: State::default(), stores, now: Instant::now(), last: Outcome::default() };
+        files.iter().for_each(|(name, text)| rig.write(name, text));
+        rig.look(0);
+        rig
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.base.path().join(name), text).unwrap();
+    }
+
+    fn remove(&self, name: &str) {
+        fs::remove_file(self.base.path().join(name)).unwrap();
+    }
+
+    /// Looks again, so many milliseconds later. Returns how many changes there were.
+    fn look(&mut self, millis: u64) -> usize {
+        self.now += Duration::from_millis(millis);
+        self.last = self.state.refresh(&[self.base.path().to_owned()], self.now);
+        let changes = std::mem::take(&mut self.last.changes);
+        let count = changes.len();
+        changes.into_iter().for_each(|change| self.stores.apply(change));
+        count
+    }
+
+    /// `name:port` of every Service in force.
+    fn services(&self) -> String {
+        let port = |service: &k8s_openapi::api::core::v1::Service| service.spec.as_ref().unwrap().ports.as_ref().unwrap()[0].port;
+        let objects = self.stores.objects();
+        let mut all: Vec<_> = objects.services.iter().map(|s| format!("{}:{}", s.metadata.name.as_deref().unwrap(), port(s))).collect();
+        all.sort();
+        all.join(" ")
+    }
+
+    /// `code file` of every finding.
+    fn findings(&self) -> Vec<String> {
+        let all = self.last.findings.iter().chain(self.stores.diagnostics());
+        let name = |found: &Diagnostic| match &found.subject {
+            Subject::File { path, .. } => path.rsplit('/').next().unwrap().to_owned(),
+            Subject::Object { name, .. } => name.to_string(),
+        };
+        let mut all: Vec<_> = all.map(|found| format!("{} {}", found.code, name(found))).collect();
+        all.sort();
+        all
+    }
+}
+
+const HOLD: u64 = 101;
+
+#[test]
+fn the_first_look_completes_every_list_and_an_unchanged_file_is_not_read_again() {
+    let mut rig = Rig::new(&[("a.yaml", service("a", 1) + &service("b", 1)), ("c.yaml", service("c", 1))]);
+    assert!(rig.stores.complete());
+    assert_eq!(rig.services(), "a:1 b:1 c:1");
+    assert_eq!(rig.look(10), 0);
+    rig.write("c.yaml", &service("c", 2));
+    assert_eq!(rig.look(10), 1);
+    assert_eq!(rig.services(), "a:1 b:1 c:2");
+}
+
+#[test]
+fn a_rewrite_of_equal_length_within_one_tick_of_the_clock_is_seen() {
+    let mut rig = Rig::new(&[("a.yaml", service("a", 1))]);
+    for port in 2..10 {
+        rig.write("a.yaml", &service("a", port));
+        rig.look(0);
+        assert_eq!(rig.services(), format!("a:{port}"));
+    }
+}
+
+#[test]
+fn a_malformed_file_keeps_all_it_had_and_the_others_go_on() {
+    let mut rig = Rig::new(&[("a.yaml", service("a", 1) + &service("b", 1)), ("c.yaml", service("c", 1))]);
+    rig.write("a.yaml", &(service("a", 2) + "---\nkind: [\n"));
+    rig.write("c.yaml", &service("c", 2));
+    rig.look(10);
+    assert_eq!(rig.services(), "a:1 b:1 c:2");
+    assert_eq!(rig.findings(), ["malformed a.yaml"]);
+    assert!(rig.last.findings[0].message.contains("previous content stays in force"), "{:?}", rig.last.findings);
+    rig.write("a.yaml", &service("a", 3));
+    rig.look(10);
+    assert_eq!((rig.services().as_str(), rig.findings().len()), ("a:3 c:2", 0));
+}
+
+#[test]
+fn of_a_file_that_never_was_whole_whatever_can_be_read_is_in_force() {
+    let bad = "---\nkind: [\n";
+    let mut rig = Rig::new(&[("a.yaml", service("a", 1) + &service("b", 1) + bad)]);
+    assert_eq!(rig.services(), "a:1 b:1");
+    rig.write("a.yaml", &(service("a", 2) + bad + bad));
+    rig.look(10);
+    assert_eq!(rig.services(), "a:2 b:1", "b may be the one that is broken now");
+    rig.write("a.yaml", &service("a", 2));
+    rig.look(10);
+    assert_eq!(rig.services(), "a:2");
+}
+
+#[test]
+fn a_document_that_cannot_be_decoded_keeps_its_own_version_alone() {
+    let broken = service("b", 1).replace("port: 1", "port: one");
+    let mut rig = Rig::new(&[("a.yaml", service("a", 1) + &service("b", 1))]);
+    rig.write("a.yaml", &(service("a", 2) + &broken));
+    rig.look(10);
+    assert_eq!(rig.services(), "a:2 b:1");
+    assert_eq!(rig.findings(), ["undecodable a.yaml"]);
+    rig.write("a.yaml", &service("a", 2));
+    rig.look(10);
+    assert_eq!((rig.services().as_str(), rig.findings().len()), ("a:2", 0));
+}
+
+#[test]
+fn a_file_that_vanished_or_was_emptied_keeps_its_objects_for_a_moment() {
+    for emptied in [false, true] {
+        let mut rig = Rig::new(&[("a.yaml", service("a", 1)), ("b.yaml", service("b", 1))]);
+        let vanish = |rig: &Rig| if emptied { rig.write("a.yaml", "") } else { rig.remove("a.yaml") };
+        vanish(&rig);
+        rig.look(10);
+        assert_eq!(rig.services(), "a:1 b:1", "emptied: {emptied}");
+        assert_eq!(rig.last.again, Some(rig.now + MANIFEST_HOLD));
+        rig.write("a.yaml", &service("a", 2));
+        rig.look(50);
+        assert_eq!((rig.services().as_str(), rig.last.again), ("a:2 b:1", None));
+        vanish(&rig);
+        rig.look(10);
+        rig.look(HOLD);
+        assert_eq!((rig.services().as_str(), rig.last.again), ("b:1", None), "emptied: {emptied}");
+    }
+}
+
+#[test]
+fn the_same_content_back_after_a_gap_is_in_force_as_before() {
+    let mut rig = Rig::new(&[("a.yaml", service("a", 1))]);
+    rig.write("a.yaml", "");
+    rig.look(10);
+    rig.write("a.yaml", &service("a", 1));
+    rig.look(10);
+    rig.look(HOLD);
+    assert_eq!((rig.services().as_str(), rig.last.again), ("a:1", None));
+}
+
+#[test]
+fn of_two_files_that_define_an_object_the_first_counts_and_the_other_takes_over() {
+    let mut rig = Rig::new(&[("a.yaml", service("x", 1)), ("b.yaml", service("x", 2))]);
+    assert_eq!(rig.services(), "x:1");
+    assert_eq!(rig.findings(), ["duplicate_object b.yaml"]);
+    rig.write("a.yaml", &service("y", 1));
+    rig.look(10);
+    assert_eq!((rig.services().as_str(), rig.findings().len()), ("x:2 y:1", 0));
+    rig.write("a.yaml", &(service("x", 3) + &service("x", 4)));
+    rig.look(10);
+    assert_eq!(rig.services(), "x:3");
+    assert_eq!(rig.findings(), ["duplicate_object a.yaml", "duplicate_object b.yaml"]);
+}
+
+#[test]
+fn a_renamed_file_is_neither_an_outage_nor_a_duplicate() {
+    let mut rig = Rig::new(&[("a.yaml", service("x", 1))]);
+    rig.remove("a.yaml");
+    rig.write("b.yaml", &service("x", 2));
+    rig.look(10);
+    assert_eq!((rig.services().as_str(), rig.findings().len()), ("x:2", 0), "the new file counts at once");
+    rig.look(HOLD);
+    assert_eq!(rig.services(), "x:2");
+}
+
+#[test]
+fn a_root_that_vanished_keeps_everything_and_a_subdirectory_takes_its_objects_along() {
+    let mut rig = Rig::new(&[("a.yaml", service("a", 1))]);
+    fs::create_dir(rig.base.path().join("sub")).unwrap();
+    rig.write("sub/b.yaml", &service("b", 1));
+    rig.look(10);
+    assert_eq!(rig.services(), "a:1 b:1");
+    fs::remove_dir_all(rig.base.path().join("sub")).unwrap();
+    rig.look(10);
+    rig.look(HOLD);
+    assert_eq!(rig.services(), "a:1");
+    fs::remove_dir_all(rig.base.path()).unwrap();
+    rig.look(10);
+    rig.look(HOLD);
+    assert_eq!(rig.services(), "a:1");
+    assert!(rig.findings()[0].starts_with("unreadable "), "{:?}", rig.findings());
+}
+
+#[test]
+fn an_unreadable_file_keeps_its_objects_until_it_is_readable_again() {
+    let mut rig = Rig::new(&[("a.yaml", service("a", 1))]);
+    // Permissions don't stop root, so the file also turns into bytes that are no text.
+    let path = rig.base.path().join("a.yaml");
+    fs::write(&path, b"kind: \n\xff\n").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
+    rig.look(10);
+    assert_eq!(rig.services(), "a:1");
+    assert_eq!(rig.findings().len(), 1);
+    assert!(rig.last.findings[0].message.contains("previous content stays in force"), "{:?}", rig.last.findings);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    rig.write("a.yaml", &service("a", 1));
+    rig.look(10);
+    assert_eq!((rig.services().as_str(), rig.findings().len()), ("a:1", 0));
+}
+
+#[test]
+fn a_directory_without_manifests_is_a_warning() {
+    let mut rig = Rig::new(&[]);
+    assert!(rig.stores.complete());
+    assert_eq!(rig.last.findings.len(), 1);
+    assert!(rig.last.findings[0].to_string().starts_with("warning[no_manifests]"), "{}", rig.last.findings[0]);
+    rig.write("a.yaml", &service("a", 1));
+    rig.look(0);
+    assert_eq!(rig.last.findings.len(), 0);
+}

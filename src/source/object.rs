@@ -1,0 +1,216 @@
+//! The Kubernetes objects that the proxy reads, their keys, and the slimming that keeps ten thousand of them small.
+
+use std::{fmt, sync::Arc};
+
+use k8s_openapi::{
+    api::{
+        core::v1::{Secret, Service},
+        discovery::v1::EndpointSlice,
+        networking::v1::{Ingress, IngressClass},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+
+/// The kinds that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// networking.k8s.io/v1 Ingress.
+    Ingress,
+    /// networking.k8s.io/v1 IngressClass, the only one without a namespace.
+    IngressClass,
+    /// v1 Service.
+    Service,
+    /// discovery.k8s.io/v1 EndpointSlice.
+    EndpointSlice,
+    /// v1 Secret of type kubernetes.io/tls.
+    Secret,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [Self::Ingress, Self::IngressClass, Self::Service, Self::EndpointSlice, Self::Secret];
+
+    /// The word in the field `kind`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ingress => "Ingress",
+            Self::IngressClass => "IngressClass",
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Secret => "Secret",
+        }
+    }
+
+    /// The one value of the field `apiVersion` that is understood.
+    pub fn api_version(self) -> &'static str {
+        match self {
+            Self::Ingress | Self::IngressClass => "networking.k8s.io/v1",
+            Self::Service | Self::Secret => "v1",
+            Self::EndpointSlice => "discovery.k8s.io/v1",
+        }
+    }
+
+    /// Whether its objects live in namespaces.
+    pub fn namespaced(self) -> bool {
+        self != Self::IngressClass
+    }
+}
+
+/// What identifies an object. Displayed as `Kind namespace/name`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Its kind.
+    pub kind: Kind,
+    /// `metadata.namespace`; empty for kinds that have none.
+    pub namespace: Arc<str>,
+    /// `metadata.name`.
+    pub name: Arc<str>,
+}
+
+impl Key {
+    /// The key of an object of this kind with this metadata.
+    pub fn of(kind: Kind, metadata: &ObjectMeta) -> Self {
+        let namespace = if kind.namespaced() { metadata.namespace.as_deref().unwrap_or_default() } else { "" };
+        Self { kind, namespace: namespace.into(), name: metadata.name.as_deref().unwrap_or_default().into() }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.kind.name())?;
+        if !self.namespace.is_empty() {
+            write!(f, "{}/", self.namespace)?;
+        }
+        f.write_str(&self.name)
+    }
+}
+
+/// One object of any of the kinds. Cloning costs a reference count.
+#[derive(Debug, Clone)]
+pub enum Object {
+    /// See [`Kind::Ingress`].
+    Ingress(Arc<Ingress>),
+    /// See [`Kind::IngressClass`].
+    IngressClass(Arc<IngressClass>),
+    /// See [`Kind::Service`].
+    Service(Arc<Service>),
+    /// See [`Kind::EndpointSlice`].
+    EndpointSlice(Arc<EndpointSlice>),
+    /// See [`Kind::Secret`].
+    Secret(Arc<Secret>),
+}
+
+impl Object {
+    /// What identifies it.
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Ingress(object) => Key::of(Kind::Ingress, &object.metadata),
+            Self::IngressClass(object) => Key::of(Kind::IngressClass, &object.metadata),
+            Self::Service(object) => Key::of(Kind::Service, &object.metadata),
+            Self::EndpointSlice(object) => Key::of(Kind::EndpointSlice, &object.metadata),
+            Self::Secret(object) => Key::of(Kind::Secret, &object.metadata),
+        }
+    }
+}
+
+/// A Kubernetes type that becomes an [`Object`]: implemented for the five kinds, so that the cluster source is written once.
+pub trait Stored {
+    /// Which kind it is.
+    const KIND: Kind;
+
+    /// Drops what the proxy never reads (managed fields alone are often half of an object) and wraps the rest.
+    fn into_object(self) -> Object;
+}
+
+impl Stored for Ingress {
+    const KIND: Kind = Kind::Ingress;
+
+    fn into_object(mut self) -> Object {
+        slim(&mut self.metadata);
+        Object::Ingress(Arc::new(self))
+    }
+}
+
+impl Stored for IngressClass {
+    const KIND: Kind = Kind::IngressClass;
+
+    fn into_object(mut self) -> Object {
+        slim(&mut self.metadata);
+        Object::IngressClass(Arc::new(self))
+    }
+}
+
+impl Stored for Service {
+    const KIND: Kind = Kind::Service;
+
+    fn into_object(mut self) -> Object {
+        slim(&mut self.metadata);
+        self.status = None;
+        Object::Service(Arc::new(self))
+    }
+}
+
+impl Stored for EndpointSlice {
+    const KIND: Kind = Kind::EndpointSlice;
+
+    fn into_object(mut self) -> Object {
+        slim(&mut self.metadata);
+        // The endpoint controller stamps each change into an annotation, which says nothing to us.
+        self.metadata.annotations = None;
+        for endpoint in self.endpoints.iter_mut().flatten() {
+            endpoint.target_ref = None;
+            endpoint.deprecated_topology = None;
+        }
+        Object::EndpointSlice(Arc::new(self))
+    }
+}
+
+impl Stored for Secret {
+    const KIND: Kind = Kind::Secret;
+
+    /// Folds `stringData` into `data`, as the API server does on writing, for Secrets that come from a file.
+    fn into_object(mut self) -> Object {
+        slim(&mut self.metadata);
+        if let Some(text) = self.string_data.take() {
+            let bytes = text.into_iter().map(|(key, value)| (key, k8s_openapi::ByteString(value.into_bytes())));
+            self.data.get_or_insert_default().extend(bytes);
+        }
+        Object::Secret(Arc::new(self))
+    }
+}
+
+fn slim(metadata: &mut ObjectMeta) {
+    metadata.managed_fields = None;
+    metadata.owner_references = None;
+    metadata.finalizers = None;
+    metadata.self_link = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn string_data_of_a_secret_wins_over_data_and_fat_is_dropped() {
+        let secret: Secret = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "s", "namespace": "n", "managedFields": [{"manager": "kubectl"}],
+                "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "keep": "me"}},
+            "data": {"tls.crt": "b2xk"}, "stringData": {"tls.crt": "new"},
+        }))
+        .unwrap();
+        let Object::Secret(secret) = secret.into_object() else { panic!("not a Secret") };
+        assert_eq!(secret.data.as_ref().unwrap()["tls.crt"].0, b"new");
+        assert!(secret.metadata.managed_fields.is_none());
+        assert_eq!(secret.metadata.annotations.as_ref().unwrap().keys().collect::<Vec<_>>(), ["keep"]);
+    }
+
+    #[test]
+    fn a_class_has_no_namespace_even_if_one_is_written() {
+        let metadata = ObjectMeta { name: Some("c".into()), namespace: Some("n".into()), ..ObjectMeta::default() };
+        assert_eq!(Key::of(Kind::IngressClass, &metadata).to_string(), "IngressClass c");
+        assert_eq!(Key::of(Kind::Service, &metadata).to_string(), "Service n/c");
+    }
+}

@@ -1,0 +1,118 @@
+//! The control loop: dirty mark -> debounce -> compile -> publish what differs -> report. The only writer of the table.
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    compile::{self, Compiled, Diagnostic, Options, Severity},
+    config::limits::{REBUILD_CEILING, REBUILD_DEBOUNCE},
+    source::{
+        Report, SourceError,
+        report::CONFIG_TO_LIVE_BUCKETS,
+        shared::{Shared, Work},
+    },
+    table::Publisher,
+};
+
+/// How long to wait after an event for more of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Quiet time that ends a burst.
+    pub quiet: Duration,
+    /// Longest wait since the burst's first event.
+    pub ceiling: Duration,
+}
+
+impl Pace {
+    /// For a source that passes raw events on.
+    pub const DEBOUNCED: Self = Self { quiet: REBUILD_DEBOUNCE, ceiling: REBUILD_CEILING };
+    /// For a source that gathers bursts itself.
+    pub const AT_ONCE: Self = Self { quiet: Duration::ZERO, ceiling: Duration::ZERO };
+}
+
+/// Rebuilds for ever.
+///
+/// # Errors
+/// When compiling panicked, which it must not: the table in force stays, and the caller decides about the process.
+pub async fn run(
+    shared: &Shared,
+    pace: Pace,
+    options: Options,
+    mut publisher: Publisher,
+    report: &watch::Sender<Report>,
+) -> Result<std::convert::Infallible, SourceError> {
+    let options = Arc::new(options);
+    loop {
+        shared.dirty().await;
+        settle(shared, pace).await;
+        let Some(Work { objects, diagnostics, since }) = shared.take() else { continue };
+        let options = Arc::clone(&options);
+        // With ten thousand Ingresses compiling takes a tenth of a second, in which this thread has watches to read and probes to answer.
+        let compiled = tokio::task::spawn_blocking(move || compile::compile(&objects, &options)).await;
+        let Compiled { snapshot, diagnostics: found } = compiled.map_err(|_| SourceError::Stopped("compiling"))?;
+
+        let current = publisher.current();
+        let differs = current.generation == 0 || current.snapshot != snapshot;
+        let generation = if differs { publisher.publish(snapshot) } else { current.generation };
+        let findings: BTreeSet<Diagnostic> = diagnostics.into_iter().chain(found).collect();
+        log_changes(&report.borrow().diagnostics, &findings);
+        report.send_modify(|report| {
+            report.ready = true;
+            report.rebuilds += 1;
+            report.diagnostics = findings.into_iter().collect();
+            if differs {
+                report.generation = generation;
+                report.published_at = Some(SystemTime::now());
+                count(report, since.elapsed());
+                tracing::debug!(generation, seconds = since.elapsed().as_secs_f64(), "table published");
+            }
+        });
+    }
+}
+
+/// Waits for the burst to end, at most until the ceiling.
+async fn settle(shared: &Shared, pace: Pace) {
+    let deadline = Instant::now() + pace.ceiling;
+    loop {
+        let quiet = (Instant::now() + pace.quiet).min(deadline);
+        if timeout_at(quiet, shared.dirty()).await.is_err() || Instant::now() >= deadline {
+            return;
+        }
+    }
+}
+
+/// Adds one publication to the config-to-live histogram.
+fn count(report: &mut Report, took: Duration) {
+    let seconds = took.as_secs_f64();
+    report.config_to_live_sum += seconds;
+    let bounds = CONFIG_TO_LIVE_BUCKETS.iter().copied().chain([f64::INFINITY]);
+    for (count, bound) in report.config_to_live.iter_mut().zip(bounds) {
+        *count += u64::from(seconds <= bound);
+    }
+}
+
+/// Logs what is new and what is gone: a finding that persists is said once. `before` is sorted, as every report's are.
+fn log_changes(before: &[Diagnostic], now: &BTreeSet<Diagnostic>) {
+    for diagnostic in now.iter().filter(|diagnostic| before.binary_search(diagnostic).is_err()) {
+        let (code, subject) = (diagnostic.code, diagnostic.subject.to_string());
+        match diagnostic.severity {
+            Severity::Error => tracing::error!(code, subject, "{diagnostic}"),
+            Severity::Warning => tracing::warn!(code, subject, "{diagnostic}"),
+        }
+    }
+    for diagnostic in before.iter().filter(|diagnostic| !now.contains(diagnostic)) {
+        let (code, subject) = (diagnostic.code, diagnostic.subject.to_string());
+        tracing::info!(code, subject, "fixed: {diagnostic}");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,241 @@
+//! The typed stores: what every source writes, through the same calls, and what the rebuild reads. No I/O.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use crate::{
+    compile::{self, Diagnostic, Objects},
+    source::object::{Key, Kind, Object},
+};
+
+/// One thing that happened at the source.
+#[derive(Debug)]
+pub enum Change {
+    /// An object is there, or is there in a new version.
+    Upsert(Version),
+    /// An object is gone.
+    Delete(Key),
+    /// A list is complete: whatever of this kind is in the list's namespaces, and not in the list, is gone.
+    ReplaceAll {
+        /// Which list.
+        list: List,
+        /// Everything in it.
+        versions: Vec<Version>,
+    },
+}
+
+/// A version of an object, as the source delivered it.
+#[derive(Debug, Clone)]
+pub enum Version {
+    /// It was understood.
+    Decoded(Object),
+    /// It wasn't, but it is known whose version it is.
+    Undecodable {
+        /// The object.
+        key: Key,
+        /// What is wrong with it.
+        problem: Diagnostic,
+    },
+}
+
+impl Version {
+    /// Whose version it is.
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Decoded(object) => object.key(),
+            Self::Undecodable { key, .. } => key.clone(),
+        }
+    }
+}
+
+/// A list that a source delivers: a kind, in one namespace or in all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct List {
+    /// The kind.
+    pub kind: Kind,
+    /// The namespace; `None` for all of them.
+    pub namespace: Option<Arc<str>>,
+}
+
+/// The objects in force. An object whose new version cannot be decoded, or isn't admitted, keeps its previous version, where there was one.
+#[derive(Debug, Default)]
+pub struct Stores {
+    entries: HashMap<Key, Entry>,
+    awaited: HashSet<List>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    good: Option<Object>,
+    problems: Vec<Diagnostic>,
+}
+
+impl Stores {
+    /// Empty stores, which are complete once each of `lists` was delivered.
+    pub fn new(lists: impl IntoIterator<Item = List>) -> Self {
+        Self { entries: HashMap::new(), awaited: lists.into_iter().collect() }
+    }
+
+    /// Takes note of a change.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Upsert(version) => self.put(version),
+            Change::Delete(key) => {
+                self.entries.remove(&key);
+            }
+            Change::ReplaceAll { list, versions } => self.replace(&list, versions),
+        }
+    }
+
+    /// Whether every list was delivered at least once. Before that the objects are a part of the truth, and nothing may be built of them.
+    pub fn complete(&self) -> bool {
+        self.awaited.is_empty()
+    }
+
+    /// The objects in force, in any order. The cost is a reference count for each.
+    pub fn objects(&self) -> Objects {
+        let mut objects = Objects::default();
+        for object in self.entries.values().filter_map(|entry| entry.good.as_ref()) {
+            match object {
+                Object::Ingress(object) => objects.ingresses.push(Arc::clone(object)),
+                Object::IngressClass(object) => objects.classes.push(Arc::clone(object)),
+                Object::Service(object) => objects.services.push(Arc::clone(object)),
+                Object::EndpointSlice(object) => objects.slices.push(Arc::clone(object)),
+                Object::Secret(object) => objects.secrets.push(Arc::clone(object)),
+            }
+        }
+        objects
+    }
+
+    /// What is wrong with the newest versions of those objects that couldn't take them, in any order.
+    pub fn diagnostics(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.entries.values().flat_map(|entry| &entry.problems)
+    }
+
+    fn put(&mut self, version: Version) {
+        match version {
+            Version::Decoded(object) => match refusals(&object) {
+                None => {
+                    self.entries.insert(object.key(), Entry { good: Some(object), problems: Vec::new() });
+                }
+                Some(problems) => self.hold(object.key(), problems),
+            },
+            Version::Undecodable { key, problem } => self.hold(key, vec![problem]),
+        }
+    }
+
+    /// Keeps the version in force, if there is one, in the place of a newer one that is no good.
+    fn hold(&mut self, key: Key, mut problems: Vec<Diagnostic>) {
+        let entry = self.entries.entry(key).or_insert(Entry { good: None, problems: Vec::new() });
+        if entry.good.is_some() {
+            for problem in &mut problems {
+                problem.message.push_str("; the previous version stays in force");
+            }
+        }
+        entry.problems = problems;
+    }
+
+    fn replace(&mut self, list: &List, versions: Vec<Version>) {
+        let present: HashSet<Key> = versions.iter().map(Version::key).collect();
+        let covered = |key: &Key| key.kind == list.kind && list.namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace);
+        self.entries.retain(|key, _| !covered(key) || present.contains(key));
+        versions.into_iter().for_each(|version| self.put(version));
+        self.awaited.remove(list);
+    }
+}
+
+/// Why the object may not come into force at all. An API server would have refused it; a file can hold anything.
+fn refusals(object: &Object) -> Option<Vec<Diagnostic>> {
+    match object {
+        Object::Ingress(ingress) => compile::admit(ingress).err(),
+        Object::IngressClass(_) | Object::Service(_) | Object::EndpointSlice(_) | Object::Secret(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        compile::{Severity, Subject},
+        source::object::Stored,
+    };
+    use k8s_openapi::api::core::v1::Service;
+    use serde_json::json;
+
+    fn service(namespace: &str, name: &str, version: &str) -> Version {
+        let value = json!({"metadata": {"namespace": namespace, "name": name, "resourceVersion": version}});
+        Version::Decoded(serde_json::from_value::<Service>(value).unwrap().into_object())
+    }
+
+    fn broken(namespace: &str, name: &str) -> Version {
+        let key = Key { kind: Kind::Service, namespace: namespace.into(), name: name.into() };
+        let subject = Subject::File { path: "f".into(), document: 1, line: 1 };
+        let problem = Diagnostic { severity: Severity::Error, code: "undecodable", subject, message: "bad".into(), help: "fix".into() };
+        Version::Undecodable { key, problem }
+    }
+
+    fn list(namespace: Option<&str>) -> List {
+        List { kind: Kind::Service, namespace: namespace.map(Into::into) }
+    }
+
+    fn contents(stores: &Stores) -> Vec<String> {
+        let text = |service: &Service| {
+            let metadata = &service.metadata;
+            format!("{}@{}", metadata.name.as_deref().unwrap(), metadata.resource_version.as_deref().unwrap())
+        };
+        let mut names: Vec<_> = stores.objects().services.iter().map(|service| text(service)).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn an_undecodable_version_keeps_the_good_one_until_it_is_mended_or_deleted() {
+        let mut stores = Stores::new([]);
+        stores.apply(Change::Upsert(service("n", "a", "1")));
+        stores.apply(Change::Upsert(broken("n", "a")));
+        assert_eq!(contents(&stores), ["a@1"]);
+        let messages: Vec<_> = stores.diagnostics().map(|diagnostic| diagnostic.message.clone()).collect();
+        assert_eq!(messages, ["bad; the previous version stays in force"]);
+
+        stores.apply(Change::Upsert(service("n", "a", "3")));
+        assert_eq!(contents(&stores), ["a@3"]);
+        assert_eq!(stores.diagnostics().count(), 0);
+
+        stores.apply(Change::Upsert(broken("n", "a")));
+        stores.apply(Change::Delete(broken("n", "a").key()));
+        assert_eq!(contents(&stores), Vec::<String>::new());
+        assert_eq!(stores.diagnostics().count(), 0);
+    }
+
+    #[test]
+    fn an_undecodable_first_version_is_reported_and_nothing_is_in_force() {
+        let mut stores = Stores::new([]);
+        stores.apply(Change::Upsert(broken("n", "a")));
+        assert_eq!(contents(&stores), Vec::<String>::new());
+        assert_eq!(stores.diagnostics().next().unwrap().message, "bad");
+    }
+
+    #[test]
+    fn a_list_deletes_what_it_lacks_and_keeps_the_good_version_of_what_it_cannot_decode() {
+        let mut stores = Stores::new([list(None)]);
+        for name in ["a", "b", "c"] {
+            stores.apply(Change::Upsert(service("n", name, "1")));
+        }
+        stores.apply(Change::ReplaceAll { list: list(None), versions: vec![broken("n", "a"), service("n", "b", "2")] });
+        assert_eq!(contents(&stores), ["a@1", "b@2"]);
+    }
+
+    #[test]
+    fn a_list_of_one_namespace_leaves_the_others_alone() {
+        let mut stores = Stores::new([list(Some("n")), list(Some("m"))]);
+        stores.apply(Change::ReplaceAll { list: list(Some("m")), versions: vec![service("m", "x", "1")] });
+        assert!(!stores.complete());
+        stores.apply(Change::ReplaceAll { list: list(Some("n")), versions: vec![service("n", "a", "1")] });
+        assert!(stores.complete());
+        stores.apply(Change::ReplaceAll { list: list(Some("n")), versions: vec![] });
+        assert_eq!(contents(&stores), ["x@1"]);
+        assert!(stores.complete(), "a second list doesn't make the stores incomplete");
+    }
+}
