@@ -16,7 +16,8 @@ use crate::{
 /// `nodegate check`: exit 1 if any finding is an error.
 pub(super) async fn check(args: CheckArgs) -> anyhow::Result<ExitCode> {
     let CheckArgs { manifests, cluster, table } = args;
-    let (objects, found) = if cluster { source::list_cluster(None, table.watch_namespace.clone()).await? } else { source::load(&manifests)? };
+    let (objects, found) =
+        if cluster { source::list_cluster(None, table.watch_namespace.clone()).await? } else { source::load(&manifests)? };
     let ingresses = objects.ingresses.len();
     let Compiled { snapshot: _, diagnostics } = compiled(&objects, &table, cluster, found);
     let mut text = String::new();

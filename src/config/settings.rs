@@ -89,7 +89,11 @@ impl TryFrom<ServeArgs> for ServeSettings {
                 limits: Limits::try_from(limits)?,
                 allow_unsafe_external: table.allow_unsafe_external,
             },
-            source: if manifests.is_empty() { Source::Cluster { config: None, namespaces: table.watch_namespace } } else { Source::Files(manifests) },
+            source: if manifests.is_empty() {
+                Source::Cluster { config: None, namespaces: table.watch_namespace }
+            } else {
+                Source::Files(manifests)
+            },
             compile,
             http_is_default,
             admin,

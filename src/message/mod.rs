@@ -1,9 +1,9 @@
 //! What HTTP says about a message, purely: authority, path, identity, hop-by-hop headers, framing. No I/O, no logging.
 
-pub mod framing;
 mod authority;
 mod external;
 mod forwarded;
+pub mod framing;
 mod hop_by_hop;
 mod identity;
 mod path;

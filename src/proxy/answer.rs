@@ -32,7 +32,7 @@ pub(crate) fn answer(reason: Reason, accept: Form, server_header: bool) -> Respo
         headers.insert(SERVER, SERVER_NAME);
     }
     match reason {
-        Reason::Overload => {
+        Reason::Overload | Reason::NotReady => {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
         }
         // What follows on this connection can't be trusted to be the next request.
@@ -85,10 +85,9 @@ fn render(reason: Reason, form: Form) -> (&'static str, Bytes) {
     let (status, code, text) = (reason.status(), reason.code(), reason.text());
     match form {
         Form::Text => ("text/plain; charset=utf-8", format!("{status}: {text}\n").into()),
-        Form::Json => (
-            "application/json",
-            format!("{{\"status\":{},\"reason\":\"{code}\",\"message\":\"{text}\"}}\n", status.as_u16()).into(),
-        ),
+        Form::Json => {
+            ("application/json", format!("{{\"status\":{},\"reason\":\"{code}\",\"message\":\"{text}\"}}\n", status.as_u16()).into())
+        }
         Form::Html => (
             "text/html; charset=utf-8",
             format!(

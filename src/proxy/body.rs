@@ -230,10 +230,9 @@ impl Download {
 
     /// The body has ended well: its connection may serve again, unless part of the request is still unsent.
     fn finish(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            if self.progress.is_complete() {
-                lease.give_back();
-            }
+        let Some(lease) = self.lease.take() else { return };
+        if self.progress.is_complete() {
+            lease.give_back();
         }
     }
 }

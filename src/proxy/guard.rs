@@ -348,9 +348,8 @@ impl Guard {
             if self.stash.len() >= STASH_BYTES {
                 return Poll::Pending;
             }
-            match ready!(self.poll_stash(cx))? {
-                0 => return Poll::Ready(Ok(())),
-                _ => continue,
+            if ready!(self.poll_stash(cx))? == 0 {
+                return Poll::Ready(Ok(()));
             }
         }
     }

@@ -63,7 +63,8 @@ fn prepare(exchange: &mut Exchange, request: Request<Incoming>) -> Result<Prepar
 
     check_method(&head.method)?;
     check_expectation(&head.headers)?;
-    let authority = message::authority(head.version, &head.uri, &head.headers).map_err(|error| ProxyError::caused(Reason::BadRequest, "the authority", error))?;
+    let authority = message::authority(head.version, &head.uri, &head.headers)
+        .map_err(|error| ProxyError::caused(Reason::BadRequest, "the authority", error))?;
     let path = message::normalize(head.uri.path()).map_err(|error| ProxyError::caused(Reason::BadRequest, "the path", error))?;
 
     let identity = message::identify(connection.downstream(), &head.headers, &worker.settings.trust);
@@ -72,8 +73,9 @@ fn prepare(exchange: &mut Exchange, request: Request<Incoming>) -> Result<Prepar
     let route = find(worker, &authority, &path)?;
     exchange.route = Some(Arc::clone(&route));
 
-    if let Some(uri) = origin_form(&head.uri, &path)? {
-        head.uri = uri;
+    let as_written = matches!(path, Cow::Borrowed(_)) && head.uri.authority().is_none();
+    if !as_written {
+        head.uri = origin_form(&head.uri, &path)?;
     }
     let upgrade = message::wants_upgrade(&head.method, head.version, &head.headers);
     message::strip_request(&mut head.headers);
@@ -106,21 +108,20 @@ fn check_expectation(headers: &HeaderMap) -> Result<(), ProxyError> {
 
 fn find(worker: &Worker, authority: &Authority, path: &str) -> Result<Arc<Route>, ProxyError> {
     let table = worker.table();
+    if table.generation == 0 {
+        return Err(Reason::NotReady.into());
+    }
     table.snapshot.find(authority.host(), path).cloned().ok_or_else(|| Reason::NoRoute.into())
 }
 
-/// What is forwarded is what was matched: the normalised path, in origin form. `None` where the client wrote just that.
-fn origin_form(uri: &Uri, path: &Cow<'_, str>) -> Result<Option<Uri>, ProxyError> {
-    let as_written = matches!(path, Cow::Borrowed(_)) && uri.authority().is_none();
-    if as_written {
-        return Ok(None);
-    }
+/// What is forwarded is what was matched: the normalised path, in origin form.
+fn origin_form(uri: &Uri, path: &str) -> Result<Uri, ProxyError> {
     let path_and_query = match uri.query() {
         Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
-        None => PathAndQuery::try_from(path.as_ref()),
+        None => PathAndQuery::try_from(path),
     };
     let path_and_query = path_and_query.map_err(|error| ProxyError::caused(Reason::BadRequest, "the path", error))?;
-    Ok(Some(Uri::from(path_and_query)))
+    Ok(Uri::from(path_and_query))
 }
 
 /// The hop-by-hop headers that are ours to set on the way to the backend.
@@ -164,9 +165,12 @@ fn refuse(mut exchange: Exchange, error: &ProxyError, form: Form) -> Response<Re
 
 /// 128 random bits, as nginx's `$request_id`.
 fn new_request_id(worker: &Worker) -> HeaderValue {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let bits = worker.random.borrow_mut().u128(..);
-    let text: [u8; 32] = std::array::from_fn(|index| DIGITS[(bits >> (4 * index)) as usize & 15]);
+    let mut bits = worker.random.borrow_mut().u128(..);
+    let text: [u8; 32] = std::array::from_fn(|_| {
+        let digit = (bits & 15) as u8;
+        bits >>= 4;
+        if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }
+    });
     // Hexadecimal digits are valid in a header.
     HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static(""))
 }

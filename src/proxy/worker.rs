@@ -3,7 +3,8 @@
 
 use std::{
     cell::{Cell, RefCell},
-    rc::Rc,
+    ops::Deref,
+    rc::{Rc, Weak},
     sync::Arc,
 };
 
@@ -57,7 +58,7 @@ pub(crate) struct Worker {
     pub(crate) room: Notify,
     pub(crate) random: RefCell<Rng>,
     table: RefCell<table::Reader>,
-    current: RefCell<Rc<Arc<table::Published>>>,
+    current: RefCell<Rc<Current>>,
     numbers: RefCell<Numbers>,
     log: RefCell<access_log::Local>,
     draining: Cell<bool>,
@@ -66,9 +67,20 @@ pub(crate) struct Worker {
     max_upstream: usize,
 }
 
+/// The table in force, counted within the thread: no other core hears of a request that holds it.
+pub(crate) struct Current(Arc<table::Published>);
+
+impl Deref for Current {
+    type Target = table::Published;
+
+    fn deref(&self) -> &table::Published {
+        &self.0
+    }
+}
+
 /// The open client connections.
 #[derive(Default)]
-pub(crate) struct Connections(RefCell<Slab<std::rc::Weak<Connection>>>);
+pub(crate) struct Connections(RefCell<Slab<Weak<Connection>>>);
 
 impl Connections {
     pub(crate) fn vacant_key(&self) -> usize {
@@ -106,13 +118,13 @@ impl Worker {
         change(&mut self.numbers.borrow_mut());
     }
 
-    /// The table in force. Counted within the thread: no other core hears of it.
-    pub(crate) fn table(&self) -> Rc<Arc<table::Published>> {
+    /// The table in force.
+    pub(crate) fn table(&self) -> Rc<Current> {
         let mut reader = self.table.borrow_mut();
         let latest = reader.load();
         let mut current = self.current.borrow_mut();
-        if !Arc::ptr_eq(latest, &current) {
-            *current = Rc::new(Arc::clone(latest));
+        if !Arc::ptr_eq(latest, &current.0) {
+            *current = Rc::new(Current(Arc::clone(latest)));
         }
         Rc::clone(&current)
     }
@@ -164,7 +176,7 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
 
 async fn work(seed: Seed) -> std::io::Result<()> {
     let Seed { settings, listeners, mut table, log, resolver, mut commands, files } = seed;
-    let current = Rc::new(Arc::clone(table.load()));
+    let current = Rc::new(Current(Arc::clone(table.load())));
     // Each client connection may need one to a backend: half of the files for either side.
     let max_connections = settings.limits.max_connections.min(files / 2).max(1);
     let worker = Rc::new(Worker {
@@ -196,9 +208,8 @@ async fn work(seed: Seed) -> std::io::Result<()> {
         tokio::select! {
             biased;
             command = commands.recv() => match command {
-                Some(Command::Numbers(reply)) => {
-                    let _ = reply.send(worker.snapshot_numbers());
-                }
+                // Whoever asked may have given up.
+                Some(Command::Numbers(reply)) => drop(reply.send(worker.snapshot_numbers())),
                 Some(Command::Drain(at)) => {
                     deadline = Some(at);
                     worker.begin_drain();

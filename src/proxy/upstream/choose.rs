@@ -113,7 +113,8 @@ impl Candidates {
 }
 
 async fn resolve(worker: &Worker, host: &str, port: u16) -> Result<Arc<[SocketAddr]>, ProxyError> {
-    let addresses = worker.resolver.resolve(host).await.map_err(|error| ProxyError::caused(Reason::UpstreamConnect, "resolving the name", error))?;
+    let addresses =
+        worker.resolver.resolve(host).await.map_err(|error| ProxyError::caused(Reason::UpstreamConnect, "resolving the name", error))?;
     let allowed = |address: &std::net::IpAddr| worker.settings.allow_unsafe_external || allowed_external(*address);
     let addresses: Arc<[SocketAddr]> = addresses.iter().copied().filter(allowed).map(|address| SocketAddr::new(address, port)).collect();
     if addresses.is_empty() {

@@ -172,8 +172,7 @@ async fn dial(worker: &Rc<Worker>, address: SocketAddr) -> Result<Lease, ProxyEr
 
 /// Less up to a fifth, so that connections opened together don't end together.
 fn with_jitter(worker: &Worker, age: std::time::Duration) -> std::time::Duration {
-    let fifth = age / 5;
-    age - fifth.mul_f64(worker.random.borrow_mut().f64())
+    age.mul_f64(1.0 - 0.2 * worker.random.borrow_mut().f64())
 }
 
 /// EMFILE and ENFILE: the next dial to another address would fail as well.

@@ -12,12 +12,8 @@ use std::{future::poll_fn, pin::pin, task::Poll};
 use http::{Request, Response};
 use hyper::{body::Incoming, client::conn::TrySendError};
 
-pub(crate) use self::{
-    dial::Lease,
-    pool::Pools,
-    retry::Budget,
-};
 pub(crate) use self::dns::Resolver;
+pub(crate) use self::{dial::Lease, pool::Pools, retry::Budget};
 
 use self::{choose::Candidates, retry::Spare};
 use super::{
@@ -37,7 +33,12 @@ pub(crate) struct Sent {
 ///
 /// # Errors
 /// Every reason that begins with `Upstream`, `NoEndpoints`, `BadBackend`, `Overload`, and what went wrong with the request's own body.
-pub(crate) async fn send(exchange: &mut Exchange, backend: &Backend, mut request: Request<RequestBody>, progress: &Progress) -> Result<Sent, ProxyError> {
+pub(crate) async fn send(
+    exchange: &mut Exchange,
+    backend: &Backend,
+    mut request: Request<RequestBody>,
+    progress: &Progress,
+) -> Result<Sent, ProxyError> {
     let mut candidates = Candidates::of(backend, exchange.connection().worker()).await?;
     let upgrade = request.headers().contains_key(http::header::UPGRADE);
     loop {

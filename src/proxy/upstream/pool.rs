@@ -161,7 +161,8 @@ impl Pools {
         let mut idle = 0;
         self.by_address.borrow_mut().retain(|_, pool| {
             let epoch = pool.epoch;
-            let keeps = |idle: &Idle| !idle.link.is_closed() && idle.link.is_current(now, epoch) && now < idle.since + limits.pool_idle_timeout;
+            let keeps =
+                |idle: &Idle| !idle.link.is_closed() && idle.link.is_current(now, epoch) && now < idle.since + limits.pool_idle_timeout;
             if !pool.idle.iter().all(keeps) {
                 let (kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut pool.idle).into_iter().partition(keeps);
                 pool.idle = kept.into();

@@ -1,7 +1,7 @@
 //! Whether the head of a backend's response can be passed on: what the HTTP client lets through although two readers could understand it differently.
 
 use http::{
-    HeaderMap, Response, StatusCode,
+    HeaderMap, HeaderValue, Response, StatusCode,
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
 };
 
@@ -15,14 +15,8 @@ pub(super) fn check<B>(response: &Response<B>, upgrade: bool) -> Result<(), Prox
         return invalid("the backend switched protocols unasked");
     }
     let headers = response.headers();
-    let coded = match single(headers, &TRANSFER_ENCODING) {
-        Ok(coding) => coding,
-        Err(()) => return invalid("more than one Transfer-Encoding"),
-    };
-    let length = match single(headers, &CONTENT_LENGTH) {
-        Ok(length) => length,
-        Err(()) => return invalid("more than one Content-Length"),
-    };
+    let Ok(coded) = single(headers, &TRANSFER_ENCODING) else { return invalid("more than one Transfer-Encoding") };
+    let Ok(length) = single(headers, &CONTENT_LENGTH) else { return invalid("more than one Content-Length") };
     if coded.is_some() && length.is_some() {
         return invalid("Content-Length and Transfer-Encoding together");
     }
@@ -38,7 +32,7 @@ pub(super) fn check<B>(response: &Response<B>, upgrade: bool) -> Result<(), Prox
 fn single<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Result<Option<&'a [u8]>, ()> {
     let mut values = headers.get_all(name).iter();
     let first = values.next();
-    if values.next().is_some() { Err(()) } else { Ok(first.map(|value| value.as_bytes())) }
+    if values.next().is_some() { Err(()) } else { Ok(first.map(HeaderValue::as_bytes)) }
 }
 
 #[cfg(test)]
