@@ -204,6 +204,17 @@ mod tests {
     }
 
     #[test]
+    fn a_signature_is_trusted_only_once_the_clock_has_moved_on() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let hour = Duration::from_secs(3600);
+        for (label, modified, expected) in [("long ago", SystemTime::now() - hour, true), ("not yet", SystemTime::now() + hour, false)] {
+            file.as_file().set_modified(modified).unwrap();
+            let signature = Signature::of(&file.as_file().metadata().unwrap());
+            assert_eq!(signature.still(&signature), expected, "{label}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_looked_at_is_told_and_an_empty_directory_too() {
         let base = tempfile::tempdir().unwrap();
         let path = base.path();
