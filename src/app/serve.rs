@@ -86,7 +86,7 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
     }
-    let handle = bound.start(reader, logs).context("can't start the workers")?;
+    let handle = bound.start(&reader, logs).context("can't start the workers")?;
     // Set once, here.
     let _ = state.proxy.set(handle.clone());
     info!(version = env!("CARGO_PKG_VERSION"), "serving");

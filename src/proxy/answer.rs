@@ -32,7 +32,7 @@ pub(crate) fn answer(reason: Reason, accept: Form, server_header: bool) -> Respo
         headers.insert(SERVER, SERVER_NAME);
     }
     match reason {
-        Reason::Overload => {
+        Reason::Overload | Reason::NotReady => {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
         }
         // What follows on this connection can't be trusted to be the next request.

@@ -7,6 +7,8 @@ use http::StatusCode;
 pub enum Reason {
     /// No rule matches.
     NoRoute,
+    /// There is no route table yet: whether a rule matches can't be said.
+    NotReady,
     /// TRACE or CONNECT.
     Method,
     /// A request line, `Host`, framing or header that RFC 9110 or 9112 forbids.
@@ -46,7 +48,7 @@ impl Reason {
             Self::HeaderLimit => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::ClientGone => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
-            Self::NoEndpoints | Self::BadBackend | Self::Overload => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotReady | Self::NoEndpoints | Self::BadBackend | Self::Overload => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamConnect | Self::UpstreamReset | Self::UpstreamInvalid => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -56,6 +58,7 @@ impl Reason {
     pub fn code(self) -> &'static str {
         match self {
             Self::NoRoute => "no_route",
+            Self::NotReady => "not_ready",
             Self::Method => "method",
             Self::BadRequest => "bad_request",
             Self::Expectation => "expectation",
@@ -76,6 +79,7 @@ impl Reason {
     pub fn text(self) -> &'static str {
         match self {
             Self::NoRoute => "Nothing is served at this address.",
+            Self::NotReady => "The proxy is starting; try again in a moment.",
             Self::Method => "This method is not allowed here.",
             Self::BadRequest => "The request is malformed.",
             Self::Expectation => "The expectation can't be met.",
@@ -108,7 +112,7 @@ impl Reason {
             | Self::UpstreamReset
             | Self::UpstreamInvalid
             | Self::UpstreamTimeout => Fault::Upstream,
-            Self::Overload => Fault::Us,
+            Self::NotReady | Self::Overload => Fault::Us,
         }
     }
 }

@@ -108,6 +108,9 @@ fn check_expectation(headers: &HeaderMap) -> Result<(), ProxyError> {
 
 fn find(worker: &Worker, authority: &Authority, path: &str) -> Result<Arc<Route>, ProxyError> {
     let table = worker.table();
+    if table.generation == 0 {
+        return Err(Reason::NotReady.into());
+    }
     table.snapshot.find(authority.host(), path).cloned().ok_or_else(|| Reason::NoRoute.into())
 }
 

@@ -110,7 +110,7 @@ impl Bound {
     ///
     /// # Errors
     /// When a thread can't be started.
-    pub fn start(self, table: table::Reader, logs: Vec<access_log::Local>) -> io::Result<Handle> {
+    pub fn start(self, table: &table::Reader, logs: Vec<access_log::Local>) -> io::Result<Handle> {
         let resolver = Resolver::new();
         let Self { settings, listeners } = self;
         let workers = settings.workers.max(1);
