@@ -31,6 +31,8 @@ pub(crate) struct Connection {
     unflushed: Cell<bool>,
     /// A request was handed to the server, and its response isn't complete.
     answering: Cell<bool>,
+    /// Part of the next request was read already: no event of the socket will tell the server to look for it.
+    pipelined: Cell<bool>,
     /// When the head of the current request was complete.
     head_at: Cell<Instant>,
     /// When the connection last became idle.
@@ -68,6 +70,7 @@ impl Connection {
             mid_head: Cell::new(false),
             unflushed: Cell::new(false),
             answering: Cell::new(false),
+            pipelined: Cell::new(false),
             head_at: Cell::new(worker.deadlines.now()),
             idle_since: Cell::new(worker.deadlines.now()),
             requests: Cell::new(0),
@@ -110,6 +113,13 @@ impl Connection {
         self.answering.set(false);
         self.idle_since.set(self.worker.deadlines.now());
         self.waiting.disarm();
+        if self.pipelined.take() {
+            self.wake();
+        }
+    }
+
+    pub(crate) fn set_pipelined(&self, pipelined: bool) {
+        self.pipelined.set(pipelined);
     }
 
     pub(crate) fn is_answering(&self) -> bool {
