@@ -130,6 +130,10 @@ pub const DRAIN_MARGIN: Duration = Duration::from_secs(1);
 /// proxy thereby has no moment of wrong 404s, and a proxy whose API server is down doesn't leave its clients hanging.
 pub const FIRST_TABLE_WAIT: Duration = Duration::from_secs(5);
 
+/// A connection that was in the listening queue when the drain began, and has sent nothing yet. Beyond: closed. Its request is on its way, or it is one of
+/// those that browsers open in advance.
+pub const DRAIN_FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Access-log records that a worker gathers before it hands them to the writer.
 pub const LOG_BATCH: usize = 128;
 
@@ -155,7 +159,7 @@ pub const REBUILD_DEBOUNCE: Duration = Duration::from_millis(20);
 /// Longest that a storm of events may put a rebuild off.
 pub const REBUILD_CEILING: Duration = Duration::from_millis(150);
 
-/// Size of a compiled path expression, in bytes. Beyond: a diagnostic on that path, which answers 503.
+/// Size of a compiled path expression, in bytes. Beyond: a diagnostic on that path, which is not in force: nobody can tell what it would match.
 pub const PATH_REGEX_BYTES: usize = 256 * 1024;
 
 /// Bytes of one manifest file. Beyond: a diagnostic, and the file's last good content stays.

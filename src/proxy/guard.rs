@@ -130,6 +130,8 @@ impl Guard {
         let limits = &self.conn.worker().settings.limits;
         match timing {
             Timing::Nothing => self.read_deadline.disarm(),
+            // Taken out of the listening queue at the last moment: its request is on its way, or never comes.
+            Timing::Idle if self.conn.worker().is_draining() => self.read_deadline.arm(limits::DRAIN_FIRST_REQUEST_TIMEOUT),
             Timing::Idle => self.read_deadline.arm(limits.keep_alive_timeout),
             Timing::Head => self.read_deadline.arm(limits.header_read_timeout),
             Timing::Tunnel => self.read_deadline.arm(limits.tunnel_idle_timeout),
