@@ -31,8 +31,6 @@ pub(crate) struct Connection {
     unflushed: Cell<bool>,
     /// A request was handed to the server, and its response isn't complete.
     answering: Cell<bool>,
-    /// Part of the next request was read already: no event of the socket will tell the server to look for it.
-    pipelined: Cell<bool>,
     /// When the head of the current request was complete.
     head_at: Cell<Instant>,
     /// When the connection last became idle.
@@ -70,7 +68,6 @@ impl Connection {
             mid_head: Cell::new(false),
             unflushed: Cell::new(false),
             answering: Cell::new(false),
-            pipelined: Cell::new(false),
             head_at: Cell::new(worker.deadlines.now()),
             idle_since: Cell::new(worker.deadlines.now()),
             requests: Cell::new(0),
@@ -113,13 +110,9 @@ impl Connection {
         self.answering.set(false);
         self.idle_since.set(self.worker.deadlines.now());
         self.waiting.disarm();
-        if self.pipelined.take() {
-            self.wake();
-        }
-    }
-
-    pub(crate) fn set_pipelined(&self, pipelined: bool) {
-        self.pipelined.set(pipelined);
+        // The server's last look at the socket found nothing, and it takes no other before the socket stirs. But the next request may be in our hands
+        // already, and the idle deadline is armed when the server asks for one.
+        self.wake();
     }
 
     pub(crate) fn is_answering(&self) -> bool {

@@ -347,7 +347,6 @@ impl Guard {
     /// While a request is being answered, all we want to know is whether its client is still there.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            self.conn.set_pipelined(!self.stash.is_empty());
             if self.stash.len() >= STASH_BYTES {
                 return Poll::Pending;
             }

@@ -94,7 +94,10 @@ fn a_refused_connection_is_502() {
     let text = format!("{response:?}");
     assert!(!text.contains("127.43.99.1") && !text.contains("service-0"), "tells of the inside: {text}");
     let record = proxy.record();
-    assert_eq!((&record["upstream"], &record["backend"]), (&address.to_string().into(), &format!("tests/service-0:{}", address.port()).into()));
+    assert_eq!(
+        (&record["upstream"], &record["backend"]),
+        (&address.to_string().into(), &format!("tests/service-0:{}", address.port()).into())
+    );
 }
 
 #[test]

@@ -88,7 +88,8 @@ fn trailers_pass_in_both_directions() {
 
 #[test]
 fn expect_100_continue_is_honoured_and_goes_no_further() {
-    let (proxy, _backend, mut client, mut upstream, head) = begin("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+    let (proxy, _backend, mut client, mut upstream, head) =
+        begin("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
     assert_eq!(head.field("expect"), None);
     assert_eq!(client.head().status(), 100);
     client.send("hello");
@@ -155,7 +156,11 @@ fn a_backend_that_dies_in_mid_body_never_looks_like_a_clean_end() {
         let head = client.head();
         // Seen by the client before the end comes, so that a reset can't overtake it.
         assert_eq!(client.until(b"half").last(), Some(&b'f'));
-        if reset { upstream.reset() } else { drop(upstream) }
+        if reset {
+            upstream.reset()
+        } else {
+            drop(upstream)
+        }
         let rest = String::from_utf8(client.to_end()).unwrap();
         assert!(!rest.contains("0\r\n\r\n"), "{label}: a clean end: {rest:?}");
         assert_eq!(head.status(), 200);

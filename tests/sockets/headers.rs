@@ -247,7 +247,9 @@ fn date_and_server_are_added_only_where_missing() {
     let bare = pair.returned("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     assert_fields(&bare, &[("Server", &["nodegate"])]);
     assert_eq!(bare.all("Date").len(), 1);
-    let own = pair.returned("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\nServer: mine\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\n\r\n");
+    let own = pair.returned(
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\nServer: mine\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\n\r\n",
+    );
     assert_fields(&own, &[("Server", &["mine"]), ("Date", &["Mon, 01 Jan 2024 00:00:00 GMT"])]);
     let without = Pair::with(|settings| settings.server_header = false);
     assert_fields(&without.returned("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"), &[("Server", &[])]);
