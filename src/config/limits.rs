@@ -45,6 +45,9 @@ pub const REQUESTS_PER_CONNECTION: u64 = 100_000;
 /// holds the rest. At some 20 KB each this is 300 MB at the worst. The file-descriptor limit may lower it.
 pub const CONNECTIONS_PER_WORKER: usize = 16_384;
 
+/// How long a connection must have been idle to be closed for another's sake: a younger one's request may be on its way.
+pub const EVICT_AFTER: Duration = Duration::from_secs(1);
+
 /// File descriptors left for everything but proxied connections: log, admin, watches, epoll, listeners.
 pub const RESERVED_FILES: usize = 128;
 

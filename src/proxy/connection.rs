@@ -116,6 +116,9 @@ impl Connection {
             self.wake();
         }
         self.waiting.disarm();
+        // The server's last look at the socket found nothing, and it takes no other before the socket stirs. But the next request may be in our hands
+        // already, and the idle deadline is armed when the server asks for one.
+        self.wake();
     }
 
     pub(crate) fn is_answering(&self) -> bool {
