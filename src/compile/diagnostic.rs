@@ -16,12 +16,12 @@ pub enum Severity {
 /// One finding. Its `Display` is the one text that people see everywhere.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Diagnostic {
+    /// What the finding is about. First, so that findings sort by object.
+    pub subject: Subject,
     /// Error or warning.
     pub severity: Severity,
     /// A stable word for metrics and filters, such as `unknown_service`.
     pub code: &'static str,
-    /// What the finding is about.
-    pub subject: Subject,
     /// What is wrong, and what the proxy does about it.
     pub message: String,
     /// What to write or do instead.

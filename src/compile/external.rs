@@ -1,10 +1,9 @@
 //! Where an ExternalName Service may not lead: whoever may write a Service must not reach the node's own ports, the cloud's metadata, or
 //! another namespace through us.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-/// AWS's metadata service over IPv6.
-const AWS_METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+use crate::message::allowed_external;
 
 /// Names that clouds give their metadata service, whatever it resolves to.
 const METADATA_NAMES: [&str; 3] = ["metadata", "metadata.google.internal", "metadata.goog"];
@@ -13,7 +12,7 @@ const METADATA_NAMES: [&str; 3] = ["metadata", "metadata.google.internal", "meta
 /// looked at when it is dialled.
 pub(super) fn refusal(host: &str, namespace: &str) -> Option<&'static str> {
     if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return refused_address(address).then_some("is a loopback, link-local or metadata address");
+        return (!allowed_external(address)).then_some("is a loopback, link-local or metadata address");
     }
     let labels: Vec<&str> = host.split('.').collect();
     if labels.last() == Some(&"localhost") || host == "localhost.localdomain" {
@@ -26,15 +25,6 @@ pub(super) fn refusal(host: &str, namespace: &str) -> Option<&'static str> {
     match inside {
         [.., owner, "svc" | "pod"] if *owner != namespace => Some("belongs to another namespace of this cluster"),
         _ => None,
-    }
-}
-
-fn refused_address(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.is_unspecified() || v4.is_link_local() || v4.is_multicast() || v4 == Ipv4Addr::BROADCAST,
-        IpAddr::V6(v6) => {
-            v6.is_loopback() || v6.is_unspecified() || v6.is_unicast_link_local() || v6.is_multicast() || v6 == AWS_METADATA_V6
-        }
     }
 }
 

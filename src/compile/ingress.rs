@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     config::limits,
+    message::normalize,
     route::{Backend, BackendId, Builder, HostPattern, IngressId, PathPattern, Route, Snapshot},
 };
 
@@ -28,7 +29,9 @@ pub(super) struct Compiler<'a> {
     /// The namespace of the oldest Ingress that names a host.
     owners: HashMap<HostPattern, Arc<str>, RandomState>,
     /// Each expression is compiled once, however many paths have it.
-    expressions: HashMap<&'a str, Result<PathPattern, String>, RandomState>,
+    expressions: HashMap<&'a str, Result<PathPattern, BadPattern>, RandomState>,
+    /// Hosts of expressions in force, and where those were written.
+    expression_hosts: Vec<(HostPattern, Subject)>,
 }
 
 /// One Ingress on its way into the table.
@@ -50,6 +53,7 @@ impl<'a> Compiler<'a> {
             table: Builder::default(),
             owners: HashMap::default(),
             expressions: HashMap::default(),
+            expression_hosts: Vec::new(),
         }
     }
 
@@ -75,8 +79,19 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    pub(super) fn finish(self) -> Snapshot {
-        self.table.build()
+    /// The table of all that was added. An expression behind the prefix `/` of its own host, whoever wrote it, never gets its turn: said here.
+    pub(super) fn finish(self, diagnostics: &mut Vec<Diagnostic>) -> Snapshot {
+        let Self { table, expression_hosts, .. } = self;
+        for (host, subject) in expression_hosts.into_iter().filter(|(host, _)| table.holds(host, &PathPattern::prefix("/"))) {
+            let message = format!("prefixes go before expressions, and {} has the prefix /: this one is never reached", host_text(&host));
+            diagnostics.push(Diagnostic::warning(
+                "unreachable_expression",
+                subject,
+                message,
+                "make the path / an expression too (ImplementationSpecific)",
+            ));
+        }
+        table.build()
     }
 
     fn rule(&mut self, current: &mut Current<'_>, rule: &Rule<'a>, default: Option<&Arc<Route>>) {
@@ -117,28 +132,32 @@ impl<'a> Compiler<'a> {
     }
 
     fn path(&mut self, current: &mut Current<'_>, host: &HostPattern, path: &Path<'a>) {
-        let Path { field, kind, path, backend } = path;
+        let Path { field, kind, text, backend } = path;
         let route = self.route(current, *backend, &format!("{field}.backend"));
-        let pattern = match kind {
-            PathKind::Exact => PathPattern::exact(rule_path(path)),
-            PathKind::ImplementationSpecific if current.annotations.use_regex && *path != "/" => match self.expression(path) {
-                Ok(pattern) => pattern,
-                Err(why) => {
-                    let message = format!("`{path}` is no usable expression: {why}; the path is not in force");
-                    current.error("bad_expression", format!("{field}.path"), message, "correct it; see docs.rs/regex for the syntax");
-                    return;
-                }
-            },
-            PathKind::Prefix | PathKind::ImplementationSpecific => PathPattern::prefix(rule_path(path)),
+        let is_expression = *kind == PathKind::ImplementationSpecific && current.annotations.use_regex;
+        let pattern = if is_expression { self.expression(text) } else { literal(*kind, text) };
+        let pattern = match pattern {
+            Ok(pattern) => pattern,
+            Err((code, why)) => {
+                let message = format!("`{text}` {why}; the path is not in force");
+                let help = if is_expression { "see docs.rs/regex for the syntax" } else { "write the path as a request would have it" };
+                current.error(code, format!("{field}.path"), message, help);
+                return;
+            }
         };
         let place = format!("{} {pattern} of {}", pattern.kind(), host_text(host));
-        if let Err(winner) = self.table.path(host, pattern, &route) {
-            current.conflict(format!("{field}.path"), &place, &winner);
+        match self.table.path(host, pattern, &route) {
+            Err(winner) => current.conflict(format!("{field}.path"), &place, &winner),
+            Ok(()) if is_expression => self.expression_hosts.push((host.clone(), Subject::ingress(&current.id, format!("{field}.path")))),
+            Ok(()) => {}
         }
     }
 
-    fn expression(&mut self, source: &'a str) -> Result<PathPattern, String> {
-        let compile = || PathPattern::expression(source, limits::PATH_REGEX_BYTES).map_err(|bad| one_line(&bad.to_string()));
+    fn expression(&mut self, source: &'a str) -> Result<PathPattern, BadPattern> {
+        let compile = || {
+            let compiled = PathPattern::expression(source, limits::PATH_REGEX_BYTES);
+            compiled.map_err(|bad| ("bad_expression", format!("is no usable expression: {}", one_line(&bad.to_string()))))
+        };
         self.expressions.entry(source).or_insert_with(compile).clone()
     }
 
@@ -216,15 +235,22 @@ impl Current<'_> {
         let message = if *winner.ingress == *self.id {
             format!("{place} stands in this Ingress already; the first one is in force")
         } else {
-            format!("{place} belongs to the older Ingress {}; this one is not in force", winner.ingress)
+            format!("{place} belongs to Ingress {}, which is older (or first by name); this one is not in force", winner.ingress)
         };
         self.error("conflict", field, message, "remove one of the two");
     }
 }
 
-/// A rule's path in the form that a request's path has when it is matched.
-fn rule_path(path: &str) -> &str {
-    path
+/// Why a path is not in force: a diagnostic's code, and what follows the path in its message.
+type BadPattern = (&'static str, String);
+
+/// The pattern for a path that is no expression, in the form that a request's path has when it is matched.
+fn literal(kind: PathKind, text: &str) -> Result<PathPattern, BadPattern> {
+    let path = normalize(text).map_err(|bad| ("bad_path", format!("can't be met by any request: {bad}")))?;
+    Ok(match kind {
+        PathKind::Exact => PathPattern::exact(&path),
+        PathKind::Prefix | PathKind::ImplementationSpecific => PathPattern::prefix(&path),
+    })
 }
 
 fn host_text(host: &HostPattern) -> String {

@@ -62,7 +62,8 @@ pub fn compile(objects: &Objects, options: &Options) -> Compiled {
             table.ingress(indexed, origin, &mut diagnostics);
         }
     }
-    diagnostics.sort_by(|a, b| (&a.subject, b.severity, a).cmp(&(&b.subject, a.severity, b)));
+    let snapshot = table.finish(&mut diagnostics);
+    diagnostics.sort();
     diagnostics.dedup();
-    Compiled { snapshot: table.finish(), diagnostics }
+    Compiled { snapshot, diagnostics }
 }

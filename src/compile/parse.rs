@@ -8,7 +8,10 @@ use k8s_openapi::api::{
 };
 
 use super::{Diagnostic, Subject};
-use crate::route::{HostPattern, IngressId};
+use crate::{
+    message::canonical_host,
+    route::{BadHost, HostPattern, IngressId},
+};
 
 /// An Ingress's spec, as far as it makes sense.
 #[derive(Debug)]
@@ -34,7 +37,7 @@ pub(super) struct Path<'a> {
     /// Such as `spec.rules[0].http.paths[1]`.
     pub(super) field: String,
     pub(super) kind: PathKind,
-    pub(super) path: &'a str,
+    pub(super) text: &'a str,
     pub(super) backend: BackendRef<'a>,
 }
 
@@ -103,7 +106,7 @@ impl Parser<'_> {
     fn tls(&mut self, tls: &[IngressTLS]) {
         for (index, IngressTLS { hosts, secret_name: _ }) in tls.iter().enumerate() {
             for (host_index, host) in hosts.iter().flatten().enumerate() {
-                let problem = host.parse::<HostPattern>().err().map(|bad| bad.to_string());
+                let problem = host_pattern(host).err().map(|bad| bad.to_string());
                 if let Some(problem) = problem.or_else(|| host.is_empty().then(|| "is empty".to_owned())) {
                     let field = format!("spec.tls[{index}].hosts[{host_index}]");
                     self.error("bad_host", field, format!("`{host}` {problem}"), "write a DNS name");
@@ -126,7 +129,7 @@ impl Parser<'_> {
             None => Vec::new(),
         };
         let host = host.as_deref().unwrap_or_default();
-        match host.parse() {
+        match host_pattern(host) {
             Ok(host) => Some(Rule { index, host, paths }),
             Err(bad) => {
                 let field = format!("spec.rules[{index}].host");
@@ -163,8 +166,8 @@ impl Parser<'_> {
             return None;
         }
         // Left out, which only ImplementationSpecific may: everything.
-        let path = if text.is_empty() { "/" } else { text };
-        Some(Path { field, kind, path, backend })
+        let text = if text.is_empty() { "/" } else { text };
+        Some(Path { field, kind, text, backend })
     }
 
     fn backend<'a>(&mut self, backend: &'a IngressBackend, field: &str) -> BackendRef<'a> {
@@ -206,6 +209,16 @@ impl Parser<'_> {
         self.error("bad_backend", format!("{field}.service.port"), format!("{problem}; this path answers 503"), help);
         BackendRef::Invalid
     }
+}
+
+/// A rule's host: what isn't ASCII becomes punycode by the very function that canonicalises a request's host.
+fn host_pattern(text: &str) -> Result<HostPattern, BadHost> {
+    if text.is_ascii() {
+        return text.parse();
+    }
+    let (wildcard, name) = text.strip_prefix("*.").map_or(("", text), |name| ("*.", name));
+    let name = canonical_host(name).map_err(|_| BadHost::Idna)?;
+    format!("{wildcard}{name}").parse()
 }
 
 /// What the API's validation (`validateHTTPIngressPath`) refuses.

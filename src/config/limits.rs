@@ -159,7 +159,7 @@ pub const REBUILD_DEBOUNCE: Duration = Duration::from_millis(20);
 /// Longest that a storm of events may put a rebuild off.
 pub const REBUILD_CEILING: Duration = Duration::from_millis(150);
 
-/// Size of a compiled path expression, in bytes. Beyond: a diagnostic on that path, which answers 503.
+/// Size of a compiled path expression, in bytes. Beyond: a diagnostic on that path, which is not in force: nobody can tell what it would match.
 pub const PATH_REGEX_BYTES: usize = 256 * 1024;
 
 /// Bytes of one manifest file. Beyond: a diagnostic, and the file's last good content stays.

@@ -81,7 +81,7 @@ impl fmt::Display for Endpoints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown => f.write_str("unknown"),
-            Self::Known(addresses) if addresses.is_empty() => f.write_str("none ready"),
+            Self::Known(addresses) if addresses.is_empty() => f.write_str("none"),
             Self::Known(addresses) => write_list(f, addresses),
         }
     }

@@ -60,6 +60,11 @@ impl Builder {
         claim(&mut self.default, route, &mut self.losers)
     }
 
+    /// Whether a host has a path of this very type and text.
+    pub fn holds(&self, host: &HostPattern, path: &PathPattern) -> bool {
+        self.hosts.get(host).is_some_and(|host| host.rules.contains_key(path))
+    }
+
     /// The finished table.
     pub fn build(self) -> Snapshot {
         let Self { hosts, default, losers } = self;

@@ -132,9 +132,11 @@ impl fmt::Display for Explanation {
         if !self.losers.is_empty() {
             writeln!(f, "\nnot chosen")?;
         }
-        let width = self.losers.iter().map(|candidate| candidate.rule.chars().count()).max().unwrap_or_default();
+        let widest = |text: fn(&Candidate) -> usize| self.losers.iter().map(text).max().unwrap_or_default();
+        let rule_width = widest(|candidate| candidate.rule.chars().count());
+        let ingress_width = widest(|candidate| candidate.ingress.to_string().chars().count());
         for Candidate { rule, ingress, verdict } in &self.losers {
-            writeln!(f, "  {rule:<width$}  {ingress}  {verdict}")?;
+            writeln!(f, "  {rule:<rule_width$}  {:<ingress_width$}  {verdict}", ingress.to_string())?;
         }
         Ok(())
     }
@@ -167,7 +169,7 @@ impl fmt::Display for Verdict {
             Self::LessSpecificHost(host) => write!(f, "its host is less specific than {host}"),
             Self::OnlyDefault => f.write_str("a default backend answers only what no rule matches"),
             Self::DefaultTriedLater => f.write_str("the default backend of a more specific host goes before it"),
-            Self::Shadowed(winner) => write!(f, "the older Ingress {winner} holds the same place"),
+            Self::Shadowed(winner) => write!(f, "Ingress {winner}, which is older (or first by name), holds the same place"),
         }
     }
 }
