@@ -1,5 +1,7 @@
 //! The binary from outside: exit codes, one-line errors, the environment, what is printed where, and how it ends.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test's panic is its failure")]
+
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
@@ -108,7 +110,7 @@ impl Serving {
         // The thread ends with the process.
         thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                let line = serde_json::from_str(&line).unwrap_or_else(|_| Value::String(line));
+                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
                 let _ = sender.send(line);
             }
         });
@@ -292,6 +294,15 @@ fn port_in_use_is_one_line_and_exit_2() {
 }
 
 #[test]
+fn second_nodegate_on_the_same_port_is_refused() {
+    let directory = manifests(nobody(), "");
+    let first = Serving::start(&["--manifests", utf8(directory.path())]).ready();
+    let http = first.http.to_string();
+    let output = run(&["serve", "--manifests", utf8(directory.path()), "--http", &http, "--admin", "127.0.0.1:0"]);
+    assert_refused_after_log(&output, &["http", &http, "in use"]);
+}
+
+#[test]
 fn access_log_that_cant_be_opened_is_one_line_and_exit_2() {
     let directory = manifests(nobody(), "");
     let output = run(&[
@@ -368,6 +379,31 @@ fn second_signal_ends_it_at_once() {
     assert!(serving.child.try_wait().unwrap().is_none(), "the request is still running");
     serving.signal(Signal::INT);
     assert_eq!(serving.exit_code(), Some(130));
+}
+
+#[test]
+fn signal_that_comes_twice_at_once_is_one() {
+    let backend = TcpListener::bind("127.43.200.3:0").unwrap();
+    let directory = manifests(backend.local_addr().unwrap(), "");
+    let mut serving = Serving::start(&["--manifests", utf8(directory.path())]).ready();
+    let mut client = TcpStream::connect(serving.http).unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: shop.example.com\r\n\r\n").unwrap();
+    let mut upstream = accept(&backend);
+    upstream.read_exact(&mut [0; 4]).unwrap();
+
+    for _ in 0..3 {
+        serving.signal(Signal::TERM);
+        // Long enough for the process to see each, so that the kernel doesn't make one of them; far less than what counts as a second thought.
+        thread::sleep(Duration::from_millis(2));
+    }
+    serving.log_line("draining");
+    // The request that was running still gets its answer.
+    upstream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").unwrap();
+    let mut answer = String::new();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\nhi"), "{answer}");
+    assert_eq!(serving.exit_code(), Some(0));
 }
 
 #[test]

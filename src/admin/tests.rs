@@ -163,11 +163,12 @@ async fn client_and_listener_understand_each_other() {
 }
 
 /// Sends raw bytes and reads until the end.
-async fn raw(address: SocketAddr, bytes: &'static [u8]) -> String {
+async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
+    let bytes = bytes.to_vec();
     let exchange = move || {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.write_all(bytes).unwrap();
+        stream.write_all(&bytes).unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         text
@@ -182,6 +183,8 @@ async fn connection_ends_after_one_answer() {
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.to_lowercase().contains("connection: close"), "{text}");
     assert!(text.ends_with("\r\n\r\n"), "HEAD has no body: {text}");
     assert!(raw(address, b"nonsense\r\n\r\n").await.starts_with("HTTP/1.1 400"));
+    let large = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: {}", "x".repeat(limits::ADMIN_HEAD_BYTES));
+    assert!(raw(address, large.as_bytes()).await.starts_with("HTTP/1.1 431"));
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use tokio::{
     runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
-    time,
+    time::{self, Instant},
 };
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
@@ -91,7 +91,7 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
     let _ = state.proxy.set(handle.clone());
     info!(version = env!("CARGO_PKG_VERSION"), "serving");
 
-    signals.next().await;
+    let first = signals.next().await;
     info!(timeout_s = drain_timeout.as_secs_f64(), "draining");
     draining_sender.send_replace(true);
     handle.drain(drain_timeout);
@@ -110,7 +110,7 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         // As a shell reports a process that the signal ended: 130 for SIGINT, 143 for SIGTERM.
-        code = signals.next() => {
+        code = signals.second(first) => {
             warn!(code, "second signal: stopped at once");
             Ok(ExitCode::from(code))
         }
@@ -141,9 +141,9 @@ fn name(scope: Scope) -> &'static str {
 
 /// Until there is a table, connections wait in the listening queue; but not for ever.
 async fn first_table(mut report: watch::Receiver<Report>) {
-    match time::timeout(limits::FIRST_TABLE_WAIT, report.wait_for(|report| report.ready)).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(_)) | Err(_) => warn!("no complete configuration yet: serving without one"),
+    let table = time::timeout(limits::FIRST_TABLE_WAIT, report.wait_for(|report| report.ready)).await;
+    if !matches!(table, Ok(Ok(_))) {
+        warn!("no complete configuration yet: serving without one");
     }
 }
 
@@ -176,6 +176,17 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => 143,
             _ = self.interrupt.recv() => 130,
+        }
+    }
+
+    /// The next one that isn't the echo of the `first`, which has just come.
+    async fn second(&mut self, first: u8) -> u8 {
+        let echo = Instant::now() + limits::SIGNAL_REPEAT;
+        loop {
+            let code = self.next().await;
+            if code != first || Instant::now() > echo {
+                return code;
+            }
         }
     }
 }

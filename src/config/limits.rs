@@ -126,6 +126,10 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 /// Added to that at exit, for workers to close what the deadline cut off; then the process ends without them.
 pub const DRAIN_MARGIN: Duration = Duration::from_secs(1);
 
+/// The same signal again within this time is the same wish: `timeout` and terminals signal the whole process group, and a script in it often
+/// passes the signal on. Nobody's second thought comes that fast.
+pub const SIGNAL_REPEAT: Duration = Duration::from_millis(100);
+
 /// At the start, how long connections wait in the listening queue for the first route table; then they are answered without one. A restarted
 /// proxy thereby has no moment of wrong 404s, and a proxy whose API server is down doesn't leave its clients hanging.
 pub const FIRST_TABLE_WAIT: Duration = Duration::from_secs(5);
