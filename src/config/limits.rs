@@ -222,7 +222,7 @@ pub const MANIFEST_NODES: usize = 4_000_000;
 
 /// Parts of one YAML document that its aliases (`*name`) may repeat. Beyond: the document is malformed. People repeat a few dozen; a "billion
 /// laughs" a billion.
-pub const MANIFEST_ALIASED: usize = 100_000;
+pub const MANIFEST_ALIASED: usize = 20_000;
 
 /// Establishing a connection to the API server. Beyond: tried again after a pause.
 pub const API_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -36,7 +36,7 @@ pub enum Version {
         /// The object.
         key: Key,
         /// What is wrong with it.
-        problem: Diagnostic,
+        problem: Box<Diagnostic>,
     },
 }
 
@@ -122,7 +122,7 @@ impl Stores {
                 }
                 Some(problems) => self.hold(object.key(), problems),
             },
-            Version::Undecodable { key, problem } => self.hold(key, vec![problem]),
+            Version::Undecodable { key, problem } => self.hold(key, vec![*problem]),
         }
     }
 
@@ -175,7 +175,7 @@ mod tests {
         let key = Key { kind: Kind::Service, namespace: namespace.into(), name: name.into() };
         let subject = Subject::File { path: "f".into(), document: 1, line: 1 };
         let problem = Diagnostic { severity: Severity::Error, code: "undecodable", subject, message: "bad".into(), help: "fix".into() };
-        Version::Undecodable { key, problem }
+        Version::Undecodable { key, problem: Box::new(problem) }
     }
 
     fn list(namespace: Option<&str>) -> List {

@@ -60,7 +60,10 @@ pub fn version<K: Stored>(object: DeserializeGuard<K>) -> Version {
                 Subject::Object { kind: K::KIND.name(), namespace: key.namespace.clone(), name: key.name.clone(), field: String::new() };
             let message = format!("can't be understood: {}", invalid.error);
             let help = format!("compare it with apiVersion {}", K::KIND.api_version());
-            Version::Undecodable { key, problem: Diagnostic { severity: Severity::Error, code: "undecodable", subject, message, help } }
+            Version::Undecodable {
+                key,
+                problem: Box::new(Diagnostic { severity: Severity::Error, code: "undecodable", subject, message, help }),
+            }
         }
     }
 }

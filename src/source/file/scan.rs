@@ -6,6 +6,7 @@ use std::{
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -16,7 +17,7 @@ pub struct Place {
     /// Which of the paths given, counted from 0.
     pub root: usize,
     /// The path, beginning with the one given.
-    pub path: PathBuf,
+    pub path: Arc<Path>,
 }
 
 /// What changes when a file does.
@@ -84,13 +85,13 @@ struct Walk {
 impl Walk {
     fn root(&mut self, root: usize, path: &Path) {
         self.scan.directories.insert(parent(path));
-        let place = Place { root, path: path.to_owned() };
+        let place = Place { root, path: path.into() };
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => {
                 let (files, unreadable) = (self.scan.files.len(), self.scan.unreadable.len());
                 self.directory(&place, &metadata);
                 if (self.scan.files.len(), self.scan.unreadable.len()) == (files, unreadable) {
-                    self.scan.empty.push(place.path);
+                    self.scan.empty.push(path.to_owned());
                 }
             }
             Ok(metadata) => self.file(place, &metadata),
@@ -102,7 +103,7 @@ impl Walk {
         if !self.seen.insert((metadata.dev(), metadata.ino())) {
             return;
         }
-        self.scan.directories.insert(place.path.clone());
+        self.scan.directories.insert(place.path.to_path_buf());
         let entries = fs::read_dir(&place.path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
         let mut entries = match entries {
             Ok(entries) => entries,
@@ -120,7 +121,7 @@ impl Walk {
         if name.as_encoded_bytes().starts_with(b".") {
             return;
         }
-        let place = Place { root: directory.root, path: entry.path() };
+        let place = Place { root: directory.root, path: entry.path().into() };
         let could_be_directory = entry.file_type().is_ok_and(|kind| kind.is_dir() || kind.is_symlink());
         if !could_be_directory && !is_manifest(&place.path) {
             return;
@@ -201,6 +202,17 @@ mod tests {
         symlink("..2026_08_01", path.join("..data")).unwrap();
         symlink("..data/app.yaml", path.join("app.yaml")).unwrap();
         assert_eq!(names(&scan(&[path.to_owned()]), path), ["app.yaml"]);
+    }
+
+    #[test]
+    fn a_signature_is_trusted_only_once_the_clock_has_moved_on() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let hour = Duration::from_secs(3600);
+        for (label, modified, expected) in [("long ago", SystemTime::now() - hour, true), ("not yet", SystemTime::now() + hour, false)] {
+            file.as_file().set_modified(modified).unwrap();
+            let signature = Signature::of(&file.as_file().metadata().unwrap());
+            assert_eq!(signature.still(&signature), expected, "{label}");
+        }
     }
 
     #[test]

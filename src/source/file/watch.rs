@@ -169,3 +169,6 @@ impl Signal {
 fn is_content(path: &Path) -> bool {
     path.extension().and_then(OsStr::to_str).is_none_or(|extension| matches!(extension, "yaml" | "yml" | "json"))
 }
+
+#[cfg(test)]
+mod tests;
