@@ -57,7 +57,7 @@ impl Proxy {
         let (locals, log) = access_log::start(access_log::Output::File(directory.path().join("access.log")), settings.workers).unwrap();
         let bound = proxy::bind(settings).unwrap();
         let address = bound.addresses()[0];
-        let handle = bound.start(reader, locals).unwrap();
+        let handle = bound.start(&reader, locals).unwrap();
         let mut proxy = Self { address, handle, publisher, directory, seen: 0, log: Some(log) };
         proxy.publish(manifests);
         proxy
