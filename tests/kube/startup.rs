@@ -64,11 +64,12 @@ async fn with_2000_ingresses_no_existing_host_is_unknown_at_any_moment_after_rea
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_server_without_streaming_lists_is_read_in_pages_without_a_gap() {
-    every_host_is_known(Cluster::start_with(&["--feature-gates=WatchList=false"]).await, "in pages").await;
+    let cluster = every_host_is_known(Cluster::start_with(&["--feature-gates=WatchList=false"]).await, "in pages").await;
+    assert!(cluster.answers_to_nodegate("ingresses").contains(&422), "the premise: streams were refused");
 }
 
 /// From the first moment that Nodegate calls itself ready, through a loss of all watches and their history.
-async fn every_host_is_known(mut cluster: Cluster, how: &str) {
+async fn every_host_is_known(mut cluster: Cluster, how: &str) -> Cluster {
     let client = cluster.client().await;
     objects::create_namespace(&client, NAMESPACE).await;
     let _app = App::deploy(&client, NAMESPACE, "app").await;
@@ -93,6 +94,7 @@ async fn every_host_is_known(mut cluster: Cluster, how: &str) {
     nodegate.serves("marker.example", "app").await;
     sweep.another_round().await;
     sweep.end().await;
+    cluster
 }
 
 /// The name of an Ingress, and the first label of its host.
