@@ -45,6 +45,9 @@ pub const REQUESTS_PER_CONNECTION: u64 = 100_000;
 /// holds the rest. At some 20 KB each this is 300 MB at the worst. The file-descriptor limit may lower it.
 pub const CONNECTIONS_PER_WORKER: usize = 16_384;
 
+/// How long a connection must have been idle to be closed for another's sake: a younger one's request may be on its way.
+pub const EVICT_AFTER: Duration = Duration::from_secs(1);
+
 /// File descriptors left for everything but proxied connections: log, admin, watches, epoll, listeners.
 pub const RESERVED_FILES: usize = 128;
 
@@ -218,7 +221,7 @@ pub const MANIFEST_NODES: usize = 4_000_000;
 
 /// Parts of one YAML document that its aliases (`*name`) may repeat. Beyond: the document is malformed. People repeat a few dozen; a "billion
 /// laughs" a billion.
-pub const MANIFEST_ALIASED: usize = 100_000;
+pub const MANIFEST_ALIASED: usize = 20_000;
 
 /// Establishing a connection to the API server. Beyond: tried again after a pause.
 pub const API_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -9,7 +9,7 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
-    time::sleep,
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -42,27 +42,30 @@ fn bind_one(address: SocketAddr) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
-/// Accepts until the worker drains. At the connection limit it stops accepting, and the kernel's queue holds the rest.
+/// Accepts until the worker drains. At the connection limit one client waits in our hands, and the others in the kernel's queue.
 pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     let port = listener.local_addr().map_or(0, |address| address.port());
     loop {
-        tokio::select! {
+        let accepted = tokio::select! {
             biased;
             () = worker.drained() => break,
-            () = wait_for_room(&worker) => {}
-        }
-        tokio::select! {
-            biased;
-            () = worker.drained() => break,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => welcome(&worker, stream, peer, port),
-                Err(error) if is_of_one_connection(&error) => {}
-                Err(error) => {
-                    worker.count(|numbers| numbers.accept_paused += 1);
-                    tracing::warn!(%error, "can't accept connections; trying again");
-                    sleep(limits::ACCEPT_PAUSE).await;
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                tokio::select! {
+                    biased;
+                    () = worker.drained() => {}
+                    () = wait_for_room(&worker) => {}
                 }
-            },
+                welcome(&worker, stream, peer, port);
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                worker.count(|numbers| numbers.accept_paused += 1);
+                tracing::warn!(%error, "can't accept connections; trying again");
+                sleep(limits::ACCEPT_PAUSE).await;
+            }
         }
     }
     drain_queue(&worker, listener, port);
@@ -78,15 +81,20 @@ fn drain_queue(worker: &Rc<Worker>, listener: TcpListener, port: u16) {
     }
 }
 
+/// Somebody wants in: at the limit, whoever has been idle longest goes. It is looked for again and again, since busy connections become idle without
+/// a word.
 async fn wait_for_room(worker: &Worker) {
+    if !worker.has_room() {
+        worker.count(|numbers| numbers.accept_paused += 1);
+    }
     while !worker.has_room() {
         let notified = worker.room.notified();
-        if worker.connections.evict_longest_idle() {
+        let latest = Instant::now().checked_sub(limits::EVICT_AFTER);
+        if latest.is_some_and(|latest| worker.connections.evict_longest_idle(latest)) {
             worker.count(|numbers| numbers.connections_evicted += 1);
-            return;
         }
-        worker.count(|numbers| numbers.accept_paused += 1);
-        notified.await;
+        // Whichever comes first: neither needs to be told apart.
+        let _ = timeout(limits::ACCEPT_PAUSE, notified).await;
     }
 }
 

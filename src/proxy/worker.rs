@@ -99,9 +99,11 @@ impl Connections {
         self.0.borrow().len()
     }
 
-    /// Tells the connection that has been idle longest to close. False if none is idle.
-    pub(crate) fn evict_longest_idle(&self) -> bool {
-        let idle = self.all().into_iter().filter(|connection| connection.is_idle() && !connection.is_leaving());
+    /// Tells the connection that has been idle longest, and since before `latest`, to close. False if there is none.
+    pub(crate) fn evict_longest_idle(&self, latest: Instant) -> bool {
+        let mut idle = self.all();
+        idle.retain(|connection| connection.is_idle() && !connection.is_leaving() && connection.idle_since() < latest);
+        let idle = idle.into_iter();
         let Some(longest) = idle.min_by_key(|connection| connection.idle_since()) else { return false };
         longest.leave();
         true

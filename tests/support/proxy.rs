@@ -11,7 +11,7 @@ use std::{
 
 use nodegate::{
     access_log,
-    compile::{Options, compile},
+    compile::{Diagnostic, Options, compile},
     config::limits::Limits,
     message::Trust,
     proxy::{self, Settings},
@@ -73,13 +73,22 @@ impl Proxy {
         Self::with(&manifest(&[("", "/", backend)]), change)
     }
 
-    /// Puts another table in force.
+    /// Puts another table in force, of manifests that are as they should be.
+    #[track_caller]
     pub fn publish(&mut self, manifests: &str) {
+        let diagnostics = self.publish_despite(manifests);
+        assert!(diagnostics.is_empty(), "{diagnostics:?}");
+    }
+
+    /// Puts another table in force, and returns what is wrong with it.
+    pub fn publish_despite(&mut self, manifests: &str) -> Vec<Diagnostic> {
         let path = self.directory.path().join("manifests.yaml");
         fs::write(&path, manifests).unwrap();
-        let (objects, diagnostics) = source::load(&[path]).unwrap();
-        assert!(diagnostics.is_empty(), "{diagnostics:?}");
-        self.publisher.publish(compile(&objects, &Options::default()).snapshot);
+        let (objects, mut diagnostics) = source::load(&[path]).unwrap();
+        let compiled = compile(&objects, &Options::default());
+        self.publisher.publish(compiled.snapshot);
+        diagnostics.extend(compiled.diagnostics);
+        diagnostics
     }
 
     pub fn connect(&self) -> Wire {

@@ -10,6 +10,9 @@ use socket2::SockRef;
 
 use super::PATIENCE;
 
+/// What large bodies are made of.
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
 /// A connection with a buffer in front. Reading waits for [`PATIENCE`] at most.
 pub struct Wire {
     stream: TcpStream,
@@ -215,6 +218,30 @@ impl Wire {
             let read = self.stream.read(&mut block[..most]).expect("the body goes on");
             assert!(read > 0, "the body ended {left} bytes early");
             left -= read as u64;
+        }
+    }
+
+    /// Sends up to `most` zeros, until the other end has taken nothing for a while. Returns how many it took.
+    pub fn send_until_stuck(&mut self, most: usize) -> usize {
+        self.stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+        let mut sent = 0;
+        while sent < most {
+            match self.stream.write(&ZEROS[..ZEROS.len().min(most - sent)]) {
+                Ok(count) => sent += count,
+                Err(_stuck) => break,
+            }
+        }
+        self.stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        sent
+    }
+
+    #[track_caller]
+    pub fn send_zeros(&mut self, count: usize) {
+        let mut left = count;
+        while left > 0 {
+            let block = &ZEROS[..ZEROS.len().min(left)];
+            self.send(block);
+            left -= block.len();
         }
     }
 

@@ -89,7 +89,11 @@ fn serve_takes_every_flag() {
          --keep-alive-timeout 5m --connect-timeout 500ms --max-connections 10 --body-min-rate 0",
     )
     .unwrap();
-    assert!(matches!(&settings.source, Source::Files(paths) if *paths == ["a", "b", "c"].map(std::path::PathBuf::from)), "{:?}", settings.source);
+    assert!(
+        matches!(&settings.source, Source::Files(paths) if *paths == ["a", "b", "c"].map(std::path::PathBuf::from)),
+        "{:?}",
+        settings.source
+    );
     assert_eq!(settings.proxy.http.len(), 2);
     assert!(!settings.http_is_default);
     assert_eq!(settings.proxy.workers, 3);

@@ -4,12 +4,11 @@
 mod cache;
 
 use std::{
-    collections::HashMap,
     fmt,
     future::Future,
     net::IpAddr,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -21,10 +20,7 @@ use hickory_resolver::{
     proto::rr::{Name, RData, RecordType},
     system_conf::read_system_conf,
 };
-use tokio::{
-    sync::Mutex as Turn,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use self::cache::{Answer, Cache};
 use crate::config::limits::{DNS_FAMILY_GRACE, DNS_NEGATIVE_TTL, DNS_TIMEOUT};
@@ -35,14 +31,7 @@ use crate::config::limits::{DNS_FAMILY_GRACE, DNS_NEGATIVE_TTL, DNS_TIMEOUT};
 pub(crate) struct Resolver {
     config: Arc<(ResolverConfig, ResolverOpts)>,
     client: Result<TokioResolver, DnsError>,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    cache: Cache,
-    /// One for each name that is being looked up: whoever else wants it waits, and finds the answer in the cache.
-    turns: HashMap<Box<str>, Weak<Turn<()>>>,
+    cache: Mutex<Cache>,
 }
 
 /// Why a name has no addresses.
@@ -85,7 +74,7 @@ impl Resolver {
     fn build(config: Arc<(ResolverConfig, ResolverOpts)>) -> Self {
         let client =
             TokioResolver::builder_with_config(config.0.clone(), TokioRuntimeProvider::default()).with_options(config.1.clone()).build();
-        Self { config, client: client.map_err(|error| DnsError::Failed(error.to_string().into())), state: Mutex::default() }
+        Self { config, client: client.map_err(|error| DnsError::Failed(error.to_string().into())), cache: Mutex::default() }
     }
 
     /// The addresses of `host`, IPv4 before IPv6, at least one. `host` is absolute: no search domain is tried.
@@ -101,25 +90,18 @@ impl Resolver {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(Arc::from([address]));
         }
-        if let Some(answer) = self.state().cache.current(host, now) {
+        if let Some(answer) = self.cache().current(host, now) {
             return answer;
         }
         let deadline = Instant::now() + DNS_TIMEOUT;
-        let turn = self.turn(host);
-        let Ok(_held) = timeout_at(deadline, turn.lock()).await else {
-            return self.state().cache.keep_failure(host, DnsError::Timeout, now);
-        };
-        if let Some(answer) = self.state().cache.current(host, now) {
-            return answer;
-        }
         match self.look_up(host, deadline).await {
-            Ok((addresses, ttl)) => self.state().cache.keep(host, addresses.into(), ttl, now),
-            Err(error @ (DnsError::NoAddresses | DnsError::Name(_))) => self.state().cache.keep_refusal(host, error, now),
-            Err(error @ (DnsError::Timeout | DnsError::Failed(_))) => self.state().cache.keep_failure(host, error, now),
+            Ok((addresses, ttl)) => self.cache().keep(host, addresses.into(), ttl, now),
+            Err(error @ (DnsError::NoAddresses | DnsError::Name(_))) => self.cache().keep_refusal(host, error, now),
+            Err(error @ (DnsError::Timeout | DnsError::Failed(_))) => self.cache().keep_failure(host, error, now),
         }
     }
 
-    /// Both address families at once.
+    /// Both address families at once. The client sends one query for all who ask it the same at the same time.
     async fn look_up(&self, host: &str, deadline: Instant) -> Family {
         let client = self.client.as_ref().map_err(Clone::clone)?;
         let mut name = Name::from_ascii(host).map_err(|_| DnsError::Name(host.into()))?;
@@ -138,20 +120,9 @@ impl Resolver {
         }
     }
 
-    fn turn(&self, host: &str) -> Arc<Turn<()>> {
-        let turns = &mut self.state().turns;
-        if let Some(turn) = turns.get(host).and_then(Weak::upgrade) {
-            return turn;
-        }
-        turns.retain(|_, turn| turn.strong_count() > 0);
-        let turn = Arc::new(Turn::new(()));
-        turns.insert(host.into(), Arc::downgrade(&turn));
-        turn
-    }
-
     /// Never held across an await. One thread uses it, so that nobody waits. A panic elsewhere leaves it whole.
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -6,22 +6,23 @@ use std::{
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 /// Where a file was found. The order decides between two files that define the same object: the path given first on the command line wins, and
 /// below one path the order of names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Place {
+pub(super) struct Place {
     /// Which of the paths given, counted from 0.
     pub root: usize,
     /// The path, beginning with the one given.
-    pub path: PathBuf,
+    pub path: Arc<Path>,
 }
 
 /// What changes when a file does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Signature {
+pub(super) struct Signature {
     device: u64,
     inode: u64,
     length: u64,
@@ -45,7 +46,7 @@ impl Signature {
     }
 
     /// Whether a file with this signature still has the content that was read when it had the `earlier` one.
-    pub fn still(&self, earlier: &Self) -> bool {
+    pub(super) fn still(&self, earlier: &Self) -> bool {
         !earlier.fresh && Self { fresh: false, ..*self } == *earlier
     }
 }
@@ -55,7 +56,7 @@ const TIMESTAMP_GRAIN: Duration = Duration::from_millis(20);
 
 /// What a look at the file system found.
 #[derive(Debug, Default)]
-pub struct Scan {
+pub(super) struct Scan {
     /// The manifest files, each once, even if links lead to it twice.
     pub files: BTreeMap<Place, Signature>,
     /// The directories in which a change may matter: those that were walked, and those that hold the paths given and the targets of links.
@@ -67,7 +68,7 @@ pub struct Scan {
 }
 
 /// Looks at every path given, and below the directories among them.
-pub fn scan(roots: &[PathBuf]) -> Scan {
+pub(super) fn scan(roots: &[PathBuf]) -> Scan {
     let mut walk = Walk { scan: Scan::default(), seen: HashSet::new() };
     for (root, path) in roots.iter().enumerate() {
         walk.root(root, path);
@@ -84,13 +85,13 @@ struct Walk {
 impl Walk {
     fn root(&mut self, root: usize, path: &Path) {
         self.scan.directories.insert(parent(path));
-        let place = Place { root, path: path.to_owned() };
+        let place = Place { root, path: path.into() };
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => {
                 let (files, unreadable) = (self.scan.files.len(), self.scan.unreadable.len());
                 self.directory(&place, &metadata);
                 if (self.scan.files.len(), self.scan.unreadable.len()) == (files, unreadable) {
-                    self.scan.empty.push(place.path);
+                    self.scan.empty.push(path.to_owned());
                 }
             }
             Ok(metadata) => self.file(place, &metadata),
@@ -102,7 +103,7 @@ impl Walk {
         if !self.seen.insert((metadata.dev(), metadata.ino())) {
             return;
         }
-        self.scan.directories.insert(place.path.clone());
+        self.scan.directories.insert(place.path.to_path_buf());
         let entries = fs::read_dir(&place.path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
         let mut entries = match entries {
             Ok(entries) => entries,
@@ -120,7 +121,7 @@ impl Walk {
         if name.as_encoded_bytes().starts_with(b".") {
             return;
         }
-        let place = Place { root: directory.root, path: entry.path() };
+        let place = Place { root: directory.root, path: entry.path().into() };
         let could_be_directory = entry.file_type().is_ok_and(|kind| kind.is_dir() || kind.is_symlink());
         if !could_be_directory && !is_manifest(&place.path) {
             return;
@@ -153,7 +154,7 @@ impl Walk {
 }
 
 /// Whether a name is a manifest's.
-pub fn is_manifest(path: &Path) -> bool {
+pub(super) fn is_manifest(path: &Path) -> bool {
     let extension = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json");
     // kubectl's own instructions, no object.
     extension && path.file_stem().is_none_or(|stem| stem != "kustomization")
@@ -201,6 +202,17 @@ mod tests {
         symlink("..2026_08_01", path.join("..data")).unwrap();
         symlink("..data/app.yaml", path.join("app.yaml")).unwrap();
         assert_eq!(names(&scan(&[path.to_owned()]), path), ["app.yaml"]);
+    }
+
+    #[test]
+    fn a_signature_is_trusted_only_once_the_clock_has_moved_on() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let hour = Duration::from_secs(3600);
+        for (label, modified, expected) in [("long ago", SystemTime::now() - hour, true), ("not yet", SystemTime::now() + hour, false)] {
+            file.as_file().set_modified(modified).unwrap();
+            let signature = Signature::of(&file.as_file().metadata().unwrap());
+            assert_eq!(signature.still(&signature), expected, "{label}");
+        }
     }
 
     #[test]

@@ -26,10 +26,10 @@ use crate::{
 
 /// The files of one `--manifests`, as they were when last looked at.
 #[derive(Debug, Default)]
-pub struct State {
+pub(super) struct State {
     files: BTreeMap<Place, Known>,
-    /// For each object the files that define it.
-    claims: HashMap<Key, BTreeSet<Place>>,
+    /// For each object the files that define it, in order.
+    claims: HashMap<Key, Vec<Place>>,
     /// Objects that more than one file defines.
     contested: BTreeSet<Key>,
     started: bool,
@@ -37,7 +37,7 @@ pub struct State {
 
 /// The outcome of a look.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub(super) struct Outcome {
     /// What the stores are to be told.
     pub changes: Vec<Change>,
     /// Everything wrong with the files now.
@@ -53,7 +53,8 @@ struct Known {
     signature: Option<Signature>,
     /// Hash of the text that was last read.
     content: Option<u64>,
-    objects: BTreeMap<Key, Definition>,
+    /// Sorted. With ten thousand files a map in each would cost more than the objects.
+    objects: Vec<(Key, Definition)>,
     problems: Vec<Diagnostic>,
     /// `objects` is the whole of some version of the file, none of which was malformed.
     whole: bool,
@@ -63,7 +64,7 @@ struct Known {
 
 impl State {
     /// Looks at the files, reads those that changed, and works out what that means.
-    pub fn refresh(&mut self, roots: &[PathBuf], now: Instant) -> Outcome {
+    pub(super) fn refresh(&mut self, roots: &[PathBuf], now: Instant) -> Outcome {
         let Scan { files, directories, empty, unreadable } = scan(roots);
         let mut touched = BTreeSet::new();
         for (place, signature) in &files {
@@ -104,15 +105,15 @@ impl State {
         known.content = content;
         let path = display(&place.path);
         let format = if place.path.extension().is_some_and(|extension| extension == "json") { Format::Json } else { Format::Yaml };
-        let before: Vec<Key> = known.objects.keys().cloned().collect();
+        let before: Vec<Key> = known.keys().cloned().collect();
         known.take(&path, manifest::parse(&path, &text, format));
-        for key in known.objects.keys() {
-            self.claims.entry(key.clone()).or_default().insert(place.clone());
+        for key in known.keys() {
+            claim(&mut self.claims, key, place);
         }
-        for key in before.iter().filter(|key| !known.objects.contains_key(key)) {
+        for key in before.iter().filter(|key| known.definition(key).is_none()) {
             unclaim(&mut self.claims, key, place);
         }
-        touched.extend(before.into_iter().chain(known.objects.keys().cloned()));
+        touched.extend(before.into_iter().chain(known.keys().cloned()));
     }
 
     /// Deals with files that were there and aren't: forgets them, unless they may just be out for a moment, or behind something unreadable.
@@ -129,11 +130,11 @@ impl State {
             if files.contains_key(place) || hidden(place) {
                 return true;
             }
-            touched.extend(known.objects.keys().cloned());
+            touched.extend(known.keys().cloned());
             if !known.objects.is_empty() && now < *known.gone.get_or_insert(now) + MANIFEST_HOLD {
                 return true;
             }
-            known.objects.keys().for_each(|key| unclaim(claims, key, place));
+            known.keys().for_each(|key| unclaim(claims, key, place));
             false
         });
     }
@@ -163,7 +164,7 @@ impl State {
     fn winner(&self, key: &Key) -> Option<(&Place, &Definition)> {
         let claims = || self.claims.get(key).into_iter().flatten().filter_map(|place| Some((place, self.files.get(place)?)));
         let (place, known) = claims().find(|(_, known)| known.gone.is_none()).or_else(|| claims().next())?;
-        Some((place, known.objects.get(key)?))
+        Some((place, known.definition(key)?))
     }
 
     fn findings(&self) -> Vec<Diagnostic> {
@@ -172,7 +173,7 @@ impl State {
             let Some((winner, _)) = self.winner(key) else { continue };
             for place in self.claims.get(key).into_iter().flatten().filter(|place| *place != winner) {
                 let Some(known) = self.files.get(place).filter(|known| known.gone.is_none()) else { continue };
-                let Some(definition) = known.objects.get(key) else { continue };
+                let Some(definition) = known.definition(key) else { continue };
                 findings.push(duplicate(&display(&place.path), definition.at, key, &winner.path.display().to_string()));
             }
         }
@@ -181,6 +182,15 @@ impl State {
 }
 
 impl Known {
+    fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.objects.iter().map(|(key, _)| key)
+    }
+
+    fn definition(&self, key: &Key) -> Option<&Definition> {
+        let index = self.objects.binary_search_by(|(other, _)| other.cmp(key)).ok()?;
+        self.objects.get(index).map(|(_, definition)| definition)
+    }
+
     /// Takes over what the file says now. A malformed file keeps its previous content as a whole: half of an edit could pair a new Ingress with
     /// an old Service. If no version of it ever was whole, there is nothing better than what can be read of it.
     fn take(&mut self, path: &Arc<str>, manifest: Manifest) {
@@ -201,6 +211,7 @@ impl Known {
                 objects.entry(key).or_insert(definition);
             }
         }
+        let objects = objects.into_iter().collect();
         *self = Self { objects, problems, whole: !malformed, signature: self.signature, content: self.content, gone: self.gone };
     }
 
@@ -213,9 +224,16 @@ impl Known {
     }
 }
 
-fn unclaim(claims: &mut HashMap<Key, BTreeSet<Place>>, key: &Key, place: &Place) {
+fn claim(claims: &mut HashMap<Key, Vec<Place>>, key: &Key, place: &Place) {
+    let places = claims.entry(key.clone()).or_default();
+    if let Err(index) = places.binary_search(place) {
+        places.insert(index, place.clone());
+    }
+}
+
+fn unclaim(claims: &mut HashMap<Key, Vec<Place>>, key: &Key, place: &Place) {
     if let Some(places) = claims.get_mut(key) {
-        places.remove(place);
+        places.retain(|other| other != place);
         if places.is_empty() {
             claims.remove(key);
         }

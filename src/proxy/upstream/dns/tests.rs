@@ -229,7 +229,7 @@ async fn abandoned_lookup_does_not_hold_up_the_next() {
     abandoned.abort();
     abandoned.await.unwrap_err();
     assert_eq!(resolver.resolve("four.example").await, Ok(addresses(&["192.0.2.1"])));
-    assert_eq!(resolver.resolve("silent.example").await, Err(DnsError::Timeout), "the turn was given back");
+    assert_eq!(resolver.resolve("silent.example").await, Err(DnsError::Timeout), "asked anew");
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ fn keys(manifest: &Manifest) -> Vec<String> {
 fn problems(manifest: &Manifest) -> Vec<String> {
     let undecodable = manifest.definitions.iter().filter_map(|definition| match &definition.version {
         Version::Decoded(_) => None,
-        Version::Undecodable { problem, .. } => Some(problem),
+        Version::Undecodable { problem, .. } => Some(&**problem),
     });
     manifest.problems.iter().chain(undecodable).map(|problem| format!("{} {}", problem.code, problem.subject)).collect()
 }
