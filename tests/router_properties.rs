@@ -121,7 +121,7 @@ fn build(rules: &[Rule]) -> nodegate::route::Snapshot {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_router_agrees_with_a_naive_reading_of_the_rules(
