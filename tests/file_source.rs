@@ -48,8 +48,8 @@ impl Running {
     /// Waits until the report and the table are as wanted.
     async fn until(&mut self, what: &str, wanted: impl Fn(&Report, &mut Reader) -> bool) {
         let table = &mut self.table;
-        let met = tokio::time::timeout(PATIENCE, self.report.wait_for(|report| wanted(report, table))).await;
-        assert!(matches!(met, Ok(Ok(_))), "never came: {what}; now: {:?}", self.report.borrow());
+        let met = tokio::time::timeout(PATIENCE, self.report.wait_for(|report| wanted(report, table))).await.is_ok_and(|met| met.is_ok());
+        assert!(met, "never came: {what}; now: {:?}", self.report.borrow());
     }
 
     /// Waits until `host` is routed to `service`, or not at all.
@@ -252,6 +252,25 @@ fn one_reading_gives_objects_and_findings() {
     let (objects, findings) = source::load(&[base.path().to_owned()]).unwrap();
     assert_eq!((objects.ingresses.len(), objects.services.len()), (1, 1));
     assert_eq!(findings.iter().map(|found| found.code).collect::<Vec<_>>(), ["malformed"]);
+}
+
+/// Paused time runs ahead as soon as nothing but time is waited for.
+#[tokio::test(start_paused = true)]
+async fn a_change_that_the_kernel_does_not_report_is_found_by_the_poll_and_a_poll_alone_rebuilds_nothing() {
+    let base = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    // Not a manifest's name, so writing to it is no event.
+    let target = elsewhere.path().join("target.txt");
+    write(target.clone(), &site("a", "one"));
+    symlink(&target, base.path().join("a.yaml")).unwrap();
+    let mut running = Running::over(&[base.path()]).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(running.report.borrow().rebuilds, 1);
+
+    write(target, &site("a", "two"));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    running.until_routed("a.example", Some("two")).await;
+    assert_eq!(running.report.borrow().rebuilds, 2);
 }
 
 /// Prints what an edit takes to become live. Only the median is held against the promise of 200 ms: single edits are at the mercy of whatever else

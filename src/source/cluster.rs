@@ -229,11 +229,22 @@ fn describe(list: &List) -> String {
 struct Trouble {
     failures: u32,
     said: String,
+    last: Option<Instant>,
+    /// The API server is back, and has forgotten where we were.
+    expired: bool,
 }
 
 impl Trouble {
     /// Another failure. Returns how long to wait.
     fn another(&mut self, what: &str, error: &watcher::Error) -> Duration {
+        // A resumed watch on which nothing happens shows in nothing but the absence of failures.
+        if self.last.replace(Instant::now()).is_some_and(|last| last.elapsed() > API_BACKOFF_MAX * 3) {
+            self.over(what);
+        }
+        // It answers, so the pauses of its absence are no measure any more; but only once, lest a server that always says so be flooded.
+        if is_expired(error) && !self.expired {
+            (self.failures, self.expired) = (0, true);
+        }
         let text = chain(error);
         if self.said != text {
             let forbidden = matches!(error,
@@ -246,7 +257,7 @@ impl Trouble {
                     "the API server refuses: check the ServiceAccount's ClusterRole; until then not ready"
                 );
             } else {
-                tracing::warn!(list = what, error = text, "watch interrupted; the last table stays in force");
+                tracing::warn!(list = what, error = text, "watch interrupted; trying again, with the last table in force");
             }
             self.said = text;
         }
@@ -261,6 +272,10 @@ impl Trouble {
             *self = Self::default();
         }
     }
+}
+
+fn is_expired(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchError(status) if status.code == 410)
 }
 
 /// The error and its causes in one line, as an expired certificate is told only by the innermost.

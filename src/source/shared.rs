@@ -49,7 +49,9 @@ impl Shared {
         let mut state = self.lock();
         // Until the lists are complete nothing could have become live, so the wait for them isn't counted.
         let was_complete = state.stores.complete();
-        changes.into_iter().for_each(|change| state.stores.apply(change));
+        for change in changes {
+            state.stores.apply(change);
+        }
         if let Some(findings) = findings {
             state.findings = findings;
         }

@@ -141,7 +141,9 @@ impl Stores {
         let present: HashSet<Key> = versions.iter().map(Version::key).collect();
         let covered = |key: &Key| key.kind == list.kind && list.namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace);
         self.entries.retain(|key, _| !covered(key) || present.contains(key));
-        versions.into_iter().for_each(|version| self.put(version));
+        for version in versions {
+            self.put(version);
+        }
         self.awaited.remove(list);
     }
 }

@@ -36,6 +36,19 @@ fn pauses_grow_to_the_cap_and_begin_anew_once_it_works() {
     assert!(trouble.another("Ingress", &watcher::Error::NoResourceVersion) <= API_BACKOFF_MIN);
 }
 
+#[tokio::test(start_paused = true)]
+async fn pauses_begin_anew_when_the_server_answers_that_the_version_expired_and_after_a_quiet_time() {
+    let expired = watcher::Error::WatchError(Box::new(Status { code: 410, ..Status::failure("too old", "Expired") }));
+    let mut trouble = Trouble::default();
+    let exhaust = |trouble: &mut Trouble| (0..10).for_each(|_| _ = trouble.another("Ingress", &watcher::Error::NoResourceVersion));
+    exhaust(&mut trouble);
+    assert!(trouble.another("Ingress", &expired) <= API_BACKOFF_MIN);
+    exhaust(&mut trouble);
+    assert!(trouble.another("Ingress", &expired) > API_BACKOFF_MIN, "only once");
+    tokio::time::sleep(API_BACKOFF_MAX * 4).await;
+    assert!(trouble.another("Ingress", &watcher::Error::NoResourceVersion) <= API_BACKOFF_MIN);
+}
+
 #[test]
 fn only_a_refusal_of_the_request_itself_means_that_streaming_lists_are_unsupported() {
     let api = |code| kube::Error::Api(Box::new(Status { code, ..Status::failure("no", "Invalid") }));

@@ -62,7 +62,8 @@ mod tests {
 
     #[test]
     fn documents_keep_their_numbers_and_lines() {
-        let cases: [(&str, &str, &[(usize, usize, &str)]); 9] = [
+        type Expected = &'static [(usize, usize, &'static str)];
+        let cases: [(&str, &str, Expected); 9] = [
             ("nothing", "", &[]),
             ("one without a marker", "a: 1\n", &[(1, 1, "a: 1\n")]),
             ("a licence before the first marker", "# licence\n\n---\na: 1\n", &[(1, 3, "\na: 1\n")]),

@@ -97,9 +97,14 @@ impl Reader<'_> {
             let message = "not a Kubernetes object: apiVersion or kind is missing, or isn't text";
             return self.malformed(at, message);
         };
-        if let Some(item) = list_of(api_version, kind) {
-            let Some(Value::Array(items)) = value.get_mut("items").map(Value::take) else { return };
-            return items.into_iter().for_each(|value| self.value(value, document, item));
+        let item = list_item(api_version, kind);
+        if item.is_some() || (api_version, kind) == ("v1", "List") {
+            if let Some(Value::Array(items)) = value.get_mut("items").map(Value::take) {
+                for value in items {
+                    self.value(value, document, item);
+                }
+            }
+            return;
         }
         match recognise(api_version, kind) {
             Recognised::Kind(kind) => self.object(kind, value, document, at),
@@ -188,7 +193,7 @@ enum Recognised {
 }
 
 fn recognise(api_version: &str, kind: &str) -> Recognised {
-    let group = |api_version: &str| api_version.rsplit_once('/').map_or(String::new(), |(group, _)| group.to_owned());
+    let group = |api_version: &str| api_version.rsplit_once('/').map_or_else(String::new, |(group, _)| group.to_owned());
     let given = group(api_version);
     for known in Kind::ALL {
         let ours = given == group(known.api_version()) || (known == Kind::Ingress && given == "extensions");
@@ -198,20 +203,19 @@ fn recognise(api_version: &str, kind: &str) -> Recognised {
             _ => {}
         }
     }
-    match (given.as_str(), kind) {
-        ("networking.k8s.io", "NetworkPolicy" | "IPAddress" | "ServiceCIDR") => Recognised::Other,
-        ("networking.k8s.io" | "discovery.k8s.io", _) => Recognised::Misspelt,
+    let lower = kind.to_ascii_lowercase();
+    let resembles = |parts: &[&str]| parts.iter().any(|part| lower.contains(part));
+    match given.as_str() {
+        "networking.k8s.io" if resembles(&["ing", "gress"]) => Recognised::Misspelt,
+        "discovery.k8s.io" if resembles(&["end", "slice"]) => Recognised::Misspelt,
         _ => Recognised::Other,
     }
 }
 
-/// Whether it is a list, and what of, if its name tells.
-fn list_of(api_version: &str, kind: &str) -> Option<Option<Kind>> {
+/// What a typed list such as `IngressList` is a list of.
+fn list_item(api_version: &str, kind: &str) -> Option<Kind> {
     let item = kind.strip_suffix("List")?;
-    if item.is_empty() {
-        return (api_version == "v1").then_some(None);
-    }
-    Kind::ALL.into_iter().find(|known| known.name() == item && known.api_version() == api_version).map(Some)
+    Kind::ALL.into_iter().find(|known| known.name() == item && known.api_version() == api_version)
 }
 
 /// The object's identity, if it has one. Without a namespace it is in `default`, where `kubectl apply` would put it.

@@ -52,7 +52,9 @@ pub fn load(paths: &[PathBuf]) -> Result<(Objects, Vec<Diagnostic>), LoadError> 
     let Files { roots } = Files::open(paths.to_vec())?;
     let Outcome { changes, mut findings, .. } = State::default().refresh(&roots, Instant::now());
     let mut stores = Stores::new(lists());
-    changes.into_iter().for_each(|change| stores.apply(change));
+    for change in changes {
+        stores.apply(change);
+    }
     findings.extend(stores.diagnostics().cloned());
     findings.sort();
     Ok((stores.objects(), findings))
@@ -78,6 +80,7 @@ pub async fn run(files: Files, shared: &Shared, started: Instant) -> Result<Infa
     let mut watch = Watch::new(&files.roots);
     let mut state = State::default();
     let mut since = started;
+    let mut said = None;
     loop {
         let roots = files.roots.clone();
         let begun = Instant::now();
@@ -91,7 +94,11 @@ pub async fn run(files: Files, shared: &Shared, started: Instant) -> Result<Infa
         let Outcome { changes, mut findings, directories, again } = outcome;
         let incomplete = watch.follow(&directories);
         findings.extend(watch.fault());
-        shared.apply(changes, Some(findings), since);
+        // A poll that found nothing is no reason to compile ten thousand Ingresses anew.
+        if !changes.is_empty() || said.as_ref() != Some(&findings) {
+            said = Some(findings.clone());
+            shared.apply(changes, Some(findings), since);
+        }
         if incomplete {
             // Something may have been written into a directory after it was read and before it was watched.
             since = Instant::now();

@@ -103,7 +103,7 @@ impl Walk {
             return;
         }
         self.scan.directories.insert(place.path.clone());
-        let entries = fs::read_dir(&place.path).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
+        let entries = fs::read_dir(&place.path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
         let mut entries = match entries {
             Ok(entries) => entries,
             Err(error) => return self.scan.unreadable.push((place.clone(), error)),

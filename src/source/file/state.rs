@@ -1,7 +1,7 @@
 //! What is known of every file, and which file's version of an object counts: turns a look at the file system into changes for the stores.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, hash_map::DefaultHasher},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry, hash_map::DefaultHasher},
     fs::File,
     hash::{Hash, Hasher},
     io::{self, Read},
@@ -87,7 +87,7 @@ impl State {
         let text = match read(&place.path) {
             Ok(text) => text,
             Err(problem) => {
-                known.problems = vec![known.keeping(problem)];
+                known.problems = vec![known.keeping(*problem)];
                 // Its times say nothing about when it will be readable, so it is tried at every look.
                 (known.signature, known.content) = (None, None);
                 return;
@@ -191,12 +191,9 @@ impl Known {
         }
         let mut objects = BTreeMap::new();
         for definition in definitions {
-            let key = definition.version.key();
-            let at = definition.at;
-            if objects.contains_key(&key) {
-                problems.push(duplicate(path, at, &key, "an earlier document of this file"));
-            } else {
-                objects.insert(key, definition);
+            match objects.entry(definition.version.key()) {
+                Entry::Vacant(entry) => _ = entry.insert(definition),
+                Entry::Occupied(entry) => problems.push(duplicate(path, definition.at, entry.key(), "an earlier document of this file")),
             }
         }
         if malformed {
@@ -226,18 +223,18 @@ fn unclaim(claims: &mut HashMap<Key, BTreeSet<Place>>, key: &Key, place: &Place)
 }
 
 /// The file's text.
-fn read(path: &Path) -> Result<String, Diagnostic> {
+fn read(path: &Path) -> Result<String, Box<Diagnostic>> {
     let mut bytes = Vec::new();
     let limited = File::open(path).and_then(|file| file.take(MANIFEST_FILE_BYTES + 1).read_to_end(&mut bytes));
-    limited.map_err(|error| unreadable_path(path, &error))?;
+    limited.map_err(|error| Box::new(unreadable_path(path, &error)))?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length > MANIFEST_FILE_BYTES) {
         let message = format!("larger than {MANIFEST_FILE_BYTES} bytes, so it isn't read");
-        return Err(problem("too_large", Severity::Error, path, 0, message, "split it into several files"));
+        return Err(Box::new(problem("too_large", Severity::Error, path, 0, message, "split it into several files")));
     }
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
-        let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
-        problem("malformed", Severity::Error, path, line, "not UTF-8".into(), "save it as UTF-8")
+        let line = valid.split(|byte| *byte == b'\n').count();
+        Box::new(problem("malformed", Severity::Error, path, line, "not UTF-8".into(), "save it as UTF-8"))
     })
 }
 

@@ -137,7 +137,7 @@ impl Signal {
         let mut pending = self.lock();
         match kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
-                paths.iter().for_each(|path| _ = pending.writing.remove(path));
+                pending.writing.retain(|path| !paths.contains(path));
                 if !paths.iter().any(concerned) {
                     return;
                 }
@@ -151,7 +151,7 @@ impl Signal {
             }
             EventKind::Modify(ModifyKind::Metadata(_)) | EventKind::Create(_) | EventKind::Any | EventKind::Other => {}
             EventKind::Modify(_) | EventKind::Remove(_) => {
-                paths.iter().for_each(|path| _ = pending.writing.remove(path));
+                pending.writing.retain(|path| !paths.contains(path));
             }
         }
         pending.since.get_or_insert_with(Instant::now);

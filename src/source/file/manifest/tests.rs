@@ -28,7 +28,7 @@ fn problems(manifest: &Manifest) -> Vec<String> {
 
 #[test]
 fn kinds_are_recognised_and_others_passed_over() {
-    let cases: [(&str, &str, &[&str], &[&str]); 14] = [
+    let cases: [(&str, &str, &[&str], &[&str]); 15] = [
         ("a Service", SERVICE, &["Service n/s"], &[]),
         ("no namespace", "apiVersion: v1\nkind: Service\nmetadata: {name: s}\n", &["Service default/s"], &[]),
         ("a class", "apiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata: {name: c}\n", &["IngressClass c"], &[]),
@@ -49,6 +49,7 @@ fn kinds_are_recognised_and_others_passed_over() {
             &[],
             &["unknown_kind f.yaml document 1 line 1"],
         ),
+        ("a typed list of something else", "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicyList\nitems: []\n", &[], &[]),
         ("no kind", "replicas: 3\n", &[], &["malformed f.yaml document 1 line 1"]),
         ("no name", "apiVersion: v1\nkind: Service\nmetadata: {}\n", &[], &["malformed f.yaml document 1 line 1"]),
         ("nothing but comments", "# nothing\n---\n# here\n", &[], &[]),
@@ -115,10 +116,11 @@ fn yaml_is_that_of_1_2_and_kubernetes_types_are_not_bent() {
 
 #[test]
 fn aliases_cannot_be_used_to_fill_the_memory() {
+    use std::fmt::Write;
     let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for level in 1..12 {
         let item = format!("*a{}", level - 1);
-        text += &format!("a{level}: &a{level} [{}]\n", vec![item; 10].join(", "));
+        writeln!(text, "a{level}: &a{level} [{}]", vec![item; 10].join(", ")).unwrap();
     }
     let manifest = yaml(&text);
     assert!(manifest.malformed);

@@ -22,7 +22,9 @@ impl Rig {
         let base = tempfile::tempdir().unwrap();
         let stores = Stores::new(super::super::lists());
         let mut rig = Self { base, state: State::default(), stores, now: Instant::now(), last: Outcome::default() };
-        files.iter().for_each(|(name, text)| rig.write(name, text));
+        for (name, text) in files {
+            rig.write(name, text);
+        }
         rig.look(0);
         rig
     }
@@ -41,7 +43,9 @@ impl Rig {
         self.last = self.state.refresh(&[self.base.path().to_owned()], self.now);
         let changes = std::mem::take(&mut self.last.changes);
         let count = changes.len();
-        changes.into_iter().for_each(|change| self.stores.apply(change));
+        for change in changes {
+            self.stores.apply(change);
+        }
         count
     }
 

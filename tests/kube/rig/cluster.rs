@@ -1,0 +1,264 @@
+//! A control plane of one etcd and one kube-apiserver, on a loopback address of its own, with RBAC and an audit log of what Nodegate asks.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::{self, Command, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU16, Ordering},
+        mpsc,
+    },
+    thread,
+};
+
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use kube::{
+    Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use serde_json::{Value, json};
+use tokio::{runtime, task::block_in_place};
+
+use super::{Client, directory::Directory, eventually, objects, process::Process};
+
+/// Everything that Nodegate may read, as (API group, resource): what its ClusterRole grants.
+pub const WATCHED: [(&str, &str); 5] = [
+    ("networking.k8s.io", "ingresses"),
+    ("networking.k8s.io", "ingressclasses"),
+    ("", "services"),
+    ("", "secrets"),
+    ("discovery.k8s.io", "endpointslices"),
+];
+
+/// Only Nodegate's requests are worth the disk.
+const AUDIT_POLICY: &str = r#"{ "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [
+    { "level": "Metadata", "users": ["nodegate"], "omitStages": ["RequestReceived"] }, { "level": "None" } ] }"#;
+
+/// Token, user, uid, groups.
+const TOKENS: &str = "test-token,test,1,system:masters\nnodegate-token,nodegate,2\n";
+
+/// A running control plane. Fields are dropped in this order: the API server before its etcd, the files last.
+#[derive(Debug)]
+pub struct Cluster {
+    api: Option<Process>,
+    etcd: Process,
+    addresses: Addresses,
+    binaries: PathBuf,
+    directory: Directory,
+}
+
+#[derive(Debug)]
+struct Addresses {
+    api: SocketAddr,
+    etcd: SocketAddr,
+    etcd_peer: SocketAddr,
+}
+
+impl Cluster {
+    /// Starts one and waits until it is ready. Call it on the test's own thread ([`Process::start`]).
+    pub async fn start() -> Self {
+        let binaries = binaries();
+        let directory = Directory::create("cluster");
+        let ip = next_host_ip();
+        let addresses = Addresses { api: free_port(ip), etcd: free_port(ip), etcd_peer: free_port(ip) };
+        write_credentials(&directory, ip);
+        let etcd = start_etcd(&binaries, &addresses, &directory);
+        let mut cluster = Self { api: None, etcd, addresses, binaries, directory };
+        cluster.start_api().await;
+        cluster.grant(&WATCHED).await;
+        let (role, subjects) = (
+            json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "nodegate" }),
+            json!([{ "kind": "User", "name": "nodegate" }]),
+        );
+        let binding = json!({ "metadata": { "name": "nodegate" }, "roleRef": role, "subjects": subjects });
+        objects::create_cluster_wide::<ClusterRoleBinding>(&cluster.client().await, &objects::object(binding)).await;
+        cluster
+    }
+
+    /// One for all tests of this process that leave it as it is. It ends with the process.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Cluster> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            let (send, receive) = mpsc::channel();
+            // Its processes live as long as the thread that starts them: not one test's, then, but one that never ends.
+            thread::spawn(move || {
+                let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+                send.send(runtime.block_on(Self::start())).expect("the test that waits");
+                loop {
+                    thread::park();
+                }
+            });
+            block_in_place(|| receive.recv()).expect("the shared control plane, which failed to start")
+        })
+    }
+
+    /// A client with every right. One for each test: it belongs to the runtime it is made in.
+    pub async fn client(&self) -> kube::Client {
+        let file = self.kubeconfig("test", self.addresses.api);
+        let kubeconfig = Kubeconfig::read_from(file).expect("our own kubeconfig");
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.expect("a configuration");
+        config.default_retry = false;
+        kube::Client::try_from(config).expect("a client")
+    }
+
+    /// Where the API server listens.
+    pub fn api_address(&self) -> SocketAddr {
+        self.addresses.api
+    }
+
+    /// A kubeconfig with Nodegate's rights, for the API server or for a forwarder before it.
+    pub fn nodegate_kubeconfig(&self, server: SocketAddr) -> PathBuf {
+        self.kubeconfig("nodegate", server)
+    }
+
+    /// Makes exactly these resources readable for Nodegate.
+    pub async fn grant(&self, resources: &[(&str, &str)]) {
+        let readable =
+            |(group, resource): &(&str, &str)| json!({ "apiGroups": [group], "resources": [resource], "verbs": ["get", "list", "watch"] });
+        let rules: Vec<Value> = resources.iter().map(readable).collect();
+        let client = self.client().await;
+        let existing = kube::Api::<ClusterRole>::all(client.clone());
+        if existing.get_opt("nodegate").await.expect("an answer").is_some() {
+            objects::change_cluster_wide::<ClusterRole>(&client, "nodegate", json!({ "rules": rules })).await;
+        } else {
+            let role: ClusterRole = objects::object(json!({ "metadata": { "name": "nodegate" }, "rules": rules }));
+            objects::create_cluster_wide(&client, &role).await;
+        }
+    }
+
+    /// Starts the API server (again), on the same address and data, and waits until it is ready.
+    pub async fn start_api(&mut self) {
+        self.api = Some(start_api_server(&self.binaries, &self.addresses, &self.directory));
+        let client = self.client().await;
+        eventually("the API server is ready", async || {
+            self.etcd.assert_runs();
+            self.api.as_mut().expect("just started").assert_runs();
+            let request = http::Request::get("/readyz").body(Vec::new()).expect("a request");
+            client.request_text(request).await
+        })
+        .await;
+    }
+
+    /// Ends the API server, as a crash would; etcd runs on.
+    pub fn stop_api(&mut self) {
+        self.api = None;
+    }
+
+    /// Makes etcd forget every revision but the newest, so that an API server started after it can't continue an older watch.
+    pub async fn compact(&self) {
+        let mut etcd = Client::new(self.addresses.etcd);
+        let any_key = json!({ "key": "AA==" }).to_string();
+        let answer = etcd.post("etcd", "/v3/kv/range", any_key).await.expect("etcd's answer");
+        let answer: Value = serde_json::from_str(&answer.body).expect("JSON from etcd");
+        let revision = &answer["header"]["revision"];
+        let answer = etcd.post("etcd", "/v3/kv/compaction", json!({ "revision": revision, "physical": true }).to_string()).await;
+        let answer = answer.expect("etcd's answer");
+        assert_eq!(answer.status, 200, "compaction at revision {revision}: {answer}");
+    }
+
+    /// The status codes with which the API server answered Nodegate's requests for `resource`, lists and watches, since the start.
+    pub fn answers_to_nodegate(&self, resource: &str) -> Vec<u64> {
+        let log = std::fs::read_to_string(self.directory.path().join("audit.log")).unwrap_or_default();
+        // The last line may be half written.
+        let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        events
+            .filter(|event| event["objectRef"]["resource"] == resource)
+            .filter_map(|event| event["responseStatus"]["code"].as_u64())
+            .collect()
+    }
+
+    /// An address out of the Service range that no other test of this process has.
+    pub fn next_cluster_ip() -> Ipv4Addr {
+        static NEXT: AtomicU16 = AtomicU16::new(1);
+        // 127.43.0.x are those that the API server hands out by itself, `kubernetes` for one.
+        let [high, low] = (256 + NEXT.fetch_add(1, Ordering::Relaxed)).to_be_bytes();
+        Ipv4Addr::new(127, 43, high, low)
+    }
+
+    fn kubeconfig(&self, user: &str, server: SocketAddr) -> PathBuf {
+        let certificate = self.directory.path().join("api.crt");
+        let kubeconfig = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{ "name": "test", "cluster": { "server": format!("https://{server}"), "certificate-authority": certificate } }],
+            "users": [{ "name": user, "user": { "token": format!("{user}-token") } }],
+            "contexts": [{ "name": "test", "context": { "cluster": "test", "user": user } }],
+        });
+        self.directory.write(&format!("{user}-{}.kubeconfig", server.port()), &kubeconfig.to_string())
+    }
+}
+
+/// The directory with `etcd` and `kube-apiserver`; builds them where this machine hasn't yet, which takes minutes.
+fn binaries() -> PathBuf {
+    static BINARIES: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kube/build.sh");
+        let output = Command::new(&script).stderr(Stdio::inherit()).output().expect("bash, for tests/kube/build.sh");
+        assert!(output.status.success(), "{} failed ({}); it says above what is missing", script.display(), output.status);
+        PathBuf::from(String::from_utf8(output.stdout).expect("a path in UTF-8").trim_end())
+    };
+    BINARIES.get_or_init(build).clone()
+}
+
+/// A loopback address for one control plane: its ports are then nobody else's, outgoing connections included.
+fn next_host_ip() -> Ipv4Addr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let [.., high, low] = process::id().to_be_bytes();
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    Ipv4Addr::new(127, 64 + u8::try_from(number % 64).expect("below 64"), high, low)
+}
+
+fn free_port(ip: Ipv4Addr) -> SocketAddr {
+    let listener = std::net::TcpListener::bind((ip, 0)).expect("a free port");
+    listener.local_addr().expect("its address")
+}
+
+/// A certificate for the API server that is its own authority, a key pair for service-account tokens, tokens for two users, the audit policy.
+fn write_credentials(directory: &Directory, ip: Ipv4Addr) {
+    let made = rcgen::generate_simple_self_signed([ip.to_string()]).expect("a certificate");
+    directory.write("api.crt", &made.cert.pem());
+    directory.write("api.key", &made.signing_key.serialize_pem());
+    let accounts = rcgen::KeyPair::generate().expect("a key");
+    directory.write("accounts.key", &accounts.serialize_pem());
+    directory.write("accounts.pub", &accounts.public_key_pem());
+    directory.write("tokens.csv", TOKENS);
+    directory.write("audit-policy.json", AUDIT_POLICY);
+}
+
+fn start_etcd(binaries: &Path, addresses: &Addresses, directory: &Directory) -> Process {
+    let (client, peer) = (format!("http://{}", addresses.etcd), format!("http://{}", addresses.etcd_peer));
+    let arguments = [
+        "--data-dir=etcd".into(),
+        // The data needn't survive the machine.
+        "--unsafe-no-fsync".into(),
+        "--log-level=warn".into(),
+        format!("--listen-client-urls={client}"),
+        format!("--advertise-client-urls={client}"),
+        format!("--listen-peer-urls={peer}"),
+        format!("--initial-advertise-peer-urls={peer}"),
+        format!("--initial-cluster=default={peer}"),
+    ];
+    Process::start("etcd", &binaries.join("etcd"), arguments, &[], directory.path())
+}
+
+fn start_api_server(binaries: &Path, addresses: &Addresses, directory: &Directory) -> Process {
+    let mut arguments = Vec::new();
+    let mut flag = |name: &str, value: &str| arguments.push(format!("--{name}={value}"));
+    flag("etcd-servers", &format!("http://{}", addresses.etcd));
+    flag("bind-address", &addresses.api.ip().to_string());
+    flag("secure-port", &addresses.api.port().to_string());
+    flag("tls-cert-file", "api.crt");
+    flag("tls-private-key-file", "api.key");
+    flag("service-cluster-ip-range", "127.43.0.0/16");
+    // It can't advertise a loopback address, and without pods nobody needs to know any: a documentation address, not published.
+    flag("advertise-address", "192.0.2.1");
+    flag("endpoint-reconciler-type", "none");
+    flag("token-auth-file", "tokens.csv");
+    flag("authorization-mode", "RBAC");
+    flag("service-account-issuer", "https://kubernetes.default.svc");
+    flag("service-account-key-file", "accounts.pub");
+    flag("service-account-signing-key-file", "accounts.key");
+    flag("audit-policy-file", "audit-policy.json");
+    flag("audit-log-path", "audit.log");
+    Process::start("kube-apiserver", &binaries.join("kube-apiserver"), arguments, &[], directory.path())
+}

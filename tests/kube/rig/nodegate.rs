@@ -1,0 +1,74 @@
+//! The Nodegate binary under test, `serve` against a cluster, on ports of the operating system's choice.
+
+use std::{ffi::OsStr, net::SocketAddr, path::Path};
+
+use serde_json::Value;
+
+use super::{Answer, directory::Directory, eventually, get, process::Process};
+
+/// A running Nodegate. Fields are dropped in this order: the process, then its log.
+#[derive(Debug)]
+pub struct Nodegate {
+    process: Process,
+    pub http: SocketAddr,
+    pub admin: SocketAddr,
+    _directory: Directory,
+}
+
+impl Nodegate {
+    /// Starts one and waits until it listens, which says nothing about being ready.
+    pub async fn start(kubeconfig: &Path) -> Self {
+        let directory = Directory::create("nodegate");
+        let environment = [("KUBECONFIG", kubeconfig.as_os_str()), ("NO_COLOR", OsStr::new("1"))];
+        let arguments = ["serve", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        let mut process = Process::start("nodegate", Path::new(env!("CARGO_BIN_EXE_nodegate")), arguments, &environment, directory.path());
+        let (http, admin) = eventually("Nodegate listens", async || {
+            process.assert_runs();
+            let log = process.log();
+            let both = listening(&log, "http").zip(listening(&log, "admin"));
+            both.ok_or("not both addresses are in the log")
+        })
+        .await;
+        Self { process, http, admin, _directory: directory }
+    }
+
+    /// Waits until `/readyz` says yes.
+    pub async fn ready(&mut self) {
+        eventually("Nodegate is ready", async || {
+            self.process.assert_runs();
+            self.readyz().await.map_or_else(Err, |answer| if answer.status == 200 { Ok(()) } else { Err(answer.to_string()) })
+        })
+        .await;
+    }
+
+    /// What `/readyz` says now.
+    pub async fn readyz(&self) -> Result<Answer, String> {
+        get(self.admin, &self.admin.to_string(), "/readyz").await
+    }
+
+    /// Waits until a request for `host` meets the backend of that name.
+    pub async fn serves(&self, host: &str, backend: &str) {
+        self.answers(host, &format!("the backend {backend}"), |answer| answer.status == 200 && answer.body == backend).await;
+    }
+
+    /// Waits until a request for `host` is refused with that status and reason.
+    pub async fn refuses(&self, host: &str, status: u16, reason: &str) {
+        self.answers(host, &format!("{status} {reason}"), |answer| answer.status == status && answer.reason.as_deref() == Some(reason))
+            .await;
+    }
+
+    async fn answers(&self, host: &str, expected: &str, fits: impl Fn(&Answer) -> bool) {
+        eventually(&format!("{host} answers {expected}"), async || {
+            let answer = get(self.http, host, "/").await?;
+            if fits(&answer) { Ok(()) } else { Err(answer.to_string()) }
+        })
+        .await;
+    }
+}
+
+/// The address of that listener, from the log line that tells it.
+fn listening(log: &str, listener: &str) -> Option<SocketAddr> {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut ours = lines.filter(|line| line["message"] == "listening" && line["listener"] == listener);
+    ours.find_map(|line| line["address"].as_str()?.parse().ok())
+}

@@ -1,0 +1,16 @@
+//! The data plane on real sockets: raw bytes in, raw bytes out, one module for each part of what SEMANTICS.md promises.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::string_slice, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, missing_docs, reason = "shared by test crates; the names say it")]
+
+mod answers;
+mod bodies;
+mod drain;
+mod headers;
+mod limits;
+mod sanity;
+mod upgrade;
+mod upstream;
+
+#[path = "../support/mod.rs"]
+mod support;
