@@ -12,6 +12,10 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use nodegate::compile::{Objects, Options, compile};
 use serde_json::json;
 
+/// The binary's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// `hosts` Ingresses, each with a host of its own, three prefixes and an exact path, to one of a hundred Services.
 fn objects(hosts: usize) -> Objects {
     let path = |kind: &str, path: &str, service: usize| json!({"path": path, "pathType": kind, "backend": {"service": {"name": format!("service-{service}"), "port": {"number": 80}}}});

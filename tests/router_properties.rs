@@ -110,9 +110,9 @@ fn build(rules: &[Rule]) -> nodegate::route::Snapshot {
         let (host, route): (HostPattern, _) = (rule.host.parse().unwrap(), route(index));
         // A place that is taken stays with who took it: so does the oracle's.
         let _ = match rule.kind {
-            Kind::Exact => builder.path(&host, PathPattern::exact(&rule.path), &route),
-            Kind::Prefix => builder.path(&host, PathPattern::prefix(&rule.path), &route),
-            Kind::Expression => builder.path(&host, PathPattern::expression(&rule.path, 1 << 20).unwrap(), &route),
+            Kind::Exact => builder.path(&host, &PathPattern::exact(&rule.path), &route),
+            Kind::Prefix => builder.path(&host, &PathPattern::prefix(&rule.path), &route),
+            Kind::Expression => builder.path(&host, &PathPattern::expression(&rule.path, 1 << 20).unwrap(), &route),
             Kind::HostDefault => builder.host_default(&host, &route),
             Kind::Otherwise => builder.otherwise(&route),
         };
