@@ -78,14 +78,15 @@ pub const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Bytes of a response's head. Beyond: 502 `upstream_invalid`.
 pub const RESPONSE_HEAD_BYTES: usize = 64 * 1024;
 
-/// Header fields in a response's head. Beyond: 502 `upstream_invalid`.
-pub const RESPONSE_HEADER_COUNT: usize = 200;
+/// Header fields in a response's head. Beyond: 502 `upstream_invalid`. The HTTP client's own number.
+pub const RESPONSE_HEADER_COUNT: usize = 100;
 
-/// The HTTP server's buffer for each direction of a client connection, at most. It grows with what a connection carries; a head must fit.
+/// The HTTP server's buffer for each direction of a client connection, at most; more where a head may be larger. It grows with what a connection
+/// carries.
 pub const SERVER_BUFFER_BYTES: usize = 64 * 1024;
 
-/// The HTTP client's buffer for each direction of a backend connection, at most. A response's head must fit: it is the limit of a head, too.
-pub const CLIENT_BUFFER_BYTES: usize = RESPONSE_HEAD_BYTES;
+/// The HTTP client's buffer for each direction of a backend connection, at most; more where a response's head may be larger.
+pub const CLIENT_BUFFER_BYTES: usize = 64 * 1024;
 
 /// The buffer for each direction of a tunnel.
 pub const TUNNEL_BUFFER_BYTES: usize = 16 * 1024;
@@ -119,7 +120,8 @@ pub const RETRY_BUDGET_REQUESTS: u32 = 5;
 /// Retries that may be saved up (and are there at the start): small services retry too.
 pub const RETRY_BUDGET_MAX: u32 = 100;
 
-/// How often a worker looks for connections whose deadline has passed: the precision of every timeout above.
+/// How often a worker looks for connections whose deadline has passed, which is the precision of every timeout above, and hands its part of the access
+/// log to the writer.
 pub const DEADLINE_TICK: Duration = Duration::from_millis(250);
 
 /// After a refusal: how long, and for how many bytes, we go on reading so that the client gets to see the answer instead of a reset.
@@ -150,9 +152,6 @@ pub const LOG_BATCH: usize = 128;
 
 /// Batches waiting for the writer, for each worker. Beyond: dropped and counted. With 128 records of some 400 bytes each, about 6 MB.
 pub const LOG_QUEUE: usize = 128;
-
-/// How long a record waits for its batch to fill.
-pub const LOG_FLUSH_INTERVAL: Duration = Duration::from_millis(250);
 
 /// At exit: how long the writer may take for the lines it still holds. A pipe that nobody reads must not keep the process alive.
 pub const LOG_FINISH_TIMEOUT: Duration = Duration::from_secs(2);
