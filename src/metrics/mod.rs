@@ -102,6 +102,7 @@ impl Numbers {
     }
 
     /// A copy for a scrape. Ingresses that went without a request for [`limits::METRIC_IDLE_SCRAPES`] of these are forgotten.
+    #[must_use]
     pub fn scrape(&mut self) -> Self {
         self.ingresses.retain(|_, series| {
             series.idle_scrapes += 1;
@@ -234,7 +235,7 @@ impl Series {
     }
 
     fn is_empty(&self) -> bool {
-        self.total.counts.iter().all(|count| *count == 0)
+        self.total.is_empty()
     }
 }
 
@@ -260,6 +261,10 @@ impl Histogram {
             *sum += count;
         }
         self.sum_us = self.sum_us.saturating_add(other.sum_us);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.counts.iter().all(|count| *count == 0)
     }
 }
 

@@ -1,15 +1,9 @@
 //! The `cluster` source: one watch for each kind and namespace, whose raw events go to the stores as they come. A lost API server changes nothing.
 
 mod feed;
+mod trouble;
 
-use std::{
-    collections::hash_map::RandomState,
-    convert::Infallible,
-    fmt::Debug,
-    hash::{BuildHasher, Hasher},
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, fmt::Debug, sync::Arc};
 
 use futures_util::StreamExt;
 use k8s_openapi::{
@@ -31,10 +25,13 @@ use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     compile::{Diagnostic, Objects},
-    config::limits::{API_BACKOFF_MAX, API_BACKOFF_MIN, API_CONNECT_TIMEOUT, API_PAGE_SIZE, API_READ_TIMEOUT, API_WATCH_SECONDS},
+    config::limits::{API_CONNECT_TIMEOUT, API_PAGE_SIZE, API_READ_TIMEOUT, API_WATCH_SECONDS},
     source::{
         SourceError,
-        cluster::feed::{Feed, version},
+        cluster::{
+            feed::{Feed, version},
+            trouble::{Trouble, is_expired},
+        },
         object::{Kind, Stored},
         shared::Shared,
         stores::{Change, List, Stores},
@@ -43,7 +40,7 @@ use crate::{
 
 /// A client, and what to watch with it.
 #[derive(Clone)]
-pub struct Cluster {
+pub(super) struct Cluster {
     client: Client,
     namespaces: Vec<String>,
 }
@@ -71,7 +68,7 @@ impl Debug for Cluster {
 
 impl Cluster {
     /// Finds the way to the API server. It isn't spoken to yet.
-    pub async fn open(config: Option<Box<Config>>, namespaces: Vec<String>) -> Result<Self, SourceError> {
+    pub(super) async fn open(config: Option<Box<Config>>, namespaces: Vec<String>) -> Result<Self, SourceError> {
         let mut config = match config {
             Some(config) => *config,
             None => discover().await?,
@@ -87,7 +84,7 @@ impl Cluster {
     }
 
     /// The lists that this source delivers.
-    pub fn lists(&self) -> Vec<List> {
+    pub(super) fn lists(&self) -> Vec<List> {
         let in_namespaces = |kind: Kind| -> Vec<List> {
             if self.namespaces.is_empty() || !kind.namespaced() {
                 return vec![List { kind, namespace: None }];
@@ -98,7 +95,7 @@ impl Cluster {
     }
 
     /// Keeps the stores up to date until the future is dropped.
-    pub async fn run(self, shared: &Arc<Shared>) -> Result<Infallible, SourceError> {
+    pub(super) async fn run(self, shared: &Arc<Shared>) -> Result<Infallible, SourceError> {
         let mut watches = JoinSet::new();
         for list in self.lists() {
             let (cluster, shared) = (self.clone(), Arc::clone(shared));
@@ -158,7 +155,7 @@ async fn watch<K: Watched>(api: Api<DeserializeGuard<K>>, list: List, shared: &S
     let mut feed = Feed::new(list);
     let mut trouble = Trouble::default();
     let mut config = watch_config(feed.list().kind).streaming_lists();
-    loop {
+    'anew: loop {
         let mut events = std::pin::pin!(watcher(api.clone(), config.clone()));
         let error = loop {
             match events.next().await {
@@ -172,7 +169,13 @@ async fn watch<K: Watched>(api: Api<DeserializeGuard<K>>, list: List, shared: &S
                 Some(Err(error)) if config.initial_list_strategy == watcher::InitialListStrategy::StreamingList && unsupported(&error) => {
                     break error;
                 }
-                Some(Err(error)) => tokio::time::sleep(trouble.another(&what, &error)).await,
+                Some(Err(error)) => {
+                    tokio::time::sleep(trouble.another(&what, &error)).await;
+                    // Told so by an event it lists anew by itself; refused with this status it would ask for the same version for ever.
+                    if is_expired(&error) {
+                        continue 'anew;
+                    }
+                }
                 None => break watcher::Error::NoResourceVersion,
             }
         };
@@ -222,80 +225,6 @@ fn unsupported(error: &watcher::Error) -> bool {
 fn describe(list: &List) -> String {
     let kind = list.kind.name();
     list.namespace.as_ref().map_or_else(|| kind.to_owned(), |namespace| format!("{kind} in {namespace}"))
-}
-
-/// Failures in a row: how long to wait, and what was said about them, so that an outage of hours is a few lines in the log.
-#[derive(Debug, Default)]
-struct Trouble {
-    failures: u32,
-    said: String,
-    last: Option<Instant>,
-    /// The API server is back, and has forgotten where we were.
-    expired: bool,
-}
-
-impl Trouble {
-    /// Another failure. Returns how long to wait.
-    fn another(&mut self, what: &str, error: &watcher::Error) -> Duration {
-        // A resumed watch on which nothing happens shows in nothing but the absence of failures.
-        if self.last.replace(Instant::now()).is_some_and(|last| last.elapsed() > API_BACKOFF_MAX * 3) {
-            self.over(what);
-        }
-        // It answers, so the pauses of its absence are no measure any more; but only once, lest a server that always says so be flooded.
-        if is_expired(error) && !self.expired {
-            (self.failures, self.expired) = (0, true);
-        }
-        let text = chain(error);
-        if self.said != text {
-            let forbidden = matches!(error,
-                watcher::Error::InitialListFailed(kube::Error::Api(status)) | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-                if status.code == 403 || status.code == 401);
-            if forbidden {
-                tracing::error!(
-                    list = what,
-                    error = text,
-                    "the API server refuses: check the ServiceAccount's ClusterRole; until then not ready"
-                );
-            } else {
-                tracing::warn!(list = what, error = text, "watch interrupted; trying again, with the last table in force");
-            }
-            self.said = text;
-        }
-        let pause = API_BACKOFF_MIN.saturating_mul(1 << self.failures.min(16)).min(API_BACKOFF_MAX);
-        self.failures += 1;
-        pause.mul_f64(1.0 - random_share() / 2.0)
-    }
-
-    fn over(&mut self, what: &str) {
-        if self.failures > 0 {
-            tracing::info!(list = what, failures = self.failures, "watch is back");
-            *self = Self::default();
-        }
-    }
-}
-
-fn is_expired(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::WatchError(status) if status.code == 410)
-}
-
-/// The error and its causes in one line, as an expired certificate is told only by the innermost.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let more = inner.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = inner.source();
-    }
-    text
-}
-
-/// From 0 to 1, good enough to keep the nodes of a cluster from coming back in step: the standard library's hash keys are random.
-fn random_share() -> f64 {
-    let bits = u32::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap_or_default();
-    f64::from(bits) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]
