@@ -13,8 +13,13 @@
 mod answers;
 mod bodies;
 mod drain;
+mod exhaustion;
 mod headers;
 mod limits;
+mod listening;
+mod pool;
+mod reload;
+mod retries;
 mod sanity;
 mod upgrade;
 mod upstream;
