@@ -28,6 +28,9 @@ pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// keeps origin connections for minutes, so `--keep-alive-timeout` changes it.
 pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(75);
 
+/// Bytes of a request's chunk extensions and trailers together, which carry no data. Beyond: 400. The HTTP server stops at twice as many of either.
+pub const CHUNK_OVERHEAD_BYTES: usize = 8 * 1024;
+
 /// Between two reads of a request's body. Beyond: 408 `client_timeout`, and the connection is closed. nginx's number.
 pub const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 

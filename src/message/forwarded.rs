@@ -102,6 +102,12 @@ fn drop_forbidden(headers: &mut HeaderMap, peer: Peer) {
     }
 }
 
+/// Whether a header of this name says who the client is, in any spelling. `name` is in lower case.
+pub(super) fn names_client(name: &str) -> bool {
+    ["x-forwarded-", "cf-"].iter().any(|prefix| begins(name, prefix))
+        || ["forwarded", "x-real-ip", "x-request-id", "true-client-ip"].iter().any(|other| is(name, other))
+}
+
 /// `name` is in lower case. The headers that are set in any case need not be dropped before, but for their other spellings.
 fn is_forbidden(name: &str, peer: Peer) -> bool {
     // All that concern us begin with one of these letters: most headers are done here.

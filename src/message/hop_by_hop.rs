@@ -11,7 +11,7 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// Always removed. `Trailer` stays, since trailers pass; `Proxy-Authorization` and `Proxy-Authenticate` go, as with Go and Envoy: they are for
 /// the next proxy, and that is us.
-const HOP_BY_HOP: [HeaderName; 8] =
+pub(super) const HOP_BY_HOP: [HeaderName; 8] =
     [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, HTTP2_SETTINGS, PROXY_AUTHORIZATION, PROXY_AUTHENTICATE];
 
 /// What `Connection` may not remove, by the beginning of the name: else a client could take away what others rely on (who it is, what

@@ -8,6 +8,7 @@ mod hop_by_hop;
 mod identity;
 mod path;
 mod peers;
+mod trailers;
 
 pub use authority::{Authority, BadAuthority, authority, canonical_host};
 pub use external::allowed_external;
@@ -16,3 +17,4 @@ pub use hop_by_hop::{Upgrade, set_websocket, strip_request, strip_response, want
 pub use identity::{Downstream, Identity, Scheme, identify};
 pub use path::{BadPath, normalize};
 pub use peers::{BadPeers, CLOUDFLARE_RANGES, CLOUDFLARE_RANGES_DATE, IpSet, Peer, Trust};
+pub use trailers::strip_trailers;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Response,
-    header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, SERVER},
+    header::{ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, SERVER},
 };
 
 use super::{body::ResponseBody, error::Reason};
@@ -13,6 +13,9 @@ pub(crate) const REASON_HEADER: &str = "x-nodegate-reason";
 
 /// Seconds after which an overloaded proxy may be asked again.
 const RETRY_AFTER_SECONDS: &str = "1";
+
+/// What may be asked instead of what may not (RFC 9110 section 15.5.6). Other methods pass as well; a list has an end.
+const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// The name we give ourselves where the backend gave none.
 pub(crate) const SERVER_NAME: HeaderValue = HeaderValue::from_static("nodegate");
@@ -32,6 +35,9 @@ pub(crate) fn answer(reason: Reason, accept: Form, server_header: bool) -> Respo
         headers.insert(SERVER, SERVER_NAME);
     }
     match reason {
+        Reason::Method => {
+            headers.insert(ALLOW, HeaderValue::from_static(ALLOWED_METHODS));
+        }
         Reason::Overload | Reason::NotReady => {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
         }
@@ -45,12 +51,12 @@ pub(crate) fn answer(reason: Reason, accept: Form, server_header: bool) -> Respo
 }
 
 /// The same answer as bytes, for a head that never became a request.
-pub(crate) fn raw(reason: Reason, server_header: bool) -> Bytes {
+pub(crate) fn raw(reason: Reason, server_header: bool, date: &str) -> Bytes {
     let (content_type, body) = render(reason, Form::Text);
     let status = reason.status();
     let server = if server_header { "server: nodegate\r\n" } else { "" };
     let head = format!(
-        "HTTP/1.1 {status}\r\n{server}content-type: {content_type}\r\ncontent-length: {}\r\ncache-control: no-store\r\n{REASON_HEADER}: {}\r\nconnection: close\r\n\r\n",
+        "HTTP/1.1 {status}\r\ndate: {date}\r\n{server}content-type: {content_type}\r\ncontent-length: {}\r\ncache-control: no-store\r\n{REASON_HEADER}: {}\r\nconnection: close\r\n\r\n",
         body.len(),
         reason.code(),
     );
@@ -121,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_raw_answer_is_a_whole_response() {
-        let bytes = raw(Reason::HeaderLimit, true);
+        let bytes = raw(Reason::HeaderLimit, true, "Mon, 23 Nov 2026 19:30:36 GMT");
         let text = std::str::from_utf8(&bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"), "{head}");

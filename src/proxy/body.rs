@@ -19,6 +19,7 @@ use super::{
     exchange::Exchange,
     upstream::Lease,
 };
+use crate::message;
 
 /// A request's body. Most requests have none, and pay nothing.
 pub(crate) struct RequestBody(Option<Box<Upload>>);
@@ -40,7 +41,8 @@ pub(crate) struct Progress(Option<Rc<ProgressCells>>);
 struct ProgressCells {
     bytes: Cell<u64>,
     complete: Cell<bool>,
-    touched: Cell<bool>,
+    moved: Cell<bool>,
+    waiting: Cell<bool>,
 }
 
 impl Progress {
@@ -59,9 +61,10 @@ impl Progress {
         self.0.is_some()
     }
 
-    /// Whether bytes have moved since the last call.
-    pub(crate) fn take_moved(&self) -> bool {
-        self.0.as_ref().is_some_and(|cells| cells.touched.replace(false))
+    /// Whether the request still keeps the backend waiting: bytes have moved since the last call, or the client owes us some, for which there is a clock of
+    /// its own.
+    pub(crate) fn take_busy(&self) -> bool {
+        self.0.as_ref().is_some_and(|cells| cells.moved.replace(false) || cells.waiting.get())
     }
 }
 
@@ -89,23 +92,26 @@ impl RequestBody {
 
 impl Upload {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
-        let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        let Some(cells) = &self.progress.0 else { return Poll::Ready(None) };
+        cells.waiting.set(polled.is_pending());
+        let frame = match polled {
             Poll::Ready(frame) => frame,
             Poll::Pending => return self.poll_late(cx).map(|error| Some(Err(error))),
         };
         self.deadline.disarm();
-        let Some(cells) = &self.progress.0 else { return Poll::Ready(None) };
-        cells.touched.set(true);
-        let frame = match frame {
+        cells.moved.set(true);
+        let mut frame = match frame {
             None => {
                 cells.complete.set(true);
                 return Poll::Ready(None);
             }
             Some(Err(error)) => {
                 let reason = match self.connection.body_fault() {
-                    Some(BodyFault::Malformed) => Reason::BadRequest,
+                    Some(BodyFault::Gone) => Reason::ClientGone,
                     Some(BodyFault::Timeout) => Reason::ClientTimeout,
-                    None => Reason::ClientGone,
+                    // Found by us, or by the server alone.
+                    Some(BodyFault::Malformed) | None => Reason::BadRequest,
                 };
                 return Poll::Ready(Some(Err(ProxyError::caused(reason, "reading the request's body", error))));
             }
@@ -115,7 +121,10 @@ impl Upload {
             cells.bytes.set(cells.bytes.get() + data.len() as u64);
         }
         // The last frame: nobody asks for the end after it.
-        cells.complete.set(self.incoming.is_end_stream());
+        cells.complete.set(frame.is_trailers() || self.incoming.is_end_stream());
+        if let Some(trailers) = frame.trailers_mut() {
+            message::strip_trailers(trailers);
+        }
         if self.is_too_slow(cells.bytes.get()) {
             return Poll::Ready(Some(Err(self.timed_out())));
         }
@@ -179,6 +188,8 @@ struct Download {
     lease: Option<Lease>,
     progress: Progress,
     exchange: Exchange,
+    /// To its client, only the end of the connection ends the body.
+    close_delimited: bool,
 }
 
 impl ResponseBody {
@@ -191,8 +202,8 @@ impl ResponseBody {
     }
 
     /// The backend's, which carries on the request's record and its connection.
-    pub(crate) fn backend(incoming: Incoming, lease: Lease, progress: Progress, exchange: Exchange) -> Self {
-        Self(Source::Backend(Box::new(Download { incoming, lease: Some(lease), progress, exchange })))
+    pub(crate) fn backend(incoming: Incoming, lease: Lease, progress: Progress, exchange: Exchange, close_delimited: bool) -> Self {
+        Self(Source::Backend(Box::new(Download { incoming, lease: Some(lease), progress, exchange, close_delimited })))
     }
 }
 
@@ -206,7 +217,7 @@ impl Download {
                 waiting.arm_once(worker.settings.limits.response_idle_timeout);
                 ready!(waiting.poll(cx));
                 worker.count(|numbers| numbers.response_stalls += 1);
-                self.exchange.broke(Reason::UpstreamTimeout);
+                self.break_off(Reason::UpstreamTimeout);
                 return Poll::Ready(Some(Err(ProxyError::new(Reason::UpstreamTimeout, "waiting for more of the response"))));
             }
         };
@@ -217,15 +228,28 @@ impl Download {
                 Poll::Ready(None)
             }
             Some(Err(error)) => {
-                self.exchange.broke(Reason::UpstreamReset);
+                self.break_off(Reason::UpstreamReset);
                 Poll::Ready(Some(Err(ProxyError::caused(Reason::UpstreamReset, "reading the response's body", error))))
             }
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
                 if let Some(data) = frame.data_ref() {
                     self.exchange.bytes_out += data.len() as u64;
                 }
+                if let Some(trailers) = frame.trailers_mut() {
+                    message::strip_trailers(trailers);
+                    // Nobody asks for the end after them.
+                    self.finish();
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
+        }
+    }
+
+    /// The body ends before its time. The client sees that by its framing, or else by a reset.
+    fn break_off(&mut self, reason: Reason) {
+        self.exchange.broke(reason);
+        if self.close_delimited {
+            self.exchange.connection().cut_short();
         }
     }
 

@@ -41,6 +41,10 @@ pub(crate) struct Connection {
     /// To be closed as soon as it is idle.
     leaving: Cell<bool>,
     body_fault: Cell<Option<BodyFault>>,
+    /// Part of the current request's body hasn't been read off the socket.
+    unread_body: Cell<bool>,
+    /// The current response can only end with the connection, and ended before its time.
+    cut_short: Cell<bool>,
     /// For whatever comes next from the client.
     reading: Deadline,
     timing: Cell<Timing>,
@@ -53,6 +57,8 @@ pub(crate) struct Connection {
 /// What is wrong with the body of the current request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyFault {
+    /// Its client went away in the middle of it.
+    Gone,
     /// Broken chunks.
     Malformed,
     /// Too long between two reads, or too slow altogether.
@@ -92,6 +98,8 @@ impl Connection {
             requests: Cell::new(0),
             leaving: Cell::new(false),
             body_fault: Cell::new(None),
+            unread_body: Cell::new(false),
+            cut_short: Cell::new(false),
             reading: worker.deadlines.register(),
             timing: Cell::new(Timing::Nothing),
             waiting: worker.deadlines.register(),
@@ -118,7 +126,8 @@ impl Connection {
     }
 
     /// A whole head was handed to the server.
-    pub(crate) fn message_began(&self) {
+    pub(crate) fn message_began(&self, has_body: bool) {
+        self.unread_body.set(has_body);
         self.mid_head.set(false);
         self.answering.set(true);
         self.head_at.set(Instant::now());
@@ -211,6 +220,19 @@ impl Connection {
         self.body_fault.set(Some(fault));
     }
 
+    pub(crate) fn body_ended(&self) {
+        self.unread_body.set(false);
+    }
+
+    pub(crate) fn has_unread_body(&self) -> bool {
+        self.unread_body.get()
+    }
+
+    /// The response under way won't be finished, and its client can't tell by its framing: only a reset says so.
+    pub(crate) fn cut_short(&self) {
+        self.cut_short.set(true);
+    }
+
     pub(crate) fn body_fault(&self) -> Option<BodyFault> {
         self.body_fault.get()
     }
@@ -247,13 +269,16 @@ impl Drop for Connection {
 pub(crate) async fn serve(connection: Rc<Connection>, stream: TcpStream) {
     let guard = Guard::new(stream, Rc::clone(&connection));
     let service = service_fn(|request| handler::handle(Rc::clone(&connection), request));
-    let mut server = http1::Builder::new()
-        .keep_alive(true)
-        .half_close(false)
-        // The guard keeps the deadlines; without a timer the builder's own would be off silently.
-        .header_read_timeout(None)
-        .max_buf_size(connection.worker.settings.limits.request_head_bytes.max(limits::SERVER_BUFFER_BYTES))
-        .serve_connection(TokioIo::new(guard), service);
+    let limits = &connection.worker.settings.limits;
+    let mut builder = http1::Builder::new();
+    // The guard keeps the deadlines; without a timer the builder's own would be off silently.
+    builder.keep_alive(true).half_close(false).header_read_timeout(None);
+    builder.max_buf_size(limits.request_head_bytes.max(limits::SERVER_BUFFER_BYTES));
+    if limits.request_header_count != limits::REQUEST_HEADER_COUNT {
+        // Any number but its own costs the server an allocation for each request.
+        builder.max_headers(limits.request_header_count);
+    }
+    let mut server = builder.serve_connection(TokioIo::new(guard), service);
     let mut leaving = false;
     let result = poll_fn(|cx| {
         connection.remember_waker(cx.waker());
@@ -269,6 +294,10 @@ pub(crate) async fn serve(connection: Rc<Connection>, stream: TcpStream) {
     .await;
     let ended_well = result.is_ok();
     if let Err(error) = result {
+        if error.is_parse() {
+            // The guard let pass what the server doesn't understand, and it has answered by itself.
+            connection.record_refusal(Reason::BadRequest);
+        }
         tracing::debug!(peer = %connection.peer, error = &error as &dyn std::error::Error, "connection ended");
     }
     let tunnel = connection.tunnel.borrow_mut().take();
@@ -276,6 +305,7 @@ pub(crate) async fn serve(connection: Rc<Connection>, stream: TcpStream) {
     let mut guard = parts.io.into_inner();
     match tunnel {
         Some(tunnel) if ended_well => tunnel.run(guard.into_tunnel(), parts.read_buf).await,
+        _ if connection.cut_short.get() => guard.reset(),
         // A request that asked for an upgrade and got none leaves the socket open.
         _ => {
             let _ = guard.shutdown().await;

@@ -38,11 +38,14 @@ pub(super) async fn handle(connection: Rc<Connection>, request: Request<Incoming
     connection.worker().retry_budget.deposit();
     let mut exchange = Exchange::begin(Rc::clone(&connection), &request);
     let form = Form::of(request.headers());
+    let close_delimited = request.version() < Version::HTTP_11;
     let mut response = match forward(&mut exchange, request).await {
-        Ok((sent, progress)) => respond(exchange, sent, progress),
+        Ok((sent, progress)) => respond(exchange, sent, progress, close_delimited),
         Err(error) => refuse(exchange, &error, form),
     };
-    if connection.is_last_request() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    // With part of the request still to come, the server closes the connection behind the response: the client is to know before it sends another.
+    let ends = connection.is_last_request() || connection.has_unread_body();
+    if ends && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
@@ -100,10 +103,10 @@ fn check_method(method: &Method) -> Result<(), ProxyError> {
 
 /// RFC 9110 section 10.1.1. The server sends `100 Continue` when the backend's connection first asks for the body.
 fn check_expectation(headers: &HeaderMap) -> Result<(), ProxyError> {
-    match headers.get(EXPECT) {
-        Some(value) if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Err(Reason::Expectation.into()),
-        _ => Ok(()),
+    if headers.get_all(EXPECT).iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Ok(());
     }
+    Err(Reason::Expectation.into())
 }
 
 fn find(worker: &Worker, authority: &Authority, path: &str) -> Result<Arc<Route>, ProxyError> {
@@ -137,7 +140,7 @@ fn set_framing(headers: &mut HeaderMap, body: &RequestBody, upgrade: Upgrade) {
     }
 }
 
-fn respond(mut exchange: Exchange, sent: Sent, progress: Progress) -> Response<ResponseBody> {
+fn respond(mut exchange: Exchange, sent: Sent, progress: Progress, close_delimited: bool) -> Response<ResponseBody> {
     let Sent { response, lease } = sent;
     let (mut head, body) = response.into_parts();
     exchange.responded(head.status);
@@ -153,7 +156,7 @@ fn respond(mut exchange: Exchange, sent: Sent, progress: Progress) -> Response<R
     if connection.worker().settings.server_header && !head.headers.contains_key(SERVER) {
         head.headers.insert(SERVER, answer::SERVER_NAME);
     }
-    Response::from_parts(head, ResponseBody::backend(body, lease, progress, exchange))
+    Response::from_parts(head, ResponseBody::backend(body, lease, progress, exchange, close_delimited))
 }
 
 fn refuse(mut exchange: Exchange, error: &ProxyError, form: Form) -> Response<ResponseBody> {

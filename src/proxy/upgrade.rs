@@ -1,9 +1,11 @@
 //! Tunnels: after a `101 Switching Protocols`, bytes pass in both directions as they come, until one side has closed and the other has seen it.
 
+use std::{future::poll_fn, io, rc::Rc};
+
 use bytes::Bytes;
 use tokio::io::{AsyncWriteExt, copy_bidirectional_with_sizes};
 
-use super::{exchange::Exchange, guard::Guard, upstream::Lease};
+use super::{exchange::Exchange, guard::Guard, upstream::Lease, worker::Worker};
 use crate::config::limits::TUNNEL_BUFFER_BYTES;
 
 /// What a connection becomes when its server has switched protocols.
@@ -22,12 +24,21 @@ impl Tunnel {
         let Self { lease, mut exchange } = self;
         let Some(mut backend) = lease.upgraded().await else { return };
         let open = OpenTunnel::of(&exchange);
+        let connection = Rc::clone(exchange.connection());
         let copied = async {
             backend.stream.write_all(&read).await?;
             client.write_all(&backend.read).await?;
             copy_bidirectional_with_sizes(&mut client, &mut backend.stream, TUNNEL_BUFFER_BYTES, TUNNEL_BUFFER_BYTES).await
-        }
-        .await;
+        };
+        // A direction that has ended, or is stuck, is polled no more: only from here can both be ended.
+        let copied = tokio::select! {
+            biased;
+            copied = copied => copied,
+            () = poll_fn(|cx| connection.poll_late(cx)) => {
+                connection.worker().count(|numbers| numbers.tunnel_timeouts += 1);
+                Err(io::ErrorKind::TimedOut.into())
+            }
+        };
         drop(open);
         if let Err(error) = copied {
             tracing::debug!(%error, "tunnel ended");
@@ -37,11 +48,11 @@ impl Tunnel {
 }
 
 /// A tunnel in the worker's numbers, for as long as it lives.
-struct OpenTunnel(std::rc::Rc<super::worker::Worker>);
+struct OpenTunnel(Rc<Worker>);
 
 impl OpenTunnel {
     fn of(exchange: &Exchange) -> Self {
-        let worker = std::rc::Rc::clone(exchange.connection().worker());
+        let worker = Rc::clone(exchange.connection().worker());
         worker.count(|numbers| numbers.tunnels_open += 1);
         Self(worker)
     }

@@ -233,7 +233,11 @@ fn bytes_behind_a_response_never_become_the_next_one() {
         ("204", GET, "HTTP/1.1 204 No Content\r\n\r\n"),
         ("304", GET, "HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\n"),
         ("HEAD", "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"),
-        ("pipelined", "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /next HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+        (
+            "pipelined",
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /next HTTP/1.1\r\nHost: a\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        ),
     ] {
         println!("{label}");
         let backend = Backend::start();

@@ -17,7 +17,6 @@ use crate::support::{
 const SHORT: Duration = Duration::from_millis(500);
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
-
 /// A request that is on its way.
 fn sent(proxy: &Proxy) -> Wire {
     let mut client = proxy.connect();
@@ -198,7 +197,8 @@ fn interim_responses_buy_no_time() {
     let mut upstream = backend.accept();
     upstream.message();
     let mut sent = 0;
-    while upstream.try_send("HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n").is_ok() && !upstream.stirs(Duration::from_millis(20)) {
+    while upstream.try_send("HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n").is_ok() && !upstream.stirs(Duration::from_millis(20))
+    {
         sent += 1;
         assert!(sent < 1000, "still listening");
     }

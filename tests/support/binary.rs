@@ -41,7 +41,8 @@ impl Binary {
             .unwrap();
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut binary = Self { http: unknown, admin: unknown, child, directory };
-        (binary.http, binary.admin) = eventually("both addresses are in the log", || binary.listening("http").zip(binary.listening("admin")));
+        (binary.http, binary.admin) =
+            eventually("both addresses are in the log", || binary.listening("http").zip(binary.listening("admin")));
         eventually("it is ready", || (binary.admin_get("/readyz").status() == 200).then_some(()));
         binary
     }

@@ -25,8 +25,12 @@ impl Guard {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
         let count = buf.filled().len() - before;
+        if count == 0 {
+            self.conn.set_body_fault(BodyFault::Gone);
+        }
+        read?;
         let end = self.scan(count, buf.filled().get(before..))?;
         self.stash.extend_from_slice(buf.filled().get(before + end..).unwrap_or_default());
         buf.set_filled(before + end);
@@ -52,9 +56,10 @@ impl Guard {
                     }
                 }
             }
-            _ => (count, false),
+            Phase::Head | Phase::Deliver { .. } | Phase::Answering | Phase::Refused | Phase::Tunnel => (count, false),
         };
         if done {
+            self.conn.body_ended();
             self.phase = Phase::Answering;
         }
         Ok(taken)

@@ -26,6 +26,10 @@ pub(super) enum Farewell {
 
 impl Guard {
     pub(super) fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if matches!(self.phase, Phase::Tunnel) {
+            // One direction has ended; what is kept back belongs to the other.
+            return Pin::new(&mut self.stream).poll_shutdown(cx);
+        }
         loop {
             match &mut self.farewell {
                 Farewell::Answer(answer) if answer.has_remaining() => {

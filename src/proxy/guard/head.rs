@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
+use jiff::fmt::rfc2822::DateTimePrinter;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{
@@ -59,10 +60,8 @@ impl Guard {
                     Err(reason) => return self.refuse(reason, cx),
                 }
             }
-            if !self.stash.is_empty() {
-                self.conn.set_mid_head(true);
-                self.conn.time(Timing::Head);
-            }
+            self.conn.set_mid_head(!self.stash.is_empty());
+            self.conn.time(if self.stash.is_empty() { Timing::Idle } else { Timing::Head });
             match self.poll_stash(cx)? {
                 Poll::Ready(0) => return self.poll_end(cx),
                 Poll::Ready(_) => {}
@@ -103,11 +102,11 @@ impl Guard {
 
     pub(super) fn begin_message(&mut self, framing: Framing) {
         self.conn.time(Timing::Nothing);
-        self.conn.message_began();
+        self.conn.message_began(framing != Framing::None);
         self.phase = match framing {
             Framing::None => Phase::Answering,
             Framing::Length(left) => Phase::Body { left },
-            Framing::Chunked => Phase::Chunked(ChunkScanner::new(limits::REQUEST_HEAD_BYTES)),
+            Framing::Chunked => Phase::Chunked(ChunkScanner::new(limits::CHUNK_OVERHEAD_BYTES)),
         };
     }
 
@@ -144,7 +143,7 @@ impl Guard {
         self.conn.record_refusal(reason);
         self.stash = BytesMut::new();
         self.phase = Phase::Refused;
-        self.farewell = Farewell::Answer(answer::raw(reason, self.conn.worker().settings.server_header));
+        self.farewell = Farewell::Answer(answer::raw(reason, self.conn.worker().settings.server_header, &http_date()));
         self.poll_end(cx)
     }
 
@@ -158,4 +157,10 @@ impl Guard {
         }
         Poll::Ready(Ok(()))
     }
+}
+
+/// Now, as RFC 9110 section 5.6.7 writes it. Only for the answers that the server doesn't write.
+fn http_date() -> String {
+    let now = jiff::Timestamp::now();
+    DateTimePrinter::new().timestamp_to_rfc9110_string(&now).unwrap_or_default()
 }

@@ -11,9 +11,11 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, BytesMut};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -86,8 +88,14 @@ impl Guard {
     /// From now on bytes pass as they come, in both directions, until neither has seen one for the tunnel's idle timeout.
     pub(crate) fn into_tunnel(mut self) -> Self {
         self.phase = Phase::Tunnel;
-        self.conn.time(Timing::Nothing);
+        self.tunnel_moved();
         self
+    }
+
+    /// Ends the connection with a reset: the client is to see that its response is not whole.
+    pub(crate) fn reset(self) {
+        // Fails only on a socket that is gone already.
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
     /// Bytes that the tunnel has moved from the client, and to it.
@@ -134,16 +142,11 @@ impl Guard {
             self.moved.0 += self.give(buf, usize::MAX) as u64;
             return Poll::Ready(Ok(()));
         }
-        self.conn.time(Timing::Tunnel);
         let before = buf.filled().len();
-        if let Poll::Ready(result) = Pin::new(&mut self.stream).poll_read(cx, buf) {
-            self.moved.0 += (buf.filled().len() - before) as u64;
-            self.tunnel_moved();
-            return Poll::Ready(result);
-        }
-        ready!(self.conn.poll_late(cx));
-        self.conn.worker().count(|numbers| numbers.tunnel_timeouts += 1);
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
+        self.moved.0 += (buf.filled().len() - before) as u64;
+        self.tunnel_moved();
+        Poll::Ready(result)
     }
 
     /// Common to both ways of writing: progress lifts the deadline, a stall arms it.

@@ -95,7 +95,7 @@ async fn exchange_heads(
         if connection.waiting.poll(cx).is_pending() {
             return Poll::Pending;
         }
-        if !progress.take_moved() {
+        if !progress.take_busy() {
             return Poll::Ready(None);
         }
         // A long upload is no slow backend.

@@ -2,7 +2,7 @@
 
 use http::{
     HeaderMap, HeaderValue, Response, StatusCode,
-    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
+    header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE},
 };
 
 use super::super::error::{ProxyError, Reason};
@@ -11,10 +11,13 @@ use super::super::error::{ProxyError, Reason};
 /// `UpstreamInvalid` for a protocol switch that nobody asked for, and for anything ambiguous about the body's length (RFC 9112 section 6.3).
 pub(super) fn check<B>(response: &Response<B>, upgrade: bool) -> Result<(), ProxyError> {
     let invalid = |what| Err(ProxyError::new(Reason::UpstreamInvalid, what));
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS && !upgrade {
-        return invalid("the backend switched protocols unasked");
-    }
     let headers = response.headers();
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let websocket = headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
+        if !(upgrade && websocket) {
+            return invalid("the backend switched protocols unasked");
+        }
+    }
     let Ok(coded) = single(headers, &TRANSFER_ENCODING) else { return invalid("more than one Transfer-Encoding") };
     let Ok(length) = single(headers, &CONTENT_LENGTH) else { return invalid("more than one Content-Length") };
     if coded.is_some() && length.is_some() {
@@ -61,8 +64,10 @@ mod tests {
 
     #[test]
     fn switching_protocols_needs_a_request_for_it() {
-        let response = Response::builder().status(101).body(()).unwrap();
-        assert!(check(&response, true).is_ok());
-        assert!(check(&response, false).is_err());
+        let response = |protocol: &str| Response::builder().status(101).header(UPGRADE, protocol).body(()).unwrap();
+        assert!(check(&response("websocket"), true).is_ok());
+        assert!(check(&response("websocket"), false).is_err());
+        assert!(check(&response("h2c"), true).is_err());
+        assert!(check(&Response::builder().status(101).body(()).unwrap(), true).is_err());
     }
 }
