@@ -1,1 +1,370 @@
-//! upstream
+//! Backends that fail: in time, in form, or by going away; and what is tried again.
+
+use std::{
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::support::{Backend, Proxy, Wire};
+
+const SHORT: Duration = Duration::from_millis(500);
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// A backend behind a proxy, to which the proxy has an idle connection that has carried a request.
+fn warm() -> (Proxy, Backend, Wire) {
+    let backend = Backend::start();
+    let proxy = Proxy::to(backend.address());
+    let mut client = proxy.connect();
+    client.send(GET);
+    let (upstream, _) = backend.answer(OK);
+    assert_eq!(client.message().text(), "ok");
+    proxy.wait_for(|numbers| numbers.upstream_idle == 1);
+    (proxy, backend, upstream)
+}
+
+#[test]
+fn a_backend_that_does_not_accept_in_time_is_504() {
+    // A queue of one that is full: the kernel leaves further connections unanswered.
+    let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    full.bind(&SocketAddr::from(([127, 43, 99, 2], 0)).into()).unwrap();
+    full.listen(0).unwrap();
+    let address = full.local_addr().unwrap().as_socket().unwrap();
+    let _queued: Vec<_> = (0..2)
+        .map(|_| {
+            let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            client.set_nonblocking(true).unwrap();
+            let _ = client.connect(&address.into());
+            client
+        })
+        .collect();
+    let mut proxy = Proxy::to_with(address, |settings| settings.limits.connect_timeout = SHORT);
+    let begun = Instant::now();
+    proxy.exchange(GET).assert_own(504, "upstream_timeout");
+    assert!(begun.elapsed() >= SHORT, "too early: {:?}", begun.elapsed());
+    assert_eq!(proxy.record()["upstream"], address.to_string());
+}
+
+#[test]
+fn a_backend_that_does_not_answer_in_time_is_504() {
+    for (label, bytes) in [("silence", ""), ("half a status line", "HTTP/1.1 20"), ("half a head", "HTTP/1.1 200 OK\r\nContent-")] {
+        let backend = Backend::start();
+        let proxy = Proxy::to_with(backend.address(), |settings| settings.limits.first_byte_timeout = SHORT);
+        let mut client = proxy.connect();
+        client.send(GET);
+        let (mut upstream, _) = backend.answer(bytes);
+        client.message().assert_own(504, "upstream_timeout");
+        upstream.expect_end();
+        println!("{label}");
+    }
+}
+
+#[test]
+fn endless_interim_responses_are_504() {
+    let backend = Backend::start();
+    let proxy = Proxy::to_with(backend.address(), |settings| settings.limits.first_byte_timeout = SHORT);
+    let mut client = proxy.connect();
+    client.send(GET);
+    let (mut upstream, _) = backend.answer("HTTP/1.1 100 Continue\r\n\r\n");
+    let begun = Instant::now();
+    while !client.stirs(Duration::from_millis(20)) {
+        let _ = upstream.try_send("HTTP/1.1 102 Processing\r\n\r\n");
+        assert!(begun.elapsed() < 20 * SHORT, "still waiting");
+    }
+    client.message().assert_own(504, "upstream_timeout");
+}
+
+#[test]
+fn interim_responses_before_the_final_one_do_no_harm() {
+    let backend = Backend::start();
+    let proxy = Proxy::to(backend.address());
+    let mut client = proxy.connect();
+    client.send(GET);
+    backend.answer(format!("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n{OK}"));
+    let mut response = client.message();
+    while response.status() < 200 {
+        response = client.message();
+    }
+    assert_eq!(response.text(), "ok");
+}
+
+#[test]
+fn a_long_upload_is_no_slow_backend() {
+    let backend = Backend::start();
+    let proxy = Proxy::to_with(backend.address(), |settings| settings.limits.first_byte_timeout = SHORT);
+    let mut client = proxy.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 16\r\n\r\n");
+    let mut upstream = backend.accept();
+    let head = upstream.head();
+    for _ in 0..16 {
+        assert!(!client.stirs(SHORT / 4), "given up in mid-upload");
+        client.send("x");
+    }
+    assert_eq!(upstream.body(head).body.len(), 16);
+    upstream.send(OK);
+    assert_eq!(client.message().text(), "ok");
+}
+
+#[test]
+fn a_response_that_stalls_ends_in_an_error() {
+    let backend = Backend::start();
+    let mut proxy = Proxy::to_with(backend.address(), |settings| settings.limits.response_idle_timeout = SHORT);
+    let mut client = proxy.connect();
+    client.send(GET);
+    let (mut upstream, _) = backend.answer("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n");
+    let response = client.message();
+    assert!(!response.complete && response.text() == "half", "{response:?}");
+    upstream.expect_end();
+    assert_eq!(proxy.record()["reason"], "upstream_timeout");
+}
+
+#[test]
+fn a_backend_that_closes_before_its_response_is_502() {
+    for (label, bytes, reset) in [("at once", "", false), ("at once, reset", "", true), ("in mid-headers", "HTTP/1.1 200 OK\r\nContent-Ty", false)] {
+        let backend = Backend::start();
+        let proxy = Proxy::to(backend.address());
+        let mut client = proxy.connect();
+        client.send(GET);
+        let (upstream, _) = backend.answer(bytes);
+        if reset { upstream.reset() } else { drop(upstream) }
+        client.message().assert_own(502, "upstream_reset");
+        // The connection was new, so it wasn't a matter of its age: nothing is tried again.
+        assert!(backend.accept_within(Duration::from_millis(50)).is_none(), "{label}: tried again");
+    }
+}
+
+#[test]
+fn invalid_responses_are_502() {
+    let many_fields = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(201));
+    let large = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(200_000));
+    for (label, response) in [
+        ("garbage", "\x00\x01\x02 this is not HTTP\r\n\r\n"),
+        ("another protocol", "SSH-2.0-OpenSSH_9.6\r\n\r\n"),
+        ("no status", "HTTP/1.1\r\n\r\n"),
+        ("a status that is none", "HTTP/1.1 2xx OK\r\n\r\n"),
+        ("another version", "HTTP/3.0 200 OK\r\n\r\n"),
+        ("a space before the colon", "HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\nok"),
+        ("NUL in a value", "HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 2\r\n\r\nok"),
+        ("Content-Length and Transfer-Encoding", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
+        ("a list of lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok"),
+        ("two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok"),
+        ("a negative length", "HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nok"),
+        ("another coding", "HTTP/1.1 200 OK\r\nTransfer-Encoding: x, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
+        ("two codings", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
+        ("too many fields", &many_fields),
+        ("too large a head", &large),
+    ] {
+        println!("{label}");
+        let backend = Backend::start();
+        let mut proxy = Proxy::to(backend.address());
+        let mut client = proxy.connect();
+        client.send(GET);
+        let mut upstream = backend.accept();
+        upstream.message();
+        // The proxy may close before it has taken all of it.
+        let _ = upstream.try_send(response);
+        client.message().assert_own(502, "upstream_invalid");
+        upstream.to_end();
+        assert_eq!(proxy.record()["reason"], "upstream_invalid", "{label}");
+        // The client's connection is none the worse.
+        client.send(GET);
+        backend.answer(OK);
+        assert_eq!(client.message().text(), "ok", "{label}");
+    }
+}
+
+#[test]
+fn connections_are_reused_the_oldest_idle_one_first() {
+    let backend = Backend::start();
+    let proxy = Proxy::to(backend.address());
+    let mut pairs: Vec<(Wire, Wire)> = (0..3)
+        .map(|_| {
+            let mut client = proxy.connect();
+            client.send(GET);
+            let mut upstream = backend.accept();
+            upstream.message();
+            (client, upstream)
+        })
+        .collect();
+    for (client, upstream) in &mut pairs {
+        upstream.send(OK);
+        assert_eq!(client.message().text(), "ok");
+    }
+    proxy.wait_for(|numbers| numbers.upstream_idle == 3);
+    for (client, upstream) in &mut pairs {
+        client.send(GET);
+        upstream.message();
+        upstream.send(OK);
+        assert_eq!(client.message().text(), "ok");
+    }
+    assert_eq!(proxy.numbers().upstream_dials, 3);
+}
+
+#[test]
+fn a_backend_that_says_close_is_not_used_again() {
+    for response in ["HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok"] {
+        let backend = Backend::start();
+        let proxy = Proxy::to(backend.address());
+        for _ in 0..2 {
+            let mut client = proxy.connect();
+            client.send(GET);
+            let (mut upstream, _) = backend.answer(response);
+            assert_eq!(client.message().text(), "ok");
+            upstream.expect_end();
+        }
+    }
+}
+
+#[test]
+fn a_connection_with_bytes_behind_its_response_is_not_used_again() {
+    let backend = Backend::start();
+    let proxy = Proxy::to(backend.address());
+    let mut client = proxy.connect();
+    client.send(GET);
+    let (_first, _) = backend.answer(format!("{OK}HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\npoisoned"));
+    assert_eq!(client.message().text(), "ok");
+    client.send(GET);
+    backend.answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nclean");
+    assert_eq!(client.message().text(), "clean");
+}
+
+#[test]
+fn a_pooled_connection_that_died_unnoticed_is_replaced_for_a_get() {
+    for method in ["GET", "HEAD", "OPTIONS", "DELETE", "PUT"] {
+        let (mut proxy, backend, mut stale) = warm();
+        let mut client = proxy.connect();
+        client.send(format!("{method} /again HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n"));
+        stale.message();
+        drop(stale);
+        let (_fresh, request) = backend.answer("HTTP/1.1 204 No Content\r\n\r\n");
+        assert_eq!((request.head.target(), request.head.field("x")), ("/again", Some("y")), "{method}");
+        assert_eq!(client.head().status(), 204, "{method}");
+        proxy.record();
+        assert_eq!(proxy.record()["attempts"], 2);
+    }
+}
+
+#[test]
+fn what_may_have_had_an_effect_is_never_replayed() {
+    for (label, request) in [
+        ("POST with a body", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab"),
+        ("POST without", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"),
+        ("PATCH", "PATCH / HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("an unknown method", "CHARGE / HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("PUT with a body", "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab"),
+        ("PUT with a chunked body", "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"),
+    ] {
+        let (proxy, backend, mut stale) = warm();
+        let mut client = proxy.connect();
+        client.send(request);
+        stale.message();
+        drop(stale);
+        client.message().assert_own(502, "upstream_reset");
+        assert!(backend.accept_within(Duration::from_millis(50)).is_none(), "{label} was replayed");
+    }
+}
+
+#[test]
+fn a_get_whose_response_had_begun_is_not_replayed() {
+    let (proxy, backend, mut stale) = warm();
+    let mut client = proxy.connect();
+    client.send(GET);
+    stale.message();
+    stale.send("HTTP/1.1 200 OK\r\nContent-");
+    drop(stale);
+    client.message().assert_own(502, "upstream_reset");
+    assert!(backend.accept_within(Duration::from_millis(50)).is_none(), "replayed");
+}
+
+#[test]
+fn a_replay_happens_once() {
+    let (proxy, backend, mut stale) = warm();
+    let mut client = proxy.connect();
+    client.send(GET);
+    stale.message();
+    drop(stale);
+    drop(backend.answer(""));
+    client.message().assert_own(502, "upstream_reset");
+    assert!(backend.accept_within(Duration::from_millis(50)).is_none(), "replayed twice");
+}
+
+#[test]
+fn a_pooled_connection_that_the_backend_closed_is_not_used_even_for_a_post() {
+    let (proxy, backend, stale) = warm();
+    drop(stale);
+    proxy.wait_for(|numbers| numbers.upstream_open == 0);
+    let mut client = proxy.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab");
+    backend.answer(OK);
+    assert_eq!(client.message().text(), "ok");
+}
+
+#[test]
+fn idle_connections_are_closed_in_time() {
+    let backend = Backend::start();
+    let proxy = Proxy::to_with(backend.address(), |settings| settings.limits.pool_idle_timeout = SHORT);
+    let mut client = proxy.connect();
+    client.send(GET);
+    let (mut upstream, _) = backend.answer(OK);
+    assert_eq!(client.message().text(), "ok");
+    upstream.expect_end();
+    assert_eq!(proxy.numbers().upstream_open, 0);
+}
+
+#[test]
+fn old_connections_are_not_used_again() {
+    let backend = Backend::start();
+    let proxy = Proxy::to_with(backend.address(), |settings| settings.limits.pool_max_age = Duration::from_millis(1));
+    let mut client = proxy.connect();
+    for _ in 0..2 {
+        client.send(GET);
+        let mut upstream = backend.accept();
+        upstream.message();
+        // The clock of ages ticks four times a second.
+        assert!(!upstream.stirs(SHORT), "a connection in use was closed");
+        upstream.send(OK);
+        assert_eq!(client.message().text(), "ok");
+        upstream.expect_end();
+    }
+}
+
+#[test]
+fn the_pool_keeps_no_more_than_its_size() {
+    let backend = Backend::start();
+    let proxy = Proxy::to_with(backend.address(), |settings| settings.limits.pool_idle_per_backend = 2);
+    let mut pairs: Vec<(Wire, Wire)> = (0..4)
+        .map(|_| {
+            let mut client = proxy.connect();
+            client.send(GET);
+            let mut upstream = backend.accept();
+            upstream.message();
+            (client, upstream)
+        })
+        .collect();
+    for (client, upstream) in &mut pairs {
+        upstream.send(OK);
+        assert_eq!(client.message().text(), "ok");
+    }
+    for (_, upstream) in &mut pairs[2..] {
+        upstream.expect_end();
+    }
+    assert_eq!((proxy.numbers().upstream_open, proxy.numbers().upstream_idle), (2, 2));
+}
+
+#[test]
+fn many_clients_share_few_connections() {
+    let proxy = Proxy::to(Backend::start().serve("hello"));
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut client = proxy.connect();
+                (0..100).for_each(|_| assert_eq!(client.exchange(GET).text(), "hello"));
+            });
+        }
+    });
+    let numbers = proxy.numbers();
+    assert!(numbers.upstream_dials <= 8, "{} connections for 8 clients", numbers.upstream_dials);
+}
