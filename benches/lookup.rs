@@ -1,5 +1,7 @@
 //! The cost of a lookup must not grow with the number of hosts; and how long ten thousand Ingresses take to compile.
 
+#![allow(clippy::expect_used, missing_docs, reason = "a bench fails by panicking")]
+
 use std::{hint::black_box, sync::Arc};
 
 use criterion::{Criterion, criterion_group, criterion_main};

@@ -3,6 +3,15 @@
 //! Comment lines at the start of a line steer a case: `# options: --controller NAME ...`, `# request: HOST PATH` (who answers), and
 //! `# explain: HOST PATH` (why). `INSTA_UPDATE=always cargo test --test compile` rewrites the snapshots; read the difference.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    reason = "a test fails by panicking"
+)]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,

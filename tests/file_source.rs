@@ -1,5 +1,14 @@
 //! The file source on a real directory: every way in which people and machines change files, seen through the published table.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    reason = "a test fails by panicking"
+)]
+
 use std::{
     fs,
     os::unix::fs::symlink,

@@ -1,6 +1,15 @@
 //! Properties of the pure core: the router agrees with a naive linear reading of the rules, the output doesn't depend on the order of the
 //! input, and nothing that Kubernetes objects can hold makes it panic.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    reason = "a test fails by panicking"
+)]
+
 use std::sync::{Arc, LazyLock};
 
 use k8s_openapi::{

@@ -102,8 +102,8 @@ fn time_follows_each_record() {
 }
 
 /// A log that writes to a pipe, and the pipe's other end.
-fn on_a_pipe(queue: usize) -> (Local, Writer, std::io::PipeReader) {
-    let (reader, writer) = std::io::pipe().unwrap();
+fn on_a_pipe(queue: usize) -> (Local, Writer, io::PipeReader) {
+    let (reader, writer) = io::pipe().unwrap();
     let (sender, receiver) = sync_channel(queue);
     let file = File::from(std::os::fd::OwnedFd::from(writer));
     (Local::new(Some(sender.clone())), Writer::start(file, sender, receiver).unwrap(), reader)

@@ -141,9 +141,9 @@ fn name(scope: Scope) -> &'static str {
 
 /// Until there is a table, connections wait in the listening queue; but not for ever.
 async fn first_table(mut report: watch::Receiver<Report>) {
-    match time::timeout(limits::FIRST_TABLE_WAIT, report.wait_for(|report| report.ready)).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(_)) | Err(_) => warn!("no complete configuration yet: serving without one"),
+    let ready = time::timeout(limits::FIRST_TABLE_WAIT, report.wait_for(|report| report.ready)).await;
+    if !matches!(ready, Ok(Ok(_))) {
+        warn!("no complete configuration yet: answering 503 until there is one");
     }
 }
 

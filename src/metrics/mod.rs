@@ -102,6 +102,7 @@ impl Numbers {
     }
 
     /// A copy for a scrape. Ingresses that went without a request for [`limits::METRIC_IDLE_SCRAPES`] of these are forgotten.
+    #[must_use]
     pub fn scrape(&mut self) -> Self {
         self.ingresses.retain(|_, series| {
             series.idle_scrapes += 1;

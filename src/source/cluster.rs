@@ -43,7 +43,7 @@ use crate::{
 
 /// A client, and what to watch with it.
 #[derive(Clone)]
-pub struct Cluster {
+pub(super) struct Cluster {
     client: Client,
     namespaces: Vec<String>,
 }
@@ -71,7 +71,7 @@ impl Debug for Cluster {
 
 impl Cluster {
     /// Finds the way to the API server. It isn't spoken to yet.
-    pub async fn open(config: Option<Box<Config>>, namespaces: Vec<String>) -> Result<Self, SourceError> {
+    pub(super) async fn open(config: Option<Box<Config>>, namespaces: Vec<String>) -> Result<Self, SourceError> {
         let mut config = match config {
             Some(config) => *config,
             None => discover().await?,
@@ -87,7 +87,7 @@ impl Cluster {
     }
 
     /// The lists that this source delivers.
-    pub fn lists(&self) -> Vec<List> {
+    pub(super) fn lists(&self) -> Vec<List> {
         let in_namespaces = |kind: Kind| -> Vec<List> {
             if self.namespaces.is_empty() || !kind.namespaced() {
                 return vec![List { kind, namespace: None }];
@@ -98,7 +98,7 @@ impl Cluster {
     }
 
     /// Keeps the stores up to date until the future is dropped.
-    pub async fn run(self, shared: &Arc<Shared>) -> Result<Infallible, SourceError> {
+    pub(super) async fn run(self, shared: &Arc<Shared>) -> Result<Infallible, SourceError> {
         let mut watches = JoinSet::new();
         for list in self.lists() {
             let (cluster, shared) = (self.clone(), Arc::clone(shared));

@@ -13,7 +13,7 @@ use k8s_openapi::{
 
 /// The kinds that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
+pub(super) enum Kind {
     /// networking.k8s.io/v1 Ingress.
     Ingress,
     /// networking.k8s.io/v1 IngressClass, the only one without a namespace.
@@ -28,10 +28,10 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [Self::Ingress, Self::IngressClass, Self::Service, Self::EndpointSlice, Self::Secret];
+    pub(super) const ALL: [Self; 5] = [Self::Ingress, Self::IngressClass, Self::Service, Self::EndpointSlice, Self::Secret];
 
     /// The word in the field `kind`.
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Ingress => "Ingress",
             Self::IngressClass => "IngressClass",
@@ -42,7 +42,7 @@ impl Kind {
     }
 
     /// The one value of the field `apiVersion` that is understood.
-    pub fn api_version(self) -> &'static str {
+    pub(super) fn api_version(self) -> &'static str {
         match self {
             Self::Ingress | Self::IngressClass => "networking.k8s.io/v1",
             Self::Service | Self::Secret => "v1",
@@ -51,14 +51,14 @@ impl Kind {
     }
 
     /// Whether its objects live in namespaces.
-    pub fn namespaced(self) -> bool {
+    pub(super) fn namespaced(self) -> bool {
         self != Self::IngressClass
     }
 }
 
 /// What identifies an object. Displayed as `Kind namespace/name`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
+pub(super) struct Key {
     /// Its kind.
     pub kind: Kind,
     /// `metadata.namespace`; empty for kinds that have none.
@@ -69,7 +69,7 @@ pub struct Key {
 
 impl Key {
     /// The key of an object of this kind with this metadata.
-    pub fn of(kind: Kind, metadata: &ObjectMeta) -> Self {
+    pub(super) fn of(kind: Kind, metadata: &ObjectMeta) -> Self {
         let namespace = if kind.namespaced() { metadata.namespace.as_deref().unwrap_or_default() } else { "" };
         Self { kind, namespace: namespace.into(), name: metadata.name.as_deref().unwrap_or_default().into() }
     }
@@ -87,7 +87,7 @@ impl fmt::Display for Key {
 
 /// One object of any of the kinds. Cloning costs a reference count.
 #[derive(Debug, Clone)]
-pub enum Object {
+pub(super) enum Object {
     /// See [`Kind::Ingress`].
     Ingress(Arc<Ingress>),
     /// See [`Kind::IngressClass`].
@@ -102,7 +102,7 @@ pub enum Object {
 
 impl Object {
     /// What identifies it.
-    pub fn key(&self) -> Key {
+    pub(super) fn key(&self) -> Key {
         match self {
             Self::Ingress(object) => Key::of(Kind::Ingress, &object.metadata),
             Self::IngressClass(object) => Key::of(Kind::IngressClass, &object.metadata),
@@ -114,7 +114,7 @@ impl Object {
 }
 
 /// A Kubernetes type that becomes an [`Object`]: implemented for the five kinds, so that the cluster source is written once.
-pub trait Stored {
+pub(super) trait Stored {
     /// Which kind it is.
     const KIND: Kind;
 

@@ -24,7 +24,7 @@ use crate::{
 
 /// How long to wait after an event for more of them.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub(super) struct Pace {
     /// Quiet time that ends a burst.
     pub quiet: Duration,
     /// Longest wait since the burst's first event.
@@ -33,16 +33,16 @@ pub struct Pace {
 
 impl Pace {
     /// For a source that passes raw events on.
-    pub const DEBOUNCED: Self = Self { quiet: REBUILD_DEBOUNCE, ceiling: REBUILD_CEILING };
+    pub(super) const DEBOUNCED: Self = Self { quiet: REBUILD_DEBOUNCE, ceiling: REBUILD_CEILING };
     /// For a source that gathers bursts itself.
-    pub const AT_ONCE: Self = Self { quiet: Duration::ZERO, ceiling: Duration::ZERO };
+    pub(super) const AT_ONCE: Self = Self { quiet: Duration::ZERO, ceiling: Duration::ZERO };
 }
 
 /// Rebuilds for ever.
 ///
 /// # Errors
 /// When compiling panicked, which it must not: the table in force stays, and the caller decides about the process.
-pub async fn run(
+pub(super) async fn run(
     shared: &Shared,
     pace: Pace,
     options: Options,

@@ -11,7 +11,7 @@ use crate::{
 
 /// The stores and the dirty mark. The lock is held for as long as it takes to copy references, never across an await.
 #[derive(Debug)]
-pub struct Shared {
+pub(super) struct Shared {
     state: Mutex<State>,
     dirty: Notify,
 }
@@ -27,7 +27,7 @@ struct State {
 
 /// What there is to rebuild.
 #[derive(Debug)]
-pub struct Work {
+pub(super) struct Work {
     /// The objects in force.
     pub objects: Objects,
     /// What the source and the stores found wrong.
@@ -38,14 +38,14 @@ pub struct Work {
 
 impl Shared {
     /// Nothing has happened yet.
-    pub fn new(stores: Stores) -> Self {
+    pub(super) fn new(stores: Stores) -> Self {
         Self { state: Mutex::new(State { stores, findings: Vec::new(), since: None }), dirty: Notify::new() }
     }
 
     /// Takes note of changes and sets the dirty mark, even where nothing seems to have changed: a deletion during a disconnect shows only as
     /// the end of a list. `findings` replaces what was wrong with the source itself; `since` is when the first raw event behind all of this
     /// arrived.
-    pub fn apply(&self, changes: impl IntoIterator<Item = Change>, findings: Option<Vec<Diagnostic>>, since: Instant) {
+    pub(super) fn apply(&self, changes: impl IntoIterator<Item = Change>, findings: Option<Vec<Diagnostic>>, since: Instant) {
         let mut state = self.lock();
         // Until the lists are complete nothing could have become live, so the wait for them isn't counted.
         let was_complete = state.stores.complete();
@@ -61,12 +61,12 @@ impl Shared {
     }
 
     /// Waits for the dirty mark, and takes it off.
-    pub async fn dirty(&self) {
+    pub(super) async fn dirty(&self) {
         self.dirty.notified().await;
     }
 
     /// What there is to rebuild; nothing before the stores are complete.
-    pub fn take(&self) -> Option<Work> {
+    pub(super) fn take(&self) -> Option<Work> {
         let mut state = self.lock();
         if !state.stores.complete() {
             return None;

@@ -12,7 +12,7 @@ use crate::{
 
 /// One thing that happened at the source.
 #[derive(Debug)]
-pub enum Change {
+pub(super) enum Change {
     /// An object is there, or is there in a new version.
     Upsert(Version),
     /// An object is gone.
@@ -28,7 +28,7 @@ pub enum Change {
 
 /// A version of an object, as the source delivered it.
 #[derive(Debug, Clone)]
-pub enum Version {
+pub(super) enum Version {
     /// It was understood.
     Decoded(Object),
     /// It wasn't, but it is known whose version it is.
@@ -42,7 +42,7 @@ pub enum Version {
 
 impl Version {
     /// Whose version it is.
-    pub fn key(&self) -> Key {
+    pub(super) fn key(&self) -> Key {
         match self {
             Self::Decoded(object) => object.key(),
             Self::Undecodable { key, .. } => key.clone(),
@@ -52,7 +52,7 @@ impl Version {
 
 /// A list that a source delivers: a kind, in one namespace or in all of them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct List {
+pub(super) struct List {
     /// The kind.
     pub kind: Kind,
     /// The namespace; `None` for all of them.
@@ -61,7 +61,7 @@ pub struct List {
 
 /// The objects in force. An object whose new version cannot be decoded, or isn't admitted, keeps its previous version, where there was one.
 #[derive(Debug, Default)]
-pub struct Stores {
+pub(super) struct Stores {
     entries: HashMap<Key, Entry>,
     awaited: HashSet<List>,
 }
@@ -74,12 +74,12 @@ struct Entry {
 
 impl Stores {
     /// Empty stores, which are complete once each of `lists` was delivered.
-    pub fn new(lists: impl IntoIterator<Item = List>) -> Self {
+    pub(super) fn new(lists: impl IntoIterator<Item = List>) -> Self {
         Self { entries: HashMap::new(), awaited: lists.into_iter().collect() }
     }
 
     /// Takes note of a change.
-    pub fn apply(&mut self, change: Change) {
+    pub(super) fn apply(&mut self, change: Change) {
         match change {
             Change::Upsert(version) => self.put(version),
             Change::Delete(key) => {
@@ -90,12 +90,12 @@ impl Stores {
     }
 
     /// Whether every list was delivered at least once. Before that the objects are a part of the truth, and nothing may be built of them.
-    pub fn complete(&self) -> bool {
+    pub(super) fn complete(&self) -> bool {
         self.awaited.is_empty()
     }
 
     /// The objects in force, in any order. The cost is a reference count for each.
-    pub fn objects(&self) -> Objects {
+    pub(super) fn objects(&self) -> Objects {
         let mut objects = Objects::default();
         for object in self.entries.values().filter_map(|entry| entry.good.as_ref()) {
             match object {
@@ -110,7 +110,7 @@ impl Stores {
     }
 
     /// What is wrong with the newest versions of those objects that couldn't take them, in any order.
-    pub fn diagnostics(&self) -> impl Iterator<Item = &Diagnostic> {
+    pub(super) fn diagnostics(&self) -> impl Iterator<Item = &Diagnostic> {
         self.entries.values().flat_map(|entry| &entry.problems)
     }
 

@@ -137,6 +137,7 @@ fn spellings_with_underscores_are_dropped_whoever_sent_them() {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one table")]
 #[test]
 fn trusted_peer_is_believed_and_appended() {
     let case = |label, sent, got| Case { label, peer: PROXY, tls: false, port: 8080, sent, got };

@@ -14,7 +14,7 @@ use crate::{
 
 /// One watch's progress.
 #[derive(Debug)]
-pub struct Feed {
+pub(super) struct Feed {
     list: List,
     /// What the list under way has brought so far.
     gathered: Vec<Version>,
@@ -22,17 +22,17 @@ pub struct Feed {
 
 impl Feed {
     /// Nothing was seen yet.
-    pub fn new(list: List) -> Self {
+    pub(super) fn new(list: List) -> Self {
         Self { list, gathered: Vec::new() }
     }
 
     /// What is watched.
-    pub fn list(&self) -> &List {
+    pub(super) fn list(&self) -> &List {
         &self.list
     }
 
     /// What an event means for the stores; nothing while a list is under way.
-    pub fn take<K: Resource<DynamicType = ()> + Stored>(&mut self, event: Event<DeserializeGuard<K>>) -> Option<Change> {
+    pub(super) fn take<K: Resource<DynamicType = ()> + Stored>(&mut self, event: Event<DeserializeGuard<K>>) -> Option<Change> {
         match event {
             Event::Apply(object) => Some(Change::Upsert(version(object))),
             Event::Delete(object) => Some(Change::Delete(Key::of(K::KIND, object.meta()))),
@@ -51,7 +51,7 @@ impl Feed {
 }
 
 /// An object as it came, decoded or not.
-pub fn version<K: Stored>(object: DeserializeGuard<K>) -> Version {
+pub(super) fn version<K: Stored>(object: DeserializeGuard<K>) -> Version {
     match object.0 {
         Ok(object) => Version::Decoded(object.into_object()),
         Err(invalid) => {

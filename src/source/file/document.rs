@@ -2,7 +2,7 @@
 
 /// One YAML document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Document<'a> {
+pub(super) struct Document<'a> {
     /// Its place in the stream, counted from 1.
     pub number: usize,
     /// The line of the file on which `text` begins, counted from 1.
@@ -13,7 +13,7 @@ pub struct Document<'a> {
 
 /// The documents of a stream. A marker at the beginning of a line always ends a document, even within a scalar (YAML 1.2.2, section 9.1.2,
 /// `c-forbidden`), which is what makes splitting by lines correct. What precedes the first marker, and holds nothing, is no document.
-pub fn split(stream: &str) -> Vec<Document<'_>> {
+pub(super) fn split(stream: &str) -> Vec<Document<'_>> {
     let stream = stream.strip_prefix('\u{feff}').unwrap_or(stream);
     let mut documents = Vec::new();
     let mut begun = Begun { by_marker: false, line: 1, offset: 0 };

@@ -22,7 +22,7 @@ use crate::{
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub(super) enum Format {
     /// A stream of documents.
     Yaml,
     /// One value, by the rules of JSON, which YAML's differ from in tabs and long keys.
@@ -31,7 +31,7 @@ pub enum Format {
 
 /// What a file says.
 #[derive(Debug, Default)]
-pub struct Manifest {
+pub(super) struct Manifest {
     /// The objects it defines, in its order; it may define one twice.
     pub definitions: Vec<Definition>,
     /// What is wrong with it, apart from versions that can't be decoded.
@@ -42,7 +42,7 @@ pub struct Manifest {
 
 /// One object in a file.
 #[derive(Debug, Clone)]
-pub struct Definition {
+pub(super) struct Definition {
     /// The object.
     pub version: Version,
     /// Where it stands.
@@ -51,7 +51,7 @@ pub struct Definition {
 
 /// A place in a file, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
+pub(super) struct Position {
     /// The document.
     pub document: usize,
     /// The line on which the document has its first content.
@@ -59,7 +59,7 @@ pub struct Position {
 }
 
 /// Reads a file's text. Documents of kinds that the proxy has no use for are passed over in silence.
-pub fn parse(path: &Arc<str>, text: &str, format: Format) -> Manifest {
+pub(super) fn parse(path: &Arc<str>, text: &str, format: Format) -> Manifest {
     let mut reader = Reader { path, manifest: Manifest::default() };
     match format {
         Format::Json => match serde_json::from_str(text) {

@@ -40,7 +40,7 @@ pub struct LoadError {
 
 /// The paths given, found to be readable at the start.
 #[derive(Debug)]
-pub struct Files {
+pub(super) struct Files {
     roots: Vec<PathBuf>,
 }
 
@@ -61,13 +61,13 @@ pub fn load(paths: &[PathBuf]) -> Result<(Objects, Vec<Diagnostic>), LoadError> 
 }
 
 /// The lists that this source delivers.
-pub fn lists() -> impl Iterator<Item = List> {
+pub(super) fn lists() -> impl Iterator<Item = List> {
     Kind::ALL.into_iter().map(|kind| List { kind, namespace: None })
 }
 
 impl Files {
     /// Makes sure that the paths are there.
-    pub fn open(roots: Vec<PathBuf>) -> Result<Self, LoadError> {
+    pub(super) fn open(roots: Vec<PathBuf>) -> Result<Self, LoadError> {
         for path in &roots {
             readable(path).map_err(|source| LoadError { path: path.clone(), source })?;
         }
@@ -76,7 +76,7 @@ impl Files {
 }
 
 /// Keeps the stores up to date until the future is dropped.
-pub async fn run(files: Files, shared: &Shared, started: Instant) -> Result<Infallible, SourceError> {
+pub(super) async fn run(files: Files, shared: &Shared, started: Instant) -> Result<Infallible, SourceError> {
     let mut watch = Watch::new(&files.roots);
     let mut state = State::default();
     let mut since = started;

@@ -13,7 +13,7 @@ use std::{
 /// Where a file was found. The order decides between two files that define the same object: the path given first on the command line wins, and
 /// below one path the order of names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Place {
+pub(super) struct Place {
     /// Which of the paths given, counted from 0.
     pub root: usize,
     /// The path, beginning with the one given.
@@ -22,7 +22,7 @@ pub struct Place {
 
 /// What changes when a file does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Signature {
+pub(super) struct Signature {
     device: u64,
     inode: u64,
     length: u64,
@@ -46,7 +46,7 @@ impl Signature {
     }
 
     /// Whether a file with this signature still has the content that was read when it had the `earlier` one.
-    pub fn still(&self, earlier: &Self) -> bool {
+    pub(super) fn still(&self, earlier: &Self) -> bool {
         !earlier.fresh && Self { fresh: false, ..*self } == *earlier
     }
 }
@@ -56,7 +56,7 @@ const TIMESTAMP_GRAIN: Duration = Duration::from_millis(20);
 
 /// What a look at the file system found.
 #[derive(Debug, Default)]
-pub struct Scan {
+pub(super) struct Scan {
     /// The manifest files, each once, even if links lead to it twice.
     pub files: BTreeMap<Place, Signature>,
     /// The directories in which a change may matter: those that were walked, and those that hold the paths given and the targets of links.
@@ -68,7 +68,7 @@ pub struct Scan {
 }
 
 /// Looks at every path given, and below the directories among them.
-pub fn scan(roots: &[PathBuf]) -> Scan {
+pub(super) fn scan(roots: &[PathBuf]) -> Scan {
     let mut walk = Walk { scan: Scan::default(), seen: HashSet::new() };
     for (root, path) in roots.iter().enumerate() {
         walk.root(root, path);
@@ -154,7 +154,7 @@ impl Walk {
 }
 
 /// Whether a name is a manifest's.
-pub fn is_manifest(path: &Path) -> bool {
+pub(super) fn is_manifest(path: &Path) -> bool {
     let extension = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json");
     // kubectl's own instructions, no object.
     extension && path.file_stem().is_none_or(|stem| stem != "kustomization")

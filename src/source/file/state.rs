@@ -26,7 +26,7 @@ use crate::{
 
 /// The files of one `--manifests`, as they were when last looked at.
 #[derive(Debug, Default)]
-pub struct State {
+pub(super) struct State {
     files: BTreeMap<Place, Known>,
     /// For each object the files that define it, in order.
     claims: HashMap<Key, Vec<Place>>,
@@ -37,7 +37,7 @@ pub struct State {
 
 /// The outcome of a look.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub(super) struct Outcome {
     /// What the stores are to be told.
     pub changes: Vec<Change>,
     /// Everything wrong with the files now.
@@ -64,7 +64,7 @@ struct Known {
 
 impl State {
     /// Looks at the files, reads those that changed, and works out what that means.
-    pub fn refresh(&mut self, roots: &[PathBuf], now: Instant) -> Outcome {
+    pub(super) fn refresh(&mut self, roots: &[PathBuf], now: Instant) -> Outcome {
         let Scan { files, directories, empty, unreadable } = scan(roots);
         let mut touched = BTreeSet::new();
         for (place, signature) in &files {

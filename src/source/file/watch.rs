@@ -25,7 +25,7 @@ use crate::{
 
 /// The watched directories.
 #[derive(Debug)]
-pub struct Watch {
+pub(super) struct Watch {
     /// `None` where the kernel has no more inotify instances: polling alone then.
     watcher: Option<RecommendedWatcher>,
     signal: Arc<Signal>,
@@ -51,7 +51,7 @@ struct Pending {
 
 impl Watch {
     /// Watches nothing yet. `roots` are the paths given, which count as manifests whatever their names are.
-    pub fn new(roots: &[PathBuf]) -> Self {
+    pub(super) fn new(roots: &[PathBuf]) -> Self {
         let signal = Arc::new(Signal::default());
         let named: HashSet<PathBuf> = roots.iter().cloned().collect();
         let receiver = Arc::clone(&signal);
@@ -64,7 +64,7 @@ impl Watch {
     }
 
     /// Watches these directories and no others. Returns whether one was added, so that it has to be looked at once more.
-    pub fn follow(&mut self, directories: &BTreeSet<PathBuf>) -> bool {
+    pub(super) fn follow(&mut self, directories: &BTreeSet<PathBuf>) -> bool {
         let Some(watcher) = &mut self.watcher else { return false };
         let mut added = false;
         self.fault = None;
@@ -95,7 +95,7 @@ impl Watch {
     }
 
     /// What to tell the user if changes may be noticed late.
-    pub fn fault(&self) -> Option<Diagnostic> {
+    pub(super) fn fault(&self) -> Option<Diagnostic> {
         let fault = self.fault.as_ref()?;
         Some(Diagnostic {
             severity: Severity::Warning,
@@ -108,7 +108,7 @@ impl Watch {
 
     /// Waits until a burst of events is over and nobody is in the middle of writing, but no longer than the ceiling after its first event; or
     /// until `deadline`, if nothing happens. Returns when the first event came.
-    pub async fn changed(&self, deadline: Instant) -> Instant {
+    pub(super) async fn changed(&self, deadline: Instant) -> Instant {
         while self.signal.lock().since.is_none() {
             if timeout_at(deadline, self.signal.happened.notified()).await.is_err() {
                 return Instant::now();
