@@ -31,8 +31,6 @@ pub(crate) struct Connection {
     unflushed: Cell<bool>,
     /// A request was handed to the server, and its response isn't complete.
     answering: Cell<bool>,
-    /// Part of the next message has come, and waits for the response to the current one.
-    held_back: Cell<bool>,
     /// When the head of the current request was complete.
     head_at: Cell<Instant>,
     /// When the connection last became idle.
@@ -70,7 +68,6 @@ impl Connection {
             mid_head: Cell::new(false),
             unflushed: Cell::new(false),
             answering: Cell::new(false),
-            held_back: Cell::new(false),
             head_at: Cell::new(worker.deadlines.now()),
             idle_since: Cell::new(worker.deadlines.now()),
             requests: Cell::new(0),
@@ -112,9 +109,6 @@ impl Connection {
     pub(crate) fn message_done(&self) {
         self.answering.set(false);
         self.idle_since.set(self.worker.deadlines.now());
-        if self.held_back.take() {
-            self.wake();
-        }
         self.waiting.disarm();
         // The server's last look at the socket found nothing, and it takes no other before the socket stirs. But the next request may be in our hands
         // already, and the idle deadline is armed when the server asks for one.
@@ -136,10 +130,6 @@ impl Connection {
 
     pub(crate) fn set_unflushed(&self, unflushed: bool) {
         self.unflushed.set(unflushed);
-    }
-
-    pub(crate) fn set_held_back(&self, held_back: bool) {
-        self.held_back.set(held_back);
     }
 
     pub(crate) fn is_unflushed(&self) -> bool {

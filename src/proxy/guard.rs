@@ -347,8 +347,6 @@ impl Guard {
     /// While a request is being answered, all we want to know is whether its client is still there.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            // What is kept back won't be announced by the socket again.
-            self.conn.set_held_back(!self.stash.is_empty());
             if self.stash.len() >= STASH_BYTES {
                 return Poll::Pending;
             }

@@ -123,13 +123,19 @@ fn a_response_that_stalls_ends_in_an_error() {
 
 #[test]
 fn a_backend_that_closes_before_its_response_is_502() {
-    for (label, bytes, reset) in [("at once", "", false), ("at once, reset", "", true), ("in mid-headers", "HTTP/1.1 200 OK\r\nContent-Ty", false)] {
+    for (label, bytes, reset) in
+        [("at once", "", false), ("at once, reset", "", true), ("in mid-headers", "HTTP/1.1 200 OK\r\nContent-Ty", false)]
+    {
         let backend = Backend::start();
         let proxy = Proxy::to(backend.address());
         let mut client = proxy.connect();
         client.send(GET);
         let (upstream, _) = backend.answer(bytes);
-        if reset { upstream.reset() } else { drop(upstream) }
+        if reset {
+            upstream.reset()
+        } else {
+            drop(upstream)
+        }
         client.message().assert_own(502, "upstream_reset");
         // The connection was new, so it wasn't a matter of its age: nothing is tried again.
         assert!(backend.accept_within(Duration::from_millis(50)).is_none(), "{label}: tried again");
@@ -148,7 +154,10 @@ fn invalid_responses_are_502() {
         ("another version", "HTTP/3.0 200 OK\r\n\r\n"),
         ("a space before the colon", "HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\nok"),
         ("NUL in a value", "HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 2\r\n\r\nok"),
-        ("Content-Length and Transfer-Encoding", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
+        (
+            "Content-Length and Transfer-Encoding",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        ),
         ("a list of lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok"),
         ("two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok"),
         ("a negative length", "HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nok"),
@@ -205,7 +214,9 @@ fn connections_are_reused_the_oldest_idle_one_first() {
 
 #[test]
 fn a_backend_that_says_close_is_not_used_again() {
-    for response in ["HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok"] {
+    for response in
+        ["HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok"]
+    {
         let backend = Backend::start();
         let proxy = Proxy::to(backend.address());
         for _ in 0..2 {

@@ -59,7 +59,9 @@ pub(crate) async fn send(
             Err(Failure { error, .. }) => {
                 let worker = exchange.connection().worker();
                 match spare {
-                    Some(spare) if may_retry && error.reason == Reason::UpstreamReset && worker.retry_budget.withdraw() => {
+                    Some(spare)
+                        if may_retry && !lease.has_heard() && error.reason == Reason::UpstreamReset && worker.retry_budget.withdraw() =>
+                    {
                         request = spare.into_request();
                     }
                     _ => return Err(error),
