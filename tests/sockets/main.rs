@@ -13,8 +13,10 @@
 mod answers;
 mod bodies;
 mod drain;
+mod endpoints;
 mod headers;
 mod limits;
+mod process;
 mod sanity;
 mod upgrade;
 mod upstream;

@@ -17,7 +17,12 @@ pub struct Backend {
 
 impl Backend {
     pub fn start() -> Self {
-        let listener = TcpListener::bind((unused_ip(), 0)).unwrap();
+        Self::start_on(0)
+    }
+
+    /// On a port that another backend has on its own address.
+    pub fn start_on(port: u16) -> Self {
+        let listener = TcpListener::bind((unused_ip(), port)).unwrap();
         listener.set_nonblocking(true).unwrap();
         Self { listener }
     }

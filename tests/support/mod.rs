@@ -2,12 +2,14 @@
 //! Everything blocks with a deadline: a test that waits for something that never comes fails, and says what it waited for.
 
 mod backend;
+mod process;
 mod proxy;
 mod wire;
 
 use std::time::Duration;
 
 pub use backend::Backend;
+pub use process::Nodegate;
 pub use proxy::{Proxy, manifest};
 pub use wire::{Head, Message, Wire};
 
