@@ -1,12 +1,20 @@
 //! The cost of a lookup must not grow with the number of hosts; and how long ten thousand Ingresses take to compile.
 
-#![allow(clippy::expect_used, missing_docs, reason = "a bench fails by panicking")]
+#![allow(
+    clippy::expect_used,
+    missing_docs,
+    reason = "its objects are well-formed, and criterion's macros bring functions without documentation"
+)]
 
 use std::{hint::black_box, sync::Arc};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use nodegate::compile::{Objects, Options, compile};
 use serde_json::json;
+
+/// The binary's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// `hosts` Ingresses, each with a host of its own, three prefixes and an exact path, to one of a hundred Services.
 fn objects(hosts: usize) -> Objects {

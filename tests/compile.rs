@@ -3,14 +3,7 @@
 //! Comment lines at the start of a line steer a case: `# options: --controller NAME ...`, `# request: HOST PATH` (who answers), and
 //! `# explain: HOST PATH` (why). `INSTA_UPDATE=always cargo test --test compile` rewrites the snapshots; read the difference.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::string_slice,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -112,8 +105,7 @@ fn case(name: &str) -> String {
 
 fn check(name: &str, texts: &[String], directory: &str) {
     let objects = load(texts);
-    let options =
-        texts.iter().flat_map(|text| directives(text, "options")).fold(Options::default(), |options, words| flags(options, words));
+    let options = texts.iter().flat_map(|text| directives(text, "options")).fold(Options::default(), flags);
     let Compiled { snapshot: table, diagnostics } = compile(&objects, &options);
     let mut report = table.render();
     report.push_str("\ndiagnostics\n");

@@ -25,7 +25,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("metrics", &["route", "compile", "source", "config::limits"]),
     ("access_log", &["route", "config::limits"]),
     ("proxy", &["route", "message", "table", "metrics", "access_log", "config::limits"]),
-    ("admin", &["route", "message", "compile", "table", "source", "metrics", "proxy", "config"]),
+    ("admin", &["route", "message", "compile", "table", "source", "metrics", "proxy", "access_log", "config"]),
 ];
 const SEES_EVERYTHING: &[&str] = &["app", "main", "lib"];
 
@@ -297,9 +297,10 @@ fn lengths(sources: &[Source]) -> Vec<String> {
 
 /// Every constant in `config/limits.rs` has a text, and is named in other code, itself or through the field that it is the default of.
 fn limits(sources: &[Source]) -> Vec<String> {
-    let limits = sources.iter().find(|source| source.path == "src/config/limits.rs").unwrap();
+    let limits: String =
+        sources.iter().filter(|source| source.path.starts_with("src/config/limits")).map(|source| source.text.as_str()).collect();
     let others: String = sources.iter().filter(|source| !source.path.starts_with("src/config/")).map(Source::code).collect();
-    limits_of(&limits.text, &others)
+    limits_of(&limits, &others)
 }
 
 fn limits_of(limits: &str, others: &str) -> Vec<String> {

@@ -127,7 +127,7 @@ impl Local {
         }
     }
 
-    /// Hands over what has gathered: every [`limits::LOG_FLUSH_INTERVAL`], and before the worker ends. Never blocks: where the writer is
+    /// Hands over what has gathered: every [`limits::DEADLINE_TICK`], and before the worker ends. Never blocks: where the writer is
     /// behind, the records are dropped and counted.
     pub fn flush(&mut self) {
         let Some(writer) = &self.writer else { return };

@@ -78,12 +78,12 @@ impl Question {
     /// Which rule wins, which lost and why, and where it leads.
     pub fn answer(&self, snapshot: &Snapshot) -> String {
         let Self { method, host, path } = self;
-        let mut text = format!("{method} http://{host}{path}\n");
+        // Writing to a String can't fail.
+        let mut text = format!("method     {method}\n");
         if *method == Method::TRACE || *method == Method::CONNECT {
-            text.push_str("answered 405 method: TRACE and CONNECT are never passed on\n");
+            let _ = write!(text, "request    {host} {path}\nanswer     405 method: TRACE and CONNECT are never passed on\n");
             return text;
         }
-        // Writing to a String can't fail.
         let _ = write!(text, "{}", snapshot.explain(host, path));
         if !text.ends_with('\n') {
             text.push('\n');

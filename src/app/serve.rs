@@ -9,12 +9,13 @@ use std::{
 };
 
 use anyhow::Context;
+use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use tokio::{
     runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
-    time,
+    time::{self, Instant},
 };
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
@@ -22,9 +23,10 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     access_log,
     admin::{self, Listener, Scope},
-    config::{ServeSettings, limits},
+    compile,
+    config::{AccessLog, ServeSettings, limits},
     proxy,
-    source::{Report, SourceError},
+    source::{Report, Source, SourceError},
     table,
 };
 
@@ -41,13 +43,10 @@ pub(super) fn serve(settings: ServeSettings) -> anyhow::Result<ExitCode> {
 }
 
 async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
-    let ServeSettings { source, compile, mut proxy, http_is_default, admin, metrics, access_log, log_filter, shown } = settings;
     let mut signals = Signals::install().context("can't handle signals")?;
-    log_to_stderr(log_filter);
-    if http_is_default && Socket::new(Domain::IPV6, Type::STREAM, None).is_err() {
-        proxy.http.retain(SocketAddr::is_ipv4);
-    }
-    let drain_timeout = proxy.limits.drain_timeout;
+    log_to_stderr(settings.log_filter.clone());
+    let drain_timeout = settings.limits.drain_timeout;
+    let Parts { source, compile, proxy, admin, metrics, access_log, shown } = parts(settings);
     let cant_open = match &access_log {
         access_log::Output::File(path) => format!("can't open the access log {}", path.display()),
         access_log::Output::Stdout | access_log::Output::Off => "can't start the access log".to_owned(),
@@ -91,10 +90,10 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
     let _ = state.proxy.set(handle.clone());
     info!(version = env!("CARGO_PKG_VERSION"), "serving");
 
-    signals.next().await;
-    info!(timeout_s = drain_timeout.as_secs_f64(), "draining");
+    let first = signals.next().await;
     draining_sender.send_replace(true);
     handle.drain(drain_timeout);
+    info!(timeout_s = drain_timeout.as_secs_f64(), "draining");
     let ended = async move {
         if time::timeout(drain_timeout + limits::DRAIN_MARGIN, handle.drained()).await.is_err() {
             warn!("some workers didn't end in time");
@@ -110,10 +109,62 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         // As a shell reports a process that the signal ended: 130 for SIGINT, 143 for SIGTERM.
-        code = signals.next() => {
+        code = signals.second(first) => {
             warn!(code, "second signal: stopped at once");
             Ok(ExitCode::from(code))
         }
+    }
+}
+
+/// The settings as each part takes them.
+struct Parts {
+    source: Source,
+    compile: compile::Options,
+    proxy: proxy::Settings,
+    admin: SocketAddr,
+    metrics: Option<SocketAddr>,
+    access_log: access_log::Output,
+    shown: Value,
+}
+
+fn parts(settings: ServeSettings) -> Parts {
+    let ServeSettings {
+        manifests,
+        compile,
+        mut http,
+        http_is_default,
+        workers,
+        trust,
+        allow_peers,
+        server_header,
+        limits,
+        admin,
+        metrics,
+        access_log,
+        log_filter: _,
+        shown,
+    } = settings;
+    if http_is_default && Socket::new(Domain::IPV6, Type::STREAM, None).is_err() {
+        http.retain(SocketAddr::is_ipv4);
+    }
+    let source = if manifests.is_empty() {
+        Source::Cluster { config: None, namespaces: compile.watch_namespaces.clone() }
+    } else {
+        Source::Files(manifests)
+    };
+    let allow_unsafe_external = compile.allow_unsafe_external;
+    Parts {
+        source,
+        compile,
+        proxy: proxy::Settings { http, workers, trust, allow_peers, server_header, allow_unsafe_external, limits },
+        admin,
+        metrics,
+        access_log: match access_log {
+            AccessLog::Stdout => access_log::Output::Stdout,
+            AccessLog::Off => access_log::Output::Off,
+            AccessLog::File(path) => access_log::Output::File(path),
+        },
+        shown,
     }
 }
 
@@ -176,6 +227,17 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => 143,
             _ = self.interrupt.recv() => 130,
+        }
+    }
+
+    /// The next one that isn't the echo of the `first`, which has just come.
+    async fn second(&mut self, first: u8) -> u8 {
+        let echo = Instant::now() + limits::SIGNAL_REPEAT;
+        loop {
+            let code = self.next().await;
+            if code != first || Instant::now() > echo {
+                return code;
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
+    fmt,
     sync::Arc,
 };
 
@@ -67,7 +68,7 @@ impl<'a> Compiler<'a> {
             let message = "this version serves no TLS: its hosts are routed over plain HTTP alone";
             current.warn("tls_not_served", "spec.tls", message, "end TLS in front of this proxy, or remove spec.tls");
         }
-        let default = default.map(|backend| self.route(&mut current, backend, "spec.defaultBackend"));
+        let default = default.map(|backend| self.route(&mut current, backend, &"spec.defaultBackend"));
         if has_rules {
             for rule in &rules {
                 self.rule(&mut current, rule, default.as_ref());
@@ -133,7 +134,7 @@ impl<'a> Compiler<'a> {
 
     fn path(&mut self, current: &mut Current<'_>, host: &HostPattern, path: &Path<'a>) {
         let Path { field, kind, text, backend } = path;
-        let route = self.route(current, *backend, &format!("{field}.backend"));
+        let route = self.route(current, *backend, &format_args!("{field}.backend"));
         let is_expression = *kind == PathKind::ImplementationSpecific && current.annotations.use_regex;
         let pattern = if is_expression { self.expression(text) } else { literal(*kind, text) };
         let pattern = match pattern {
@@ -145,9 +146,11 @@ impl<'a> Compiler<'a> {
                 return;
             }
         };
-        let place = format!("{} {pattern} of {}", pattern.kind(), host_text(host));
-        match self.table.path(host, pattern, &route) {
-            Err(winner) => current.conflict(format!("{field}.path"), &place, &winner),
+        match self.table.path(host, &pattern, &route) {
+            Err(winner) => {
+                let place = format!("{} {pattern} of {}", pattern.kind(), host_text(host));
+                current.conflict(format!("{field}.path"), &place, &winner);
+            }
             Ok(()) if is_expression => self.expression_hosts.push((host.clone(), Subject::ingress(&current.id, format!("{field}.path")))),
             Ok(()) => {}
         }
@@ -162,7 +165,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// The route to a backend, and a diagnostic if it has only 503 for an answer.
-    fn route(&mut self, current: &mut Current<'_>, backend: BackendRef<'a>, field: &str) -> Arc<Route> {
+    fn route(&mut self, current: &mut Current<'_>, backend: BackendRef<'a>, field: &dyn fmt::Display) -> Arc<Route> {
         let namespace = Arc::clone(&current.id.namespace);
         let backend = match backend {
             BackendRef::Service { name, port } => {

@@ -1,5 +1,7 @@
 //! What an Ingress says, parsed once into types: what the Kubernetes API would refuse yields an error here, and loses only itself.
 
+use std::fmt;
+
 use k8s_openapi::api::{
     core::v1::TypedLocalObjectReference,
     networking::v1::{
@@ -34,11 +36,23 @@ pub(super) struct Rule<'a> {
 /// One of a rule's paths.
 #[derive(Debug)]
 pub(super) struct Path<'a> {
-    /// Such as `spec.rules[0].http.paths[1]`.
-    pub(super) field: String,
+    pub(super) field: PathField,
     pub(super) kind: PathKind,
     pub(super) text: &'a str,
     pub(super) backend: BackendRef<'a>,
+}
+
+/// Where a path stands, displayed as `spec.rules[0].http.paths[1]`: made into text only for a diagnostic.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PathField {
+    rule: usize,
+    path: usize,
+}
+
+impl fmt::Display for PathField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "spec.rules[{}].http.paths[{}]", self.rule, self.path)
+    }
 }
 
 /// `pathType`.
@@ -86,7 +100,7 @@ pub(super) fn parse<'a>(ingress: &'a Ingress, id: &IngressId, diagnostics: &mut 
     }
     parser.tls(tls);
     Parsed {
-        default: default_backend.as_ref().map(|backend| parser.backend(backend, "spec.defaultBackend")),
+        default: default_backend.as_ref().map(|backend| parser.backend(backend, &"spec.defaultBackend")),
         rules: rules.iter().enumerate().filter_map(|(index, rule)| parser.rule(index, rule)).collect(),
         has_rules: !rules.is_empty(),
         has_tls: !tls.is_empty(),
@@ -124,7 +138,7 @@ impl Parser<'_> {
                     self.error("no_paths", field, "there is no path", "add one, or leave out `http` to send the host to defaultBackend");
                 }
                 let paths = http.paths.iter().enumerate();
-                paths.filter_map(|(at, path)| self.path(format!("spec.rules[{index}].http.paths[{at}]"), path)).collect()
+                paths.filter_map(|(at, path)| self.path(PathField { rule: index, path: at }, path)).collect()
             }
             None => Vec::new(),
         };
@@ -144,9 +158,9 @@ impl Parser<'_> {
         }
     }
 
-    fn path<'a>(&mut self, field: String, path: &'a HTTPIngressPath) -> Option<Path<'a>> {
+    fn path<'a>(&mut self, field: PathField, path: &'a HTTPIngressPath) -> Option<Path<'a>> {
         let HTTPIngressPath { backend, path, path_type } = path;
-        let backend = self.backend(backend, &format!("{field}.backend"));
+        let backend = self.backend(backend, &format_args!("{field}.backend"));
         let text = path.as_deref().unwrap_or_default();
         let kind = match path_type.as_str() {
             "Exact" => PathKind::Exact,
@@ -170,7 +184,7 @@ impl Parser<'_> {
         Some(Path { field, kind, text, backend })
     }
 
-    fn backend<'a>(&mut self, backend: &'a IngressBackend, field: &str) -> BackendRef<'a> {
+    fn backend<'a>(&mut self, backend: &'a IngressBackend, field: &dyn fmt::Display) -> BackendRef<'a> {
         let IngressBackend { resource, service } = backend;
         match (service, resource) {
             (Some(IngressServiceBackend { name, port }), None) => self.service(name, port.as_ref(), field),
@@ -183,13 +197,13 @@ impl Parser<'_> {
             }
             (None, None) | (Some(_), Some(_)) => {
                 let message = if service.is_some() { "it names both a service and a resource" } else { "it names no service" };
-                self.error("bad_backend", field.to_owned(), format!("{message}; this path answers 503"), "name a Service and its port");
+                self.error("bad_backend", field.to_string(), format!("{message}; this path answers 503"), "name a Service and its port");
                 BackendRef::Invalid
             }
         }
     }
 
-    fn service<'a>(&mut self, name: &'a str, port: Option<&'a ServiceBackendPort>, field: &str) -> BackendRef<'a> {
+    fn service<'a>(&mut self, name: &'a str, port: Option<&'a ServiceBackendPort>, field: &dyn fmt::Display) -> BackendRef<'a> {
         if !is_dns_label(name) {
             let message = format!("`{name}` is no name a Service can have; this path answers 503");
             self.error("bad_backend", format!("{field}.service.name"), message, "name a Service");

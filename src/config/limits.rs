@@ -1,6 +1,10 @@
 //! Every limit and timeout in one place: named, with its unit, what happens at the limit, and why this number.
 
+mod adjustable;
+
 use std::time::Duration;
+
+pub use adjustable::Limits;
 
 /// Bytes of a request's head (request line and headers). Beyond: 431 `header_limit`. Four times nginx's usual 8 KiB, since cookies grow; far
 /// below what a flood of slow clients could use to fill memory.
@@ -45,8 +49,9 @@ pub const REQUESTS_PER_CONNECTION: u64 = 100_000;
 /// holds the rest. At some 20 KB each this is 300 MB at the worst. The file-descriptor limit may lower it.
 pub const CONNECTIONS_PER_WORKER: usize = 16_384;
 
-/// How long a connection must have been idle to be closed for another's sake: a younger one's request may be on its way.
-pub const EVICT_AFTER: Duration = Duration::from_secs(1);
+/// A connection that has had no request yet, once it is to go: in a drain, or at the limit of connections. Beyond: closed. Its request is on its way, or
+/// it is one of those that browsers open in advance. At that limit, no connection is told to go that has been idle for less.
+pub const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// File descriptors left for everything but proxied connections: log, admin, watches, epoll, listeners.
 pub const RESERVED_FILES: usize = 128;
@@ -74,14 +79,15 @@ pub const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Bytes of a response's head. Beyond: 502 `upstream_invalid`.
 pub const RESPONSE_HEAD_BYTES: usize = 64 * 1024;
 
-/// Header fields in a response's head. Beyond: 502 `upstream_invalid`.
-pub const RESPONSE_HEADER_COUNT: usize = 200;
+/// Header fields in a response's head. Beyond: 502 `upstream_invalid`. The HTTP client's own number.
+pub const RESPONSE_HEADER_COUNT: usize = 100;
 
-/// The HTTP server's buffer for each direction of a client connection, at most. It grows with what a connection carries; a head must fit.
+/// The HTTP server's buffer for each direction of a client connection, at most; more where a head may be larger. It grows with what a connection
+/// carries.
 pub const SERVER_BUFFER_BYTES: usize = 64 * 1024;
 
-/// The HTTP client's buffer for each direction of a backend connection, at most. A response's head must fit: it is the limit of a head, too.
-pub const CLIENT_BUFFER_BYTES: usize = RESPONSE_HEAD_BYTES;
+/// The HTTP client's buffer for each direction of a backend connection, at most; more where a response's head may be larger.
+pub const CLIENT_BUFFER_BYTES: usize = 64 * 1024;
 
 /// The buffer for each direction of a tunnel.
 pub const TUNNEL_BUFFER_BYTES: usize = 16 * 1024;
@@ -115,7 +121,8 @@ pub const RETRY_BUDGET_REQUESTS: u32 = 5;
 /// Retries that may be saved up (and are there at the start): small services retry too.
 pub const RETRY_BUDGET_MAX: u32 = 100;
 
-/// How often a worker looks for connections whose deadline has passed: the precision of every timeout above.
+/// How often a worker looks for connections whose deadline has passed, which is the precision of every timeout above, and hands its part of the access
+/// log to the writer.
 pub const DEADLINE_TICK: Duration = Duration::from_millis(250);
 
 /// After a refusal: how long, and for how many bytes, we go on reading so that the client gets to see the answer instead of a reset.
@@ -129,22 +136,19 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 /// Added to that at exit, for workers to close what the deadline cut off; then the process ends without them.
 pub const DRAIN_MARGIN: Duration = Duration::from_secs(1);
 
+/// The same signal again within this time is the same wish: `timeout` and terminals signal the whole process group, and a script in it often
+/// passes the signal on. Nobody's second thought comes that fast.
+pub const SIGNAL_REPEAT: Duration = Duration::from_millis(100);
+
 /// At the start, how long connections wait in the listening queue for the first route table; then they are answered without one. A restarted
 /// proxy thereby has no moment of wrong 404s, and a proxy whose API server is down doesn't leave its clients hanging.
 pub const FIRST_TABLE_WAIT: Duration = Duration::from_secs(5);
-
-/// A connection that was in the listening queue when the drain began, and has sent nothing yet. Beyond: closed. Its request is on its way, or it is one of
-/// those that browsers open in advance.
-pub const DRAIN_FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Access-log records that a worker gathers before it hands them to the writer.
 pub const LOG_BATCH: usize = 128;
 
 /// Batches waiting for the writer, for each worker. Beyond: dropped and counted. With 128 records of some 400 bytes each, about 6 MB.
 pub const LOG_QUEUE: usize = 128;
-
-/// How long a record waits for its batch to fill.
-pub const LOG_FLUSH_INTERVAL: Duration = Duration::from_millis(250);
 
 /// At exit: how long the writer may take for the lines it still holds. A pipe that nobody reads must not keep the process alive.
 pub const LOG_FINISH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -241,75 +245,3 @@ pub const API_BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// Objects in one page of a list, as client-go has it. Only for API servers without streaming lists.
 pub const API_PAGE_SIZE: u32 = 500;
-
-/// The limits that a flag can change; the rest are the constants above. Each field says which constant it starts from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// [`REQUEST_HEAD_BYTES`]; `--request-head-bytes`.
-    pub request_head_bytes: usize,
-    /// [`REQUEST_HEADER_COUNT`]; `--request-header-count`.
-    pub request_header_count: usize,
-    /// [`HEADER_READ_TIMEOUT`]; `--header-read-timeout`.
-    pub header_read_timeout: Duration,
-    /// [`KEEP_ALIVE_TIMEOUT`]; `--keep-alive-timeout`.
-    pub keep_alive_timeout: Duration,
-    /// [`BODY_IDLE_TIMEOUT`]; `--body-idle-timeout`.
-    pub body_idle_timeout: Duration,
-    /// [`BODY_MIN_RATE`] in bytes a second; 0 switches the check off; `--body-min-rate`.
-    pub body_min_rate: u64,
-    /// [`BODY_RATE_GRACE`]; `--body-rate-grace`.
-    pub body_rate_grace: Duration,
-    /// [`WRITE_STALL_TIMEOUT`]; `--write-stall-timeout`.
-    pub write_stall_timeout: Duration,
-    /// [`REQUESTS_PER_CONNECTION`]; `--requests-per-connection`.
-    pub requests_per_connection: u64,
-    /// [`CONNECTIONS_PER_WORKER`]; `--max-connections`.
-    pub max_connections: usize,
-    /// [`CONNECT_TIMEOUT`]; `--connect-timeout`.
-    pub connect_timeout: Duration,
-    /// [`FIRST_BYTE_TIMEOUT`]; `--first-byte-timeout`.
-    pub first_byte_timeout: Duration,
-    /// [`RESPONSE_IDLE_TIMEOUT`]; `--response-idle-timeout`.
-    pub response_idle_timeout: Duration,
-    /// [`TUNNEL_IDLE_TIMEOUT`]; `--tunnel-idle-timeout`.
-    pub tunnel_idle_timeout: Duration,
-    /// [`RESPONSE_HEAD_BYTES`]; `--response-head-bytes`.
-    pub response_head_bytes: usize,
-    /// [`RESPONSE_HEADER_COUNT`]; `--response-header-count`.
-    pub response_header_count: usize,
-    /// [`POOL_IDLE_PER_BACKEND`]; `--pool-idle-per-backend`.
-    pub pool_idle_per_backend: usize,
-    /// [`POOL_IDLE_TIMEOUT`]; `--pool-idle-timeout`.
-    pub pool_idle_timeout: Duration,
-    /// [`POOL_MAX_AGE`]; `--pool-max-age`.
-    pub pool_max_age: Duration,
-    /// [`DRAIN_TIMEOUT`]; `--drain-timeout`.
-    pub drain_timeout: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            request_head_bytes: REQUEST_HEAD_BYTES,
-            request_header_count: REQUEST_HEADER_COUNT,
-            header_read_timeout: HEADER_READ_TIMEOUT,
-            keep_alive_timeout: KEEP_ALIVE_TIMEOUT,
-            body_idle_timeout: BODY_IDLE_TIMEOUT,
-            body_min_rate: BODY_MIN_RATE,
-            body_rate_grace: BODY_RATE_GRACE,
-            write_stall_timeout: WRITE_STALL_TIMEOUT,
-            requests_per_connection: REQUESTS_PER_CONNECTION,
-            max_connections: CONNECTIONS_PER_WORKER,
-            connect_timeout: CONNECT_TIMEOUT,
-            first_byte_timeout: FIRST_BYTE_TIMEOUT,
-            response_idle_timeout: RESPONSE_IDLE_TIMEOUT,
-            tunnel_idle_timeout: TUNNEL_IDLE_TIMEOUT,
-            response_head_bytes: RESPONSE_HEAD_BYTES,
-            response_header_count: RESPONSE_HEADER_COUNT,
-            pool_idle_per_backend: POOL_IDLE_PER_BACKEND,
-            pool_idle_timeout: POOL_IDLE_TIMEOUT,
-            pool_max_age: POOL_MAX_AGE,
-            drain_timeout: DRAIN_TIMEOUT,
-        }
-    }
-}

@@ -6,6 +6,6 @@ mod settings;
 mod span;
 mod usage;
 
-pub use settings::{ServeSettings, SettingsError, options};
+pub use settings::{AccessLog, ServeSettings, SettingsError, options};
 pub use span::{BadSpan, Span};
 pub use usage::{Invocation, one_line, parse};

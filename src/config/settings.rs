@@ -15,10 +15,8 @@ use super::{
     span::Span,
 };
 use crate::{
-    access_log, compile,
+    compile,
     message::{IpSet, Trust},
-    proxy,
-    source::Source,
 };
 
 /// Bytes of a message's head that a limit may ask for: below, browsers' ordinary requests fail; above, a few clients fill the memory.
@@ -27,24 +25,45 @@ const HEAD_BYTES: std::ops::RangeInclusive<usize> = 8 * 1024..=1024 * 1024;
 /// Everything that `serve` needs to know.
 #[derive(Debug)]
 pub struct ServeSettings {
-    /// Where objects come from.
-    pub source: Source,
-    /// How they become routes.
+    /// YAML files and directories; empty: the cluster.
+    pub manifests: Vec<PathBuf>,
+    /// How objects become routes. Its namespaces are also those that are watched.
     pub compile: compile::Options,
-    /// The data plane.
-    pub proxy: proxy::Settings,
+    /// Where to listen for HTTP.
+    pub http: Vec<SocketAddr>,
     /// `--http` wasn't given: on a machine without IPv6 the IPv6 address is left out.
     pub http_is_default: bool,
+    /// Worker threads.
+    pub workers: usize,
+    /// Whose forwarded headers are believed.
+    pub trust: Trust,
+    /// Who may connect; `None`: everybody.
+    pub allow_peers: Option<IpSet>,
+    /// Whether `Server` is added where the backend sent none.
+    pub server_header: bool,
+    /// The limits.
+    pub limits: Limits,
     /// The admin listener.
     pub admin: SocketAddr,
     /// The metrics listener.
     pub metrics: Option<SocketAddr>,
     /// Where the access log goes.
-    pub access_log: access_log::Output,
+    pub access_log: AccessLog,
     /// What is logged.
     pub log_filter: EnvFilter,
     /// All of it as people may see it, for `/config`.
     pub shown: Value,
+}
+
+/// `--access-log`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLog {
+    /// To standard output.
+    Stdout,
+    /// Nowhere.
+    Off,
+    /// Appended to a file.
+    File(PathBuf),
 }
 
 /// An argument whose value makes no sense.
@@ -76,33 +95,28 @@ impl TryFrom<ServeArgs> for ServeSettings {
             limits,
         } = args;
         let cloudflare = (!cloudflare_ranges.is_empty()).then_some(cloudflare_ranges.as_slice());
-        let peers = |flag, words: &[String]| IpSet::parse(words, cloudflare).map_err(|error| bad(flag, &error));
-        let compile = options(&table, manifests.is_empty());
         let http_is_default = http.is_empty();
         Ok(Self {
-            proxy: proxy::Settings {
-                http: if http_is_default { default_http() } else { http },
-                workers: workers.map_or_else(|| thread::available_parallelism().map_or(1, usize::from), usize::from),
-                trust: Trust::parse(&trusted_proxies, cloudflare).map_err(|error| bad("--trusted-proxies", &error))?,
-                allow_peers: if allow_peers.is_empty() { None } else { Some(peers("--allow-peers", &allow_peers)?) },
-                server_header: !no_server_header,
-                limits: Limits::try_from(limits)?,
-                allow_unsafe_external: table.allow_unsafe_external,
-            },
-            source: if manifests.is_empty() {
-                Source::Cluster { config: None, namespaces: table.watch_namespace }
-            } else {
-                Source::Files(manifests)
-            },
-            compile,
+            compile: options(&table, manifests.is_empty()),
+            manifests,
+            http: if http_is_default { default_http() } else { http },
             http_is_default,
+            workers: workers.map_or_else(|| thread::available_parallelism().map_or(1, usize::from), usize::from),
+            trust: Trust::parse(&trusted_proxies, cloudflare).map_err(|error| bad("--trusted-proxies", &error))?,
+            allow_peers: if allow_peers.is_empty() {
+                None
+            } else {
+                Some(IpSet::parse(&allow_peers, cloudflare).map_err(|error| bad("--allow-peers", &error))?)
+            },
+            server_header: !no_server_header,
+            limits: Limits::try_from(limits)?,
             admin,
             metrics,
             access_log: match access_log.as_str() {
                 "" => return Err(bad("--access-log", &"expected stdout, off or a path")),
-                "stdout" => access_log::Output::Stdout,
-                "off" => access_log::Output::Off,
-                path => access_log::Output::File(PathBuf::from(path)),
+                "stdout" => AccessLog::Stdout,
+                "off" => AccessLog::Off,
+                path => AccessLog::File(PathBuf::from(path)),
             },
             log_filter: EnvFilter::try_new(&log_level).map_err(|error| bad("--log-level", &error))?,
             shown,

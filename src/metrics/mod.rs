@@ -235,7 +235,7 @@ impl Series {
     }
 
     fn is_empty(&self) -> bool {
-        self.total.counts.iter().all(|count| *count == 0)
+        self.total.is_empty()
     }
 }
 
@@ -261,6 +261,10 @@ impl Histogram {
             *sum += count;
         }
         self.sum_us = self.sum_us.saturating_add(other.sum_us);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.counts.iter().all(|count| *count == 0)
     }
 }
 

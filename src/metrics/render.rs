@@ -99,7 +99,7 @@ fn requests(sum: &Numbers, out: &mut Out<'_>) -> fmt::Result {
     }
     let help = "Time from sending a request to the first byte of the backend's answer, by Ingress.";
     let mut family = out.family("nodegate_upstream_duration_seconds", help, MetricType::Histogram)?;
-    for one in &series {
+    for one in series.iter().filter(|one| !one.series.upstream.is_empty()) {
         one.series.upstream.encode(&mut family.encode_family(&one.labels(None))?)?;
     }
     let mut family = out.family("nodegate_request_body_bytes", "Bytes of requests' bodies, by Ingress.", MetricType::Counter)?;

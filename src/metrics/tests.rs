@@ -99,6 +99,15 @@ fn requests_are_summed_over_workers_by_ingress_and_class() {
 }
 
 #[test]
+fn backend_that_never_answered_has_no_durations() {
+    let mut numbers = Numbers::default();
+    numbers.request(Some(&route("ns", "down")), 503, Some("no_endpoints"), Duration::ZERO, None, 0, 0);
+    let samples = parse(&render(scrape(vec![numbers])));
+    assert!(samples.contains_key(r#"nodegate_request_duration_seconds_count{namespace="ns",ingress="down"}"#));
+    assert!(!samples.keys().any(|series| series.starts_with("nodegate_upstream_duration_seconds")));
+}
+
+#[test]
 fn durations_fall_into_the_smallest_bucket_that_holds_them() {
     for (duration, bucket) in [
         (Duration::ZERO, 0),

@@ -139,6 +139,7 @@ impl Upload {
 
     fn timed_out(&self) -> ProxyError {
         self.connection.set_body_fault(BodyFault::Timeout);
+        self.connection.worker().count(|numbers| numbers.request_timeouts += 1);
         ProxyError::new(Reason::ClientTimeout, "waiting for the request's body")
     }
 }

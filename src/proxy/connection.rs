@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     rc::Rc,
-    task::Waker,
+    task::{Context, Poll, Waker},
 };
 
 use hyper::{server::conn::http1, service::service_fn};
@@ -31,6 +31,8 @@ pub(crate) struct Connection {
     unflushed: Cell<bool>,
     /// A request was handed to the server, and its response isn't complete.
     answering: Cell<bool>,
+    /// Part of the next message has come, and waits for the response to the current one.
+    held_back: Cell<bool>,
     /// When the head of the current request was complete.
     head_at: Cell<Instant>,
     /// When the connection last became idle.
@@ -39,6 +41,9 @@ pub(crate) struct Connection {
     /// To be closed as soon as it is idle.
     leaving: Cell<bool>,
     body_fault: Cell<Option<BodyFault>>,
+    /// For whatever comes next from the client.
+    reading: Deadline,
+    timing: Cell<Timing>,
     /// For whatever the current request waits for: a connection, the first byte of a response, the next.
     pub(crate) waiting: Deadline,
     /// Where the connection goes when the server has switched protocols.
@@ -52,6 +57,19 @@ pub(crate) enum BodyFault {
     Malformed,
     /// Too long between two reads, or too slow altogether.
     Timeout,
+}
+
+/// What is expected of the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Timing {
+    /// Nothing: it is our turn, or its body's, which has a clock of its own.
+    Nothing,
+    /// A request, or nothing.
+    Idle,
+    /// The rest of a head.
+    Head,
+    /// A sign of life.
+    Tunnel,
 }
 
 impl Connection {
@@ -68,11 +86,14 @@ impl Connection {
             mid_head: Cell::new(false),
             unflushed: Cell::new(false),
             answering: Cell::new(false),
+            held_back: Cell::new(false),
             head_at: Cell::new(worker.deadlines.now()),
             idle_since: Cell::new(worker.deadlines.now()),
             requests: Cell::new(0),
             leaving: Cell::new(false),
             body_fault: Cell::new(None),
+            reading: worker.deadlines.register(),
+            timing: Cell::new(Timing::Nothing),
             waiting: worker.deadlines.register(),
             tunnel: RefCell::new(None),
         });
@@ -110,9 +131,32 @@ impl Connection {
         self.answering.set(false);
         self.idle_since.set(self.worker.deadlines.now());
         self.waiting.disarm();
-        // The server's last look at the socket found nothing, and it takes no other before the socket stirs. But the next request may be in our hands
-        // already, and the idle deadline is armed when the server asks for one.
-        self.wake();
+        // The server has looked at the socket in vain, and takes no other look before the socket stirs: so the clock starts here.
+        self.time(Timing::Idle);
+        if self.held_back.take() {
+            self.wake();
+        }
+    }
+
+    /// Starts the clock for what is expected of the client; it runs on if that is what it runs for already.
+    pub(crate) fn time(&self, timing: Timing) {
+        if self.timing.replace(timing) == timing {
+            return;
+        }
+        let limits = &self.worker.settings.limits;
+        match timing {
+            Timing::Nothing => self.reading.disarm(),
+            // Taken out of the listening queue at the last moment: its request is on its way, or never comes.
+            Timing::Idle if self.worker.is_draining() => self.reading.arm(limits::FIRST_REQUEST_GRACE),
+            Timing::Idle => self.reading.arm(limits.keep_alive_timeout),
+            Timing::Head => self.reading.arm(limits.header_read_timeout),
+            Timing::Tunnel => self.reading.arm(limits.tunnel_idle_timeout),
+        }
+    }
+
+    /// Ready once what was expected of the client is late.
+    pub(crate) fn poll_late(&self, cx: &Context<'_>) -> Poll<()> {
+        self.reading.poll(cx)
     }
 
     pub(crate) fn is_answering(&self) -> bool {
@@ -132,6 +176,10 @@ impl Connection {
         self.unflushed.set(unflushed);
     }
 
+    pub(crate) fn set_held_back(&self, held_back: bool) {
+        self.held_back.set(held_back);
+    }
+
     pub(crate) fn is_unflushed(&self) -> bool {
         self.unflushed.get()
     }
@@ -149,14 +197,23 @@ impl Connection {
         self.idle_since.get()
     }
 
-    /// Close as soon as there is no request.
+    /// Close as soon as there is no request, and none on its way.
     pub(crate) fn leave(&self) {
         self.leaving.set(true);
+        if self.requests.get() == 0 && self.timing.get() == Timing::Idle {
+            self.reading.arm(limits::FIRST_REQUEST_GRACE);
+        }
         self.wake();
     }
 
     pub(crate) fn is_leaving(&self) -> bool {
         self.leaving.get()
+    }
+
+    /// Whether a connection that is leaving may do so: not in mid-head, not with anything still to write, and not without its first request, which may
+    /// be on its way; for that, the idle clock is short.
+    fn may_end(&self) -> bool {
+        !self.mid_head.get() && !self.unflushed.get() && self.requests.get() > 0
     }
 
     pub(crate) fn set_body_fault(&self, fault: BodyFault) {
@@ -176,6 +233,7 @@ impl Connection {
         let mut known = self.waker.borrow_mut();
         if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
             *known = Some(waker.clone());
+            self.reading.wakes(waker);
         }
     }
 
@@ -203,14 +261,14 @@ pub(crate) async fn serve(connection: Rc<Connection>, stream: TcpStream) {
         .half_close(false)
         // The guard keeps the deadlines; without a timer the builder's own would be off silently.
         .header_read_timeout(None)
-        .max_buf_size(limits::SERVER_BUFFER_BYTES)
+        .max_buf_size(connection.worker.settings.limits.request_head_bytes.max(limits::SERVER_BUFFER_BYTES))
         .serve_connection(TokioIo::new(guard), service);
     let mut leaving = false;
     let result = poll_fn(|cx| {
         connection.remember_waker(cx.waker());
         let result = Pin::new(&mut server).poll(cx);
         // A connection that has begun a head, or has still to write, is let finish; every other one closes as soon as it has no request.
-        if result.is_pending() && !leaving && connection.is_leaving() && !connection.mid_head.get() && !connection.unflushed.get() {
+        if result.is_pending() && !leaving && connection.is_leaving() && connection.may_end() {
             leaving = true;
             Pin::new(&mut server).graceful_shutdown();
             return Pin::new(&mut server).poll(cx);

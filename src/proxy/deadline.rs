@@ -92,11 +92,16 @@ impl Deadline {
         if self.entry.fired.get() {
             return Poll::Ready(());
         }
-        let mut waker = self.entry.waker.borrow_mut();
-        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-            *waker = Some(cx.waker().clone());
-        }
+        self.wakes(cx.waker());
         Poll::Pending
+    }
+
+    /// Names the task to wake when the deadline passes, for one that polls only then.
+    pub(crate) fn wakes(&self, waker: &Waker) {
+        let mut known = self.entry.waker.borrow_mut();
+        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *known = Some(waker.clone());
+        }
     }
 }
 

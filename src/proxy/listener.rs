@@ -20,6 +20,7 @@ use crate::config::limits;
 
 /// Binds `count` sockets to one address; the kernel spreads connections over them. With port 0, all share the port that the first one got.
 pub(super) fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<StdListener>> {
+    refuse_to_share(address)?;
     let first = bind_one(address)?;
     let address = first.local_addr()?;
     let mut listeners = vec![first];
@@ -27,6 +28,20 @@ pub(super) fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<StdListe
         listeners.push(bind_one(address)?);
     }
     Ok(listeners)
+}
+
+/// With SO_REUSEPORT a second Nodegate of the same user would join in silently and get a share of the connections: without it, the kernel says
+/// that the address is in use. (SO_REUSEADDR, so that connections of a process that has ended don't count.)
+fn refuse_to_share(address: SocketAddr) -> io::Result<()> {
+    if address.port() == 0 {
+        return Ok(());
+    }
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
 }
 
 fn bind_one(address: SocketAddr) -> io::Result<StdListener> {
@@ -89,7 +104,7 @@ async fn wait_for_room(worker: &Worker) {
     }
     while !worker.has_room() {
         let notified = worker.room.notified();
-        let latest = Instant::now().checked_sub(limits::EVICT_AFTER);
+        let latest = Instant::now().checked_sub(limits::FIRST_REQUEST_GRACE);
         if latest.is_some_and(|latest| worker.connections.evict_longest_idle(latest)) {
             worker.count(|numbers| numbers.connections_evicted += 1);
         }

@@ -32,14 +32,14 @@ impl Builder {
     ///
     /// # Errors
     /// The route that already holds this very host, type and path. The new one is kept for `explain` alone.
-    pub fn path(&mut self, host: &HostPattern, path: PathPattern, route: &Arc<Route>) -> Result<(), Arc<Route>> {
+    pub fn path(&mut self, host: &HostPattern, path: &PathPattern, route: &Arc<Route>) -> Result<(), Arc<Route>> {
         let host = self.host(host);
-        if let Some(winner) = host.rules.get(&path) {
+        if let Some(winner) = host.rules.get(path) {
             let winner = Arc::clone(winner);
-            host.losers.push(Loser { pattern: Some(path), route: Arc::clone(route), winner: Arc::clone(&winner) });
+            host.losers.push(Loser { pattern: Some(path.clone()), route: Arc::clone(route), winner: Arc::clone(&winner) });
             return Err(winner);
         }
-        host.rules.insert(path, Arc::clone(route));
+        host.rules.insert(path.clone(), Arc::clone(route));
         Ok(())
     }
 

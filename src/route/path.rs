@@ -143,8 +143,9 @@ impl PathTable {
                 PathPattern::Prefix(path) => {
                     let (tree, path) = (table.prefixes.get_or_insert_default(), escape(path));
                     insert(tree, format!("{path}/{{*rest}}"), index);
-                    // matchit's catch-all never matches nothing.
-                    insert(tree, format!("{path}/"), index);
+                    // matchit's catch-all never matches nothing. Refused where a longer prefix is just that (of `/a//`, `/a/` remains): it came
+                    // first, and wins.
+                    let _ = tree.insert(format!("{path}/"), index);
                     insert(tree, path, index);
                 }
                 PathPattern::Expression { .. } => table.expressions = table.expressions.min(index as usize),
@@ -193,7 +194,10 @@ fn escape(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{Backend, BackendId, Endpoints, IngressId, Target},
+        *,
+    };
 
     #[test]
     fn prefixes_match_element_by_element() {
@@ -226,6 +230,20 @@ mod tests {
     fn prefixes_are_shown_as_they_mean() {
         for (rule, shown) in [("/", "/"), ("/foo/", "/foo"), ("/foo", "/foo"), ("//", "//"), ("/foo//", "/foo//")] {
             assert_eq!(PathPattern::prefix(rule).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn a_prefix_with_an_empty_element_goes_before_the_one_without() {
+        let route = |name: &str| {
+            let id = BackendId { namespace: "n".into(), service: "s".into(), port: "80".into() };
+            let backend = Backend { id, target: Target::Endpoints, endpoints: Endpoints::Unknown };
+            Arc::new(Route { ingress: Arc::new(IngressId { namespace: "n".into(), name: name.into() }), backend: Arc::new(backend) })
+        };
+        let rule = |path: &str| Rule { pattern: PathPattern::prefix(path), route: route(path) };
+        let table = PathTable::new(vec![rule("/a//"), rule("/a")]);
+        for (path, expected) in [("/a", "/a"), ("/a/", "/a//"), ("/a//", "/a//"), ("/a//b", "/a//"), ("/a/b", "/a")] {
+            assert_eq!(table.find(path).map(|rule| &*rule.route.ingress.name), Some(expected), "{path}");
         }
     }
 

@@ -158,7 +158,7 @@ async fn watch<K: Watched>(api: Api<DeserializeGuard<K>>, list: List, shared: &S
     let mut feed = Feed::new(list);
     let mut trouble = Trouble::default();
     let mut config = watch_config(feed.list().kind).streaming_lists();
-    loop {
+    'anew: loop {
         let mut events = std::pin::pin!(watcher(api.clone(), config.clone()));
         let error = loop {
             match events.next().await {
@@ -172,7 +172,13 @@ async fn watch<K: Watched>(api: Api<DeserializeGuard<K>>, list: List, shared: &S
                 Some(Err(error)) if config.initial_list_strategy == watcher::InitialListStrategy::StreamingList && unsupported(&error) => {
                     break error;
                 }
-                Some(Err(error)) => tokio::time::sleep(trouble.another(&what, &error)).await,
+                Some(Err(error)) => {
+                    tokio::time::sleep(trouble.another(&what, &error)).await;
+                    // Told so by an event it lists anew by itself; refused with this status it would ask for the same version for ever.
+                    if is_expired(&error) {
+                        continue 'anew;
+                    }
+                }
                 None => break watcher::Error::NoResourceVersion,
             }
         };
@@ -274,8 +280,9 @@ impl Trouble {
     }
 }
 
+/// Whether the history that a watch would go on from is gone.
 fn is_expired(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::WatchError(status) if status.code == 410)
+    matches!(error, watcher::Error::WatchError(status) | watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
 
 /// The error and its causes in one line, as an expired certificate is told only by the innermost.

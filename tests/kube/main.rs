@@ -9,6 +9,7 @@
 
 mod rig;
 
+mod commands;
 mod latency;
 mod live;
 mod outage;

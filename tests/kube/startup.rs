@@ -59,7 +59,17 @@ async fn assert_stays_unready(nodegate: &Nodegate, when: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_2000_ingresses_no_existing_host_is_unknown_at_any_moment_after_ready() {
-    let mut cluster = Cluster::start().await;
+    every_host_is_known(Cluster::start().await, "in a stream").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_server_without_streaming_lists_is_read_in_pages_without_a_gap() {
+    let cluster = every_host_is_known(Cluster::start_with(&["--feature-gates=WatchList=false"]).await, "in pages").await;
+    assert!(cluster.answers_to_nodegate("ingresses").contains(&422), "the premise: streams were refused");
+}
+
+/// From the first moment that Nodegate calls itself ready, through a loss of all watches and their history.
+async fn every_host_is_known(mut cluster: Cluster, how: &str) -> Cluster {
     let client = cluster.client().await;
     objects::create_namespace(&client, NAMESPACE).await;
     let _app = App::deploy(&client, NAMESPACE, "app").await;
@@ -71,7 +81,7 @@ async fn with_2000_ingresses_no_existing_host_is_unknown_at_any_moment_after_rea
     let sweep = Sweep::begin(nodegate.http);
     nodegate.ready().await;
     sweep.ready.store(true, Ordering::SeqCst);
-    tell(&format!("{HOSTS} Ingresses: ready {:.1?} after the start", began.elapsed()));
+    tell(&format!("{HOSTS} Ingresses listed {how}: ready {:.1?} after the start", began.elapsed()));
     sweep.another_round().await;
 
     // Every store is listed anew while requests go on: the watches end, and the history that they could continue from is gone.
@@ -84,6 +94,7 @@ async fn with_2000_ingresses_no_existing_host_is_unknown_at_any_moment_after_rea
     nodegate.serves("marker.example", "app").await;
     sweep.another_round().await;
     sweep.end().await;
+    cluster
 }
 
 /// The name of an Ingress, and the first label of its host.

@@ -38,7 +38,10 @@ fn direct(backend: SocketAddr, endpoints: &[(&str, &str)], headless: bool) -> St
     if headless {
         yaml.replace(&format!("clusterIP: {}", backend.ip()), "clusterIP: None")
     } else {
-        yaml.replace("metadata: { name: service-0, namespace: tests }", "metadata: { name: service-0, namespace: tests, annotations: { nodegate.dev/dial: endpoints } }")
+        yaml.replace(
+            "metadata: { name: service-0, namespace: tests }",
+            "metadata: { name: service-0, namespace: tests, annotations: { nodegate.dev/dial: endpoints } }",
+        )
     }
 }
 
@@ -114,7 +117,8 @@ fn pods_are_dialled_directly_where_that_is_asked_for() {
         for _ in 0..40 {
             let mut client = proxy.connect();
             client.send(GET);
-            let upstream = (0..200).find_map(|_| pods.iter().find_map(|pod| pod.accept_within(Duration::from_millis(5)))).expect("a pod is dialled");
+            let upstream =
+                (0..200).find_map(|_| pods.iter().find_map(|pod| pod.accept_within(Duration::from_millis(5)))).expect("a pod is dialled");
             used.insert(upstream.local_address());
             busy.push((client, upstream));
         }
@@ -142,7 +146,10 @@ fn a_pod_that_refuses_is_passed_over() {
 #[test]
 fn pods_that_are_terminating_serve_where_no_other_is_left() {
     let backend = Backend::start();
-    let proxy = Proxy::start(&service(backend.address(), &[("192.0.2.1", TERMINATING), ("192.0.2.2", "ready: false, serving: false, terminating: true")]));
+    let proxy = Proxy::start(&service(
+        backend.address(),
+        &[("192.0.2.1", TERMINATING), ("192.0.2.2", "ready: false, serving: false, terminating: true")],
+    ));
     let mut client = proxy.connect();
     client.send(GET);
     backend.answer(OK);

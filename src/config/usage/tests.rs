@@ -1,11 +1,7 @@
 //! What command lines come to. The environment is tested with the binary (`tests/cli.rs`), since it belongs to the whole process.
 
 use super::*;
-use crate::{
-    access_log::Output,
-    config::{ServeSettings, args::Form},
-    source::Source,
-};
+use crate::config::{AccessLog, ServeSettings, args::Form};
 
 fn read(line: &str) -> Result<Invocation, String> {
     parse(std::iter::once("nodegate").chain(line.split_whitespace()).map(OsString::from))
@@ -65,15 +61,15 @@ fn wrong_lines_are_one_clear_line() {
 #[test]
 fn serve_without_flags_has_the_documented_defaults() {
     let settings = serve("serve").unwrap();
-    assert!(matches!(&settings.source, Source::Cluster { namespaces, .. } if namespaces.is_empty()), "{:?}", settings.source);
-    assert_eq!(settings.proxy.http.iter().map(ToString::to_string).collect::<Vec<_>>(), ["0.0.0.0:80", "[::]:80"]);
+    assert!(settings.manifests.is_empty() && settings.compile.watch_namespaces.is_empty());
+    assert_eq!(settings.http.iter().map(ToString::to_string).collect::<Vec<_>>(), ["0.0.0.0:80", "[::]:80"]);
     assert!(settings.http_is_default);
     assert_eq!(settings.admin.to_string(), "127.0.0.1:9080");
-    assert_eq!((settings.metrics, settings.access_log), (None, Output::Stdout));
-    assert_eq!(settings.proxy.limits, crate::config::limits::Limits::default());
-    assert!(settings.proxy.allow_peers.is_none());
-    assert!(settings.proxy.server_header);
-    assert!(settings.proxy.workers >= 1);
+    assert_eq!((settings.metrics, settings.access_log), (None, AccessLog::Stdout));
+    assert_eq!(settings.limits, crate::config::limits::Limits::default());
+    assert!(settings.allow_peers.is_none());
+    assert!(settings.server_header);
+    assert!(settings.workers >= 1);
     assert_eq!(settings.compile.class_names, ["nodegate"]);
     assert_eq!(settings.compile.controllers, ["nodegate.dev/ingress-controller"]);
     assert!(settings.compile.endpoints_authoritative, "a cluster's EndpointSlices are all there are");
@@ -89,23 +85,19 @@ fn serve_takes_every_flag() {
          --keep-alive-timeout 5m --connect-timeout 500ms --max-connections 10 --body-min-rate 0",
     )
     .unwrap();
-    assert!(
-        matches!(&settings.source, Source::Files(paths) if *paths == ["a", "b", "c"].map(std::path::PathBuf::from)),
-        "{:?}",
-        settings.source
-    );
-    assert_eq!(settings.proxy.http.len(), 2);
+    assert_eq!(settings.manifests, ["a", "b", "c"].map(std::path::PathBuf::from));
+    assert_eq!(settings.http.len(), 2);
     assert!(!settings.http_is_default);
-    assert_eq!(settings.proxy.workers, 3);
+    assert_eq!(settings.workers, 3);
     assert_eq!(settings.compile.controllers, ["traefik.io/ingress-controller", "k8s.io/ingress-nginx"]);
     assert_eq!(settings.compile.class_names, ["x"], "a flag replaces the default");
     assert_eq!(settings.compile.watch_namespaces, ["n"]);
-    assert!(settings.compile.adopt_classless && settings.compile.allow_unsafe_external && settings.proxy.allow_unsafe_external);
+    assert!(settings.compile.adopt_classless && settings.compile.allow_unsafe_external);
     assert_eq!(settings.compile.host_ownership, crate::compile::HostOwnership::Namespace);
     assert!(!settings.compile.endpoints_authoritative, "manifests may not name any");
-    assert!(settings.proxy.allow_peers.is_some() && !settings.proxy.server_header);
-    assert_eq!(settings.access_log, Output::File("/tmp/x.log".into()));
-    let limits = &settings.proxy.limits;
+    assert!(settings.allow_peers.is_some() && !settings.server_header);
+    assert_eq!(settings.access_log, AccessLog::File("/tmp/x.log".into()));
+    let limits = &settings.limits;
     assert_eq!(
         (limits.drain_timeout.as_millis(), limits.keep_alive_timeout.as_secs(), limits.connect_timeout.as_millis(), limits.max_connections),
         (0, 300, 500, 10)

@@ -169,11 +169,15 @@ async fn dial(worker: &Rc<Worker>, address: SocketAddr) -> Result<Lease, ProxyEr
     let _ = stream.set_nodelay(true);
     let heard = Rc::new(Cell::new(false));
     let stream = Listening { stream, heard: Rc::clone(&heard) };
-    let (sender, connection) = http1::Builder::new()
-        .max_buf_size(limits::CLIENT_BUFFER_BYTES)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| ProxyError::caused(Reason::UpstreamConnect, "connecting", error))?;
+    let limits = &worker.settings.limits;
+    let mut client = http1::Builder::new();
+    client.max_buf_size(limits.response_head_bytes.max(limits::CLIENT_BUFFER_BYTES)).max_header_size(limits.response_head_bytes);
+    if limits.response_header_count != limits::RESPONSE_HEADER_COUNT {
+        // Any number but its own costs the client an allocation for each response.
+        client.max_headers(limits.response_header_count);
+    }
+    let (sender, connection) =
+        client.handshake(TokioIo::new(stream)).await.map_err(|error| ProxyError::caused(Reason::UpstreamConnect, "connecting", error))?;
     let (switched, upgraded) = oneshot::channel();
     let driver = spawn_local(async move {
         // Struck off the books when the task ends, also when it is aborted.
@@ -186,7 +190,7 @@ async fn dial(worker: &Rc<Worker>, address: SocketAddr) -> Result<Lease, ProxyEr
         // Nobody waits for it unless the response switched protocols: then the socket closes here.
         let _ = switched.send(Upgraded { stream: parts.io.into_inner().stream, read: parts.read_buf });
     });
-    let expires = worker.deadlines.now() + with_jitter(worker, worker.settings.limits.pool_max_age);
+    let expires = worker.deadlines.now() + with_jitter(worker, limits.pool_max_age);
     let link = Link { sender, address, expires, epoch, driver: driver.abort_handle(), heard, upgraded: RefCell::new(Some(upgraded)) };
     Ok(Lease::new(link, worker, false))
 }

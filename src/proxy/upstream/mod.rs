@@ -57,15 +57,15 @@ pub(crate) async fn send(
             // Nothing of it was written: the connection had died in the pool.
             Err(Failure { unsent: Some(unsent), .. }) if may_retry => request = *unsent,
             Err(Failure { error, .. }) => {
+                let Some(spare) = spare.filter(|_| may_retry && !lease.has_heard() && error.reason == Reason::UpstreamReset) else {
+                    return Err(error);
+                };
                 let worker = exchange.connection().worker();
-                match spare {
-                    Some(spare)
-                        if may_retry && !lease.has_heard() && error.reason == Reason::UpstreamReset && worker.retry_budget.withdraw() =>
-                    {
-                        request = spare.into_request();
-                    }
-                    _ => return Err(error),
+                if !worker.retry_budget.withdraw() {
+                    worker.count(|numbers| numbers.retries_denied += 1);
+                    return Err(error);
                 }
+                request = spare.into_request();
             }
         }
         exchange.connection().worker().count(|numbers| numbers.retries += 1);

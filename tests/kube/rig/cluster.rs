@@ -46,6 +46,7 @@ pub struct Cluster {
     addresses: Addresses,
     binaries: PathBuf,
     directory: Directory,
+    flags: &'static [&'static str],
 }
 
 #[derive(Debug)]
@@ -58,13 +59,18 @@ struct Addresses {
 impl Cluster {
     /// Starts one and waits until it is ready. Call it on the test's own thread ([`Process::start`]).
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// As [`Cluster::start`], with more flags for the API server.
+    pub async fn start_with(flags: &'static [&'static str]) -> Self {
         let binaries = binaries();
         let directory = Directory::create("cluster");
         let ip = next_host_ip();
         let addresses = Addresses { api: free_port(ip), etcd: free_port(ip), etcd_peer: free_port(ip) };
         write_credentials(&directory, ip);
         let etcd = start_etcd(&binaries, &addresses, &directory);
-        let mut cluster = Self { api: None, etcd, addresses, binaries, directory };
+        let mut cluster = Self { api: None, etcd, addresses, binaries, directory, flags };
         cluster.start_api().await;
         cluster.grant(&WATCHED).await;
         let (role, subjects) = (
@@ -129,7 +135,7 @@ impl Cluster {
 
     /// Starts the API server (again), on the same address and data, and waits until it is ready.
     pub async fn start_api(&mut self) {
-        self.api = Some(start_api_server(&self.binaries, &self.addresses, &self.directory));
+        self.api = Some(start_api_server(&self.binaries, &self.addresses, self.flags, &self.directory));
         let client = self.client().await;
         eventually("the API server is ready", async || {
             self.etcd.assert_runs();
@@ -241,7 +247,7 @@ fn start_etcd(binaries: &Path, addresses: &Addresses, directory: &Directory) -> 
     Process::start("etcd", &binaries.join("etcd"), arguments, &[], directory.path())
 }
 
-fn start_api_server(binaries: &Path, addresses: &Addresses, directory: &Directory) -> Process {
+fn start_api_server(binaries: &Path, addresses: &Addresses, more: &[&str], directory: &Directory) -> Process {
     let mut arguments = Vec::new();
     let mut flag = |name: &str, value: &str| arguments.push(format!("--{name}={value}"));
     flag("etcd-servers", &format!("http://{}", addresses.etcd));
@@ -260,5 +266,6 @@ fn start_api_server(binaries: &Path, addresses: &Addresses, directory: &Director
     flag("service-account-signing-key-file", "accounts.key");
     flag("audit-policy-file", "audit-policy.json");
     flag("audit-log-path", "audit.log");
+    arguments.extend(more.iter().map(ToString::to_string));
     Process::start("kube-apiserver", &binaries.join("kube-apiserver"), arguments, &[], directory.path())
 }

@@ -18,9 +18,14 @@ pub struct Nodegate {
 impl Nodegate {
     /// Starts one and waits until it listens, which says nothing about being ready.
     pub async fn start(kubeconfig: &Path) -> Self {
+        Self::start_with(kubeconfig, &[]).await
+    }
+
+    /// As [`Nodegate::start`], with more flags.
+    pub async fn start_with(kubeconfig: &Path, flags: &[&str]) -> Self {
         let directory = Directory::create("nodegate");
         let environment = [("KUBECONFIG", kubeconfig.as_os_str()), ("NO_COLOR", OsStr::new("1"))];
-        let arguments = ["serve", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        let arguments = ["serve", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"].iter().chain(flags);
         let mut process = Process::start("nodegate", Path::new(env!("CARGO_BIN_EXE_nodegate")), arguments, &environment, directory.path());
         let (http, admin) = eventually("Nodegate listens", async || {
             process.assert_runs();

@@ -1,0 +1,73 @@
+//! How a connection ends: with the answer to a head that was refused, and with patience for a client that is still sending.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::AsyncWrite;
+
+use super::{Guard, Phase};
+use crate::config::limits;
+
+/// How the connection ends.
+pub(super) enum Farewell {
+    Open,
+    /// The answer to a head that was refused.
+    Answer(Bytes),
+    /// Our side is closed; what the client still sends is read, so that it gets to see the answer instead of a reset.
+    Linger {
+        left: usize,
+    },
+    Closed,
+}
+
+impl Guard {
+    pub(super) fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            match &mut self.farewell {
+                Farewell::Answer(answer) if answer.has_remaining() => {
+                    let result = Pin::new(&mut self.stream).poll_write(cx, answer);
+                    self.write_deadline.arm_once(limits::LINGER_TIMEOUT);
+                    match result {
+                        Poll::Ready(Ok(written)) => answer.advance(written),
+                        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                        Poll::Pending => {
+                            ready!(self.write_deadline.poll(cx));
+                            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                        }
+                    }
+                }
+                Farewell::Open | Farewell::Answer(_) => {
+                    ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+                    let left = if self.is_mid_message() { limits::LINGER_BYTES } else { 0 };
+                    self.stash = BytesMut::new();
+                    self.write_deadline.arm(limits::LINGER_TIMEOUT);
+                    self.farewell = if left == 0 { Farewell::Closed } else { Farewell::Linger { left } };
+                }
+                Farewell::Linger { left: 0 } => self.farewell = Farewell::Closed,
+                Farewell::Linger { left } => {
+                    let left = *left;
+                    let count = match self.poll_stash(cx) {
+                        Poll::Ready(Ok(count)) => count,
+                        Poll::Ready(Err(_)) => 0,
+                        Poll::Pending => {
+                            ready!(self.write_deadline.poll(cx));
+                            0
+                        }
+                    };
+                    self.stash.clear();
+                    self.farewell = if count == 0 { Farewell::Closed } else { Farewell::Linger { left: left.saturating_sub(count) } };
+                }
+                Farewell::Closed => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    /// Whether the client may be in the middle of sending something that nobody will read.
+    fn is_mid_message(&self) -> bool {
+        matches!(self.phase, Phase::Body { .. } | Phase::Chunked(_) | Phase::Refused) || !self.stash.is_empty()
+    }
+}

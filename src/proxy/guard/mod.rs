@@ -1,0 +1,216 @@
+//! The client's socket as the HTTP server sees it: one message at a time, each head whole and checked, with deadlines for whatever is late.
+//! The server never sees bytes that two parsers could understand differently, and never more than one message ahead. A refused head looks to
+//! it like the end of the connection; the refusal is written when it shuts the socket down, behind every response that came before.
+
+mod body;
+mod farewell;
+mod head;
+
+use std::{
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use self::farewell::Farewell;
+use super::{
+    connection::{Connection, Timing},
+    deadline::Deadline,
+};
+use crate::message::framing::{ChunkScanner, Framing};
+
+/// Bytes of the next message that are kept while the current one is answered. Beyond: they stay in the kernel.
+const STASH_BYTES: usize = 16 * 1024;
+
+/// Room for a read where the server hasn't given any.
+const READ_BYTES: usize = 4096;
+
+/// A client connection, one message at a time.
+pub(crate) struct Guard {
+    stream: TcpStream,
+    conn: Rc<Connection>,
+    phase: Phase,
+    /// Bytes that were read and not handed out yet.
+    stash: BytesMut,
+    /// How much of the stash was searched for the end of a head in vain.
+    searched: usize,
+    write_deadline: Deadline,
+    /// Bytes that a tunnel has moved from the client, and to it.
+    moved: (u64, u64),
+    /// The server is to see the end of the connection as soon as it has flushed.
+    ending: bool,
+    farewell: Farewell,
+}
+
+/// What the next bytes are.
+enum Phase {
+    /// A head, or nothing for as long as the client is idle.
+    Head,
+    /// The rest of a head that is checked, for as many bytes of the stash, and the phase after it.
+    Deliver { left: usize, framing: Framing },
+    /// A body of known length.
+    Body { left: u64 },
+    /// A chunked body.
+    Chunked(ChunkScanner),
+    /// Nothing more until the response is complete.
+    Answering,
+    /// Nothing more at all.
+    Refused,
+    /// Whatever the two ends of a tunnel tell each other.
+    Tunnel,
+}
+
+impl Guard {
+    pub(crate) fn new(stream: TcpStream, conn: Rc<Connection>) -> Self {
+        let write_deadline = conn.worker().deadlines.register();
+        Self {
+            stream,
+            conn,
+            phase: Phase::Head,
+            stash: BytesMut::new(),
+            searched: 0,
+            write_deadline,
+            moved: (0, 0),
+            ending: false,
+            farewell: Farewell::Open,
+        }
+    }
+
+    /// From now on bytes pass as they come, in both directions, until neither has seen one for the tunnel's idle timeout.
+    pub(crate) fn into_tunnel(mut self) -> Self {
+        self.phase = Phase::Tunnel;
+        self.conn.time(Timing::Nothing);
+        self
+    }
+
+    /// Bytes that the tunnel has moved from the client, and to it.
+    pub(crate) fn moved(&self) -> (u64, u64) {
+        self.moved
+    }
+
+    /// A tunnel lives as long as either direction moves.
+    fn tunnel_moved(&mut self) {
+        self.conn.time(Timing::Nothing);
+        self.conn.time(Timing::Tunnel);
+    }
+
+    /// Hands out up to `most` bytes of the stash.
+    fn give(&mut self, buf: &mut ReadBuf<'_>, most: usize) -> usize {
+        let count = most.min(self.stash.len()).min(buf.remaining());
+        buf.put_slice(self.stash.get(..count).unwrap_or_default());
+        self.stash.advance(count);
+        if self.stash.is_empty() {
+            // An idle connection holds no memory for what it said.
+            self.stash = BytesMut::new();
+        }
+        count
+    }
+
+    /// Reads into the stash. 0: the client has closed its side.
+    fn poll_stash(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_read_ready(cx))?;
+            self.stash.reserve(READ_BYTES);
+            match self.stream.try_read_buf(&mut self.stash) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if self.stash.is_empty() {
+                        self.stash = BytesMut::new();
+                    }
+                }
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    fn poll_tunnel(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.stash.is_empty() {
+            self.moved.0 += self.give(buf, usize::MAX) as u64;
+            return Poll::Ready(Ok(()));
+        }
+        self.conn.time(Timing::Tunnel);
+        let before = buf.filled().len();
+        if let Poll::Ready(result) = Pin::new(&mut self.stream).poll_read(cx, buf) {
+            self.moved.0 += (buf.filled().len() - before) as u64;
+            self.tunnel_moved();
+            return Poll::Ready(result);
+        }
+        ready!(self.conn.poll_late(cx));
+        self.conn.worker().count(|numbers| numbers.tunnel_timeouts += 1);
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Common to both ways of writing: progress lifts the deadline, a stall arms it.
+    fn wrote(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.conn.set_unflushed(true);
+        if result.is_ready() {
+            self.write_deadline.disarm();
+            if let (Phase::Tunnel, Poll::Ready(Ok(written))) = (&self.phase, &result) {
+                self.moved.1 += *written as u64;
+                self.tunnel_moved();
+            }
+            return result;
+        }
+        self.write_deadline.arm_once(self.conn.worker().settings.limits.write_stall_timeout);
+        ready!(self.write_deadline.poll(cx));
+        self.conn.worker().count(|numbers| numbers.write_stalls += 1);
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Guard {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if matches!(this.phase, Phase::Answering) {
+            if this.conn.is_answering() {
+                return this.poll_gone(cx);
+            }
+            this.phase = Phase::Head;
+        }
+        match this.phase {
+            Phase::Head => this.poll_head(cx, buf),
+            Phase::Deliver { .. } => this.poll_deliver(buf),
+            Phase::Body { .. } | Phase::Chunked(_) => this.poll_body(cx, buf),
+            Phase::Refused => this.poll_end(cx),
+            Phase::Tunnel => this.poll_tunnel(cx, buf),
+            Phase::Answering => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncWrite for Guard {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.wrote(cx, result)
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.wrote(cx, result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.conn.set_unflushed(false);
+        if std::mem::take(&mut this.ending) {
+            this.conn.wake();
+        }
+        Pin::new(&mut this.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_farewell(cx)
+    }
+}
