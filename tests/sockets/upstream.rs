@@ -132,9 +132,9 @@ fn a_backend_that_closes_before_its_response_is_502() {
         client.send(GET);
         let (upstream, _) = backend.answer(bytes);
         if reset {
-            upstream.reset()
+            upstream.reset();
         } else {
-            drop(upstream)
+            drop(upstream);
         }
         client.message().assert_own(502, "upstream_reset");
         // The connection was new, so it wasn't a matter of its age: nothing is tried again.
@@ -176,7 +176,7 @@ fn invalid_responses_are_502() {
         // The proxy may close before it has taken all of it.
         let _ = upstream.try_send(response);
         client.message().assert_own(502, "upstream_invalid");
-        upstream.to_end();
+        upstream.rest();
         assert_eq!(proxy.record()["reason"], "upstream_invalid", "{label}");
         // The client's connection is none the worse.
         client.send(GET);
