@@ -1,15 +1,9 @@
 //! The `cluster` source: one watch for each kind and namespace, whose raw events go to the stores as they come. A lost API server changes nothing.
 
 mod feed;
+mod trouble;
 
-use std::{
-    collections::hash_map::RandomState,
-    convert::Infallible,
-    fmt::Debug,
-    hash::{BuildHasher, Hasher},
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, fmt::Debug, sync::Arc};
 
 use futures_util::StreamExt;
 use k8s_openapi::{
@@ -31,10 +25,13 @@ use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     compile::{Diagnostic, Objects},
-    config::limits::{API_BACKOFF_MAX, API_BACKOFF_MIN, API_CONNECT_TIMEOUT, API_PAGE_SIZE, API_READ_TIMEOUT, API_WATCH_SECONDS},
+    config::limits::{API_CONNECT_TIMEOUT, API_PAGE_SIZE, API_READ_TIMEOUT, API_WATCH_SECONDS},
     source::{
         SourceError,
-        cluster::feed::{Feed, version},
+        cluster::{
+            feed::{Feed, version},
+            trouble::{Trouble, is_expired},
+        },
         object::{Kind, Stored},
         shared::Shared,
         stores::{Change, List, Stores},
@@ -228,81 +225,6 @@ fn unsupported(error: &watcher::Error) -> bool {
 fn describe(list: &List) -> String {
     let kind = list.kind.name();
     list.namespace.as_ref().map_or_else(|| kind.to_owned(), |namespace| format!("{kind} in {namespace}"))
-}
-
-/// Failures in a row: how long to wait, and what was said about them, so that an outage of hours is a few lines in the log.
-#[derive(Debug, Default)]
-struct Trouble {
-    failures: u32,
-    said: String,
-    last: Option<Instant>,
-    /// The API server is back, and has forgotten where we were.
-    expired: bool,
-}
-
-impl Trouble {
-    /// Another failure. Returns how long to wait.
-    fn another(&mut self, what: &str, error: &watcher::Error) -> Duration {
-        // A resumed watch on which nothing happens shows in nothing but the absence of failures.
-        if self.last.replace(Instant::now()).is_some_and(|last| last.elapsed() > API_BACKOFF_MAX * 3) {
-            self.over(what);
-        }
-        // It answers, so the pauses of its absence are no measure any more; but only once, lest a server that always says so be flooded.
-        if is_expired(error) && !self.expired {
-            (self.failures, self.expired) = (0, true);
-        }
-        let text = chain(error);
-        if self.said != text {
-            let forbidden = matches!(error,
-                watcher::Error::InitialListFailed(kube::Error::Api(status)) | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-                if status.code == 403 || status.code == 401);
-            if forbidden {
-                tracing::error!(
-                    list = what,
-                    error = text,
-                    "the API server refuses: check the ServiceAccount's ClusterRole; until then not ready"
-                );
-            } else {
-                tracing::warn!(list = what, error = text, "watch interrupted; trying again, with the last table in force");
-            }
-            self.said = text;
-        }
-        let pause = API_BACKOFF_MIN.saturating_mul(1 << self.failures.min(16)).min(API_BACKOFF_MAX);
-        self.failures += 1;
-        pause.mul_f64(1.0 - random_share() / 2.0)
-    }
-
-    fn over(&mut self, what: &str) {
-        if self.failures > 0 {
-            tracing::info!(list = what, failures = self.failures, "watch is back");
-            *self = Self::default();
-        }
-    }
-}
-
-/// Whether the history that a watch would go on from is gone.
-fn is_expired(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::WatchError(status) | watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
-}
-
-/// The error and its causes in one line, as an expired certificate is told only by the innermost.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let more = inner.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = inner.source();
-    }
-    text
-}
-
-/// From 0 to 1, good enough to keep the nodes of a cluster from coming back in step: the standard library's hash keys are random.
-fn random_share() -> f64 {
-    let bits = u32::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap_or_default();
-    f64::from(bits) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]

@@ -1,11 +1,15 @@
 //! What can be told without an API server; the rest is tested against a real one.
 
-use super::*;
+use std::time::Duration;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use kube::core::Status;
 use serde_json::json;
 use tokio::sync::mpsc;
+
+use super::*;
+use crate::config::limits::{API_BACKOFF_MAX, API_BACKOFF_MIN};
 
 async fn cluster(namespaces: &[&str]) -> Cluster {
     let config = Config::new("https://127.0.0.1:1".parse().unwrap());
@@ -63,10 +67,7 @@ fn only_a_refusal_of_the_request_itself_means_that_streaming_lists_are_unsupport
 }
 
 /// An API server that streams an empty list, and refuses every watch that would go on from it because its history is gone.
-async fn forgetful(
-    request: http::Request<kube::client::Body>,
-    lists: mpsc::UnboundedSender<()>,
-) -> Result<http::Response<Full<Bytes>>, Infallible> {
+fn forgetful(request: &http::Request<kube::client::Body>, lists: &mpsc::UnboundedSender<()>) -> http::Response<Full<Bytes>> {
     let (code, answer) = if request.uri().query().is_some_and(|query| query.contains("sendInitialEvents=true")) {
         lists.send(()).unwrap();
         let metadata = json!({ "resourceVersion": "1", "annotations": { "k8s.io/initial-events-end": "true" } });
@@ -75,13 +76,14 @@ async fn forgetful(
     } else {
         (410, json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "too old", "reason": "Expired", "code": 410 }))
     };
-    Ok(http::Response::builder().status(code).body(Full::from(format!("{answer}\n"))).unwrap())
+    http::Response::builder().status(code).body(Full::from(format!("{answer}\n"))).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_watch_that_is_refused_because_its_history_is_gone_lists_anew() {
     let (sender, mut lists) = mpsc::unbounded_channel();
-    let client = Client::new(tower::service_fn(move |request| forgetful(request, sender.clone())), "default");
+    let client =
+        Client::new(tower::service_fn(move |request| std::future::ready(Ok::<_, Infallible>(forgetful(&request, &sender)))), "default");
     let list = List { kind: Kind::Ingress, namespace: None };
     let shared = Shared::new(Stores::new([list.clone()]));
     tokio::select! {

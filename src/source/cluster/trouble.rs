@@ -1,0 +1,88 @@
+//! A watch that fails: how long to wait before the next try, and what to say about it.
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher, Hasher},
+    time::Duration,
+};
+
+use kube::runtime::watcher;
+use tokio::time::Instant;
+
+use crate::config::limits::{API_BACKOFF_MAX, API_BACKOFF_MIN};
+
+/// Failures in a row: how long to wait, and what was said about them, so that an outage of hours is a few lines in the log.
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    failures: u32,
+    said: String,
+    last: Option<Instant>,
+    /// The API server is back, and has forgotten where we were.
+    expired: bool,
+}
+
+impl Trouble {
+    /// Another failure. Returns how long to wait.
+    pub(super) fn another(&mut self, what: &str, error: &watcher::Error) -> Duration {
+        // A resumed watch on which nothing happens shows in nothing but the absence of failures.
+        if self.last.replace(Instant::now()).is_some_and(|last| last.elapsed() > API_BACKOFF_MAX * 3) {
+            self.over(what);
+        }
+        // It answers, so the pauses of its absence are no measure any more; but only once, lest a server that always says so be flooded.
+        if is_expired(error) && !self.expired {
+            (self.failures, self.expired) = (0, true);
+        }
+        let text = chain(error);
+        if self.said != text {
+            let forbidden = matches!(error,
+                watcher::Error::InitialListFailed(kube::Error::Api(status)) | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+                if status.code == 403 || status.code == 401);
+            if forbidden {
+                tracing::error!(
+                    list = what,
+                    error = text,
+                    "the API server refuses: check the ServiceAccount's ClusterRole; until then not ready"
+                );
+            } else {
+                tracing::warn!(list = what, error = text, "watch interrupted; trying again, with the last table in force");
+            }
+            self.said = text;
+        }
+        let pause = API_BACKOFF_MIN.saturating_mul(1 << self.failures.min(16)).min(API_BACKOFF_MAX);
+        self.failures += 1;
+        pause.mul_f64(1.0 - random_share() / 2.0)
+    }
+
+    /// It works again.
+    pub(super) fn over(&mut self, what: &str) {
+        if self.failures > 0 {
+            tracing::info!(list = what, failures = self.failures, "watch is back");
+            *self = Self::default();
+        }
+    }
+}
+
+/// Whether the history that a watch would go on from is gone.
+pub(super) fn is_expired(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchError(status) | watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
+}
+
+/// The error and its causes in one line, as an expired certificate is told only by the innermost.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let more = inner.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+/// From 0 to 1, good enough to keep the nodes of a cluster from coming back in step: the standard library's hash keys are random.
+fn random_share() -> f64 {
+    let bits = u32::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap_or_default();
+    f64::from(bits) / f64::from(u32::MAX)
+}
