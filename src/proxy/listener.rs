@@ -104,7 +104,7 @@ async fn wait_for_room(worker: &Worker) {
     }
     while !worker.has_room() {
         let notified = worker.room.notified();
-        let latest = Instant::now().checked_sub(limits::EVICT_AFTER);
+        let latest = Instant::now().checked_sub(limits::FIRST_REQUEST_GRACE);
         if latest.is_some_and(|latest| worker.connections.evict_longest_idle(latest)) {
             worker.count(|numbers| numbers.connections_evicted += 1);
         }
