@@ -68,6 +68,7 @@ pub(crate) async fn send(
                 request = spare.into_request();
             }
         }
+        candidates.distrust_pool();
         exchange.connection().worker().count(|numbers| numbers.retries += 1);
     }
 }
