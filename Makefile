@@ -34,7 +34,7 @@ fmt:
 lint:
 	@echo '== lints'
 	cargo clippy $(LOCKED) --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc $(LOCKED) --no-deps --document-private-items
+	RUSTDOCFLAGS='-D warnings' cargo doc $(LOCKED) --no-deps
 
 deny: $(DENY)
 	@echo '== dependencies: duplicates, licences, sources'

@@ -53,7 +53,7 @@ const OPENING_LINES: usize = 4;
 
 #[test]
 fn modules_import_only_what_the_design_allows() {
-    assert_clean(imports(&tree(&["src"])));
+    assert_clean(&imports(&tree(&["src"])));
     for bad in [
         "use crate::compile::Diagnostic;",
         "use crate::{message, compile};",
@@ -63,67 +63,67 @@ fn modules_import_only_what_the_design_allows() {
         "use crate::config::Arguments;",
         "use crate::config::{limits, Arguments};",
     ] {
-        assert_complains(imports(&[Source::sample("src/proxy/handler.rs", bad)]), "src/proxy/handler.rs");
+        assert_complains(&imports(&[Source::sample("src/proxy/handler.rs", bad)]), "src/proxy/handler.rs");
     }
-    assert_complains(imports(&[Source::sample("src/invented.rs", "")]), "invented");
+    assert_complains(&imports(&[Source::sample("src/invented.rs", "")]), "invented");
     for good in [
         "use crate::{config::limits, table::Reader};",
         "use super::pool;",
         "/// [`crate::compile`]",
         "fn f() {}\n#[cfg(test)]\nmod tests {\n    use crate::compile;\n}",
     ] {
-        assert_clean(imports(&[Source::sample("src/proxy/handler.rs", good)]));
+        assert_clean(&imports(&[Source::sample("src/proxy/handler.rs", good)]));
     }
 }
 
 #[test]
 fn the_core_is_pure() {
-    assert_clean(purity(&tree(&["src"])));
+    assert_clean(&purity(&tree(&["src"])));
     for bad in ["use std::fs;", "use tokio::net;", "let now = Instant::now();", "tracing::info!(\"x\");", "println!();"] {
-        assert_complains(purity(&[Source::sample("src/route/mod.rs", bad)]), "src/route/mod.rs");
+        assert_complains(&purity(&[Source::sample("src/route/mod.rs", bad)]), "src/route/mod.rs");
     }
-    assert_clean(purity(&[Source::sample("src/route/mod.rs", "use std::net::IpAddr;\n// tokio would be wrong here")]));
+    assert_clean(&purity(&[Source::sample("src/route/mod.rs", "use std::net::IpAddr;\n// tokio would be wrong here")]));
 }
 
 #[test]
 fn crates_stay_in_their_modules() {
-    assert_clean(crates(&tree(&["src"])));
+    assert_clean(&crates(&tree(&["src"])));
     for bad in ["use kube::Client;", "use k8s_openapi::api;", "let r = matchit::Router::new();"] {
-        assert_complains(crates(&[Source::sample("src/proxy/mod.rs", bad)]), "src/proxy/mod.rs");
+        assert_complains(&crates(&[Source::sample("src/proxy/mod.rs", bad)]), "src/proxy/mod.rs");
     }
-    assert_complains(crates(&[Source::sample("src/route/host.rs", "use matchit::Router;")]), "matchit");
+    assert_complains(&crates(&[Source::sample("src/route/host.rs", "use matchit::Router;")]), "matchit");
 }
 
 #[test]
 fn files_open_with_what_they_are_for() {
-    assert_clean(openings(&tree(&["src", "tests", "examples", "benches"])));
-    assert_complains(openings(&[Source::sample("src/a.rs", "use std::fmt;")]), "src/a.rs");
-    assert_complains(openings(&[Source::sample("src/a.rs", &"//! Long.\n".repeat(5))]), "src/a.rs");
+    assert_clean(&openings(&tree(&["src", "tests", "examples", "benches"])));
+    assert_complains(&openings(&[Source::sample("src/a.rs", "use std::fmt;")]), "src/a.rs");
+    assert_complains(&openings(&[Source::sample("src/a.rs", &"//! Long.\n".repeat(5))]), "src/a.rs");
 }
 
 #[test]
 fn files_stay_short() {
-    assert_clean(lengths(&tree(&["src", "tests", "examples", "benches"])));
-    assert_complains(lengths(&[Source::sample("src/a.rs", &"x\n".repeat(301))]), "300 lines");
+    assert_clean(&lengths(&tree(&["src", "tests", "examples", "benches"])));
+    assert_complains(&lengths(&[Source::sample("src/a.rs", &"x\n".repeat(301))]), "300 lines");
     let tested = format!("{}#[cfg(test)]\nmod tests {{\n{}}}\n", "x\n".repeat(299), "x\n".repeat(150));
-    assert_clean(lengths(&[Source::sample("src/a.rs", &tested)]));
-    assert_complains(lengths(&[Source::sample("src/a.rs", &"#[cfg(test)]\nmod tests {\n}\n".repeat(200))]), "500 lines");
+    assert_clean(&lengths(&[Source::sample("src/a.rs", &tested)]));
+    assert_complains(&lengths(&[Source::sample("src/a.rs", &"#[cfg(test)]\nmod tests {\n}\n".repeat(200))]), "500 lines");
 }
 
 #[test]
 fn every_limit_is_documented_and_in_use() {
-    assert_clean(limits(&tree(&["src"])));
-    assert_complains(limits_of("pub const SIZE: usize = 1;", "SIZE"), "no documentation");
-    assert_complains(limits_of("/// Bytes.\npub const SIZE: usize = 1;", "RESIZE"), "not used");
-    assert_complains(limits_of("/// Bytes.\npub const SIZE: usize = 1;\nLimits { size: SIZE }", ""), "not used");
-    assert_clean(limits_of("/// Bytes.\npub const SIZE: usize = 1;\nLimits { size: SIZE }", "limits.size"));
-    assert_clean(limits_of("/// Bytes.\npub const SIZE: usize = 1;", "limits::SIZE"));
+    assert_clean(&limits(&tree(&["src"])));
+    assert_complains(&limits_of("pub const SIZE: usize = 1;", "SIZE"), "no documentation");
+    assert_complains(&limits_of("/// Bytes.\npub const SIZE: usize = 1;", "RESIZE"), "not used");
+    assert_complains(&limits_of("/// Bytes.\npub const SIZE: usize = 1;\nLimits { size: SIZE }", ""), "not used");
+    assert_clean(&limits_of("/// Bytes.\npub const SIZE: usize = 1;\nLimits { size: SIZE }", "limits.size"));
+    assert_clean(&limits_of("/// Bytes.\npub const SIZE: usize = 1;", "limits::SIZE"));
 }
 
 #[test]
 fn no_test_is_switched_off() {
-    assert_clean(ignored(&tree(&["src", "tests", "examples", "benches"])));
-    assert_complains(ignored(&[Source::sample("tests/a.rs", "#[test]\n#[ignore = \"slow\"]\nfn a() {}")]), "tests/a.rs");
+    assert_clean(&ignored(&tree(&["src", "tests", "examples", "benches"])));
+    assert_complains(&ignored(&[Source::sample("tests/a.rs", "#[test]\n#[ignore = \"slow\"]\nfn a() {}")]), "tests/a.rs");
 }
 
 /// One Rust file.
@@ -326,11 +326,11 @@ fn ignored(sources: &[Source]) -> Vec<String> {
 }
 
 #[track_caller]
-fn assert_clean(complaints: Vec<String>) {
+fn assert_clean(complaints: &[String]) {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
 #[track_caller]
-fn assert_complains(complaints: Vec<String>, about: &str) {
+fn assert_complains(complaints: &[String], about: &str) {
     assert!(complaints.iter().any(|complaint| complaint.contains(about)), "no complaint about {about}: {complaints:?}");
 }

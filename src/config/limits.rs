@@ -52,8 +52,9 @@ pub const REQUESTS_PER_CONNECTION: u64 = 100_000;
 /// holds the rest. At some 20 KB each this is 300 MB at the worst. The file-descriptor limit may lower it.
 pub const CONNECTIONS_PER_WORKER: usize = 16_384;
 
-/// How long a connection must have been idle to be closed for another's sake: a younger one's request may be on its way.
-pub const EVICT_AFTER: Duration = Duration::from_secs(1);
+/// A connection that has had no request yet, once it is to go: in a drain, or at the limit of connections. Beyond: closed. Its request is on its way, or
+/// it is one of those that browsers open in advance. At that limit, no connection is told to go that has been idle for less.
+pub const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// File descriptors left for everything but proxied connections: log, admin, watches, epoll, listeners.
 pub const RESERVED_FILES: usize = 128;
@@ -145,10 +146,6 @@ pub const SIGNAL_REPEAT: Duration = Duration::from_millis(100);
 /// At the start, how long connections wait in the listening queue for the first route table; then they are answered without one. A restarted
 /// proxy thereby has no moment of wrong 404s, and a proxy whose API server is down doesn't leave its clients hanging.
 pub const FIRST_TABLE_WAIT: Duration = Duration::from_secs(5);
-
-/// A connection that was in the listening queue when the drain began, and has sent nothing yet. Beyond: closed. Its request is on its way, or it is one of
-/// those that browsers open in advance.
-pub const DRAIN_FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Access-log records that a worker gathers before it hands them to the writer.
 pub const LOG_BATCH: usize = 128;

@@ -156,7 +156,7 @@ impl Connection {
         match timing {
             Timing::Nothing => self.reading.disarm(),
             // Taken out of the listening queue at the last moment: its request is on its way, or never comes.
-            Timing::Idle if self.worker.is_draining() => self.reading.arm(limits::DRAIN_FIRST_REQUEST_TIMEOUT),
+            Timing::Idle if self.worker.is_draining() => self.reading.arm(limits::FIRST_REQUEST_GRACE),
             Timing::Idle => self.reading.arm(limits.keep_alive_timeout),
             Timing::Head => self.reading.arm(limits.header_read_timeout),
             Timing::Tunnel => self.reading.arm(limits.tunnel_idle_timeout),
@@ -206,14 +206,23 @@ impl Connection {
         self.idle_since.get()
     }
 
-    /// Close as soon as there is no request.
+    /// Close as soon as there is no request, and none on its way.
     pub(crate) fn leave(&self) {
         self.leaving.set(true);
+        if self.requests.get() == 0 && self.timing.get() == Timing::Idle {
+            self.reading.arm(limits::FIRST_REQUEST_GRACE);
+        }
         self.wake();
     }
 
     pub(crate) fn is_leaving(&self) -> bool {
         self.leaving.get()
+    }
+
+    /// Whether a connection that is leaving may do so: not in mid-head, not with anything still to write, and not without its first request, which may
+    /// be on its way; for that, the idle clock is short.
+    fn may_end(&self) -> bool {
+        !self.mid_head.get() && !self.unflushed.get() && self.requests.get() > 0
     }
 
     pub(crate) fn set_body_fault(&self, fault: BodyFault) {
@@ -284,7 +293,7 @@ pub(crate) async fn serve(connection: Rc<Connection>, stream: TcpStream) {
         connection.remember_waker(cx.waker());
         let result = Pin::new(&mut server).poll(cx);
         // A connection that has begun a head, or has still to write, is let finish; every other one closes as soon as it has no request.
-        if result.is_pending() && !leaving && connection.is_leaving() && !connection.mid_head.get() && !connection.unflushed.get() {
+        if result.is_pending() && !leaving && connection.is_leaving() && connection.may_end() {
             leaving = true;
             Pin::new(&mut server).graceful_shutdown();
             return Pin::new(&mut server).poll(cx);

@@ -60,6 +60,7 @@ fn bind_one(address: SocketAddr) -> io::Result<StdListener> {
 /// Accepts until the worker drains. At the connection limit one client waits in our hands, and the others in the kernel's queue.
 pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     let port = listener.local_addr().map_or(0, |address| address.port());
+    let mut failing = false;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -67,7 +68,10 @@ pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
+            // Before it costs anybody else their place.
+            Ok((_, peer)) if !admits(&worker, peer) => failing = false,
             Ok((stream, peer)) => {
+                failing = false;
                 tokio::select! {
                     biased;
                     () = worker.drained() => {}
@@ -78,7 +82,10 @@ pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 worker.count(|numbers| numbers.accept_paused += 1);
-                tracing::warn!(%error, "can't accept connections; trying again");
+                // Once, not with every try.
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "can't accept connections; trying again");
+                }
                 sleep(limits::ACCEPT_PAUSE).await;
             }
         }
@@ -90,6 +97,9 @@ pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
 fn drain_queue(worker: &Rc<Worker>, listener: TcpListener, port: u16) {
     let Ok(listener) = listener.into_std() else { return };
     while let Ok((stream, peer)) = listener.accept() {
+        if !admits(worker, peer) {
+            continue;
+        }
         if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
             welcome(worker, stream, peer, port);
         }
@@ -104,7 +114,7 @@ async fn wait_for_room(worker: &Worker) {
     }
     while !worker.has_room() {
         let notified = worker.room.notified();
-        let latest = Instant::now().checked_sub(limits::EVICT_AFTER);
+        let latest = Instant::now().checked_sub(limits::FIRST_REQUEST_GRACE);
         if latest.is_some_and(|latest| worker.connections.evict_longest_idle(latest)) {
             worker.count(|numbers| numbers.connections_evicted += 1);
         }
@@ -113,11 +123,16 @@ async fn wait_for_room(worker: &Worker) {
     }
 }
 
-fn welcome(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, port: u16) {
-    if worker.settings.allow_peers.as_ref().is_some_and(|allowed| !allowed.contains(peer.ip())) {
+/// Whether `--allow-peers` lets this one in.
+fn admits(worker: &Worker, peer: SocketAddr) -> bool {
+    let admitted = worker.settings.allow_peers.as_ref().is_none_or(|allowed| allowed.contains(peer.ip()));
+    if !admitted {
         worker.count(|numbers| numbers.connections_refused += 1);
-        return;
     }
+    admitted
+}
+
+fn welcome(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, port: u16) {
     // Whole messages are written at once: waiting for more to send only delays them. Fails only on a socket that is gone already.
     let _ = stream.set_nodelay(true);
     let connection = Connection::register(worker, peer, port);

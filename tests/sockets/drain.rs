@@ -1,1 +1,173 @@
-//! drain
+//! The end of the data plane: requests and tunnels finish, nobody new comes in, and all of it within a deadline.
+
+use std::{
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+
+use crate::support::{Backend, Nodegate, PATIENCE, Proxy, Wire, manifest};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const WEBSOCKET: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+
+/// A request that its backend has and hasn't answered.
+fn begin(proxy: &Proxy, backend: &Backend) -> (Wire, Wire) {
+    let mut client = proxy.connect();
+    client.send(GET);
+    let mut upstream = backend.accept();
+    upstream.message();
+    (client, upstream)
+}
+
+#[test]
+fn a_request_under_way_is_finished_and_its_connection_closed() {
+    let backend = Backend::start();
+    let proxy = Proxy::to(backend.address());
+    let (mut client, mut upstream) = begin(&proxy, &backend);
+    proxy.drain(PATIENCE);
+    assert!(!proxy.drained(Duration::from_millis(200)), "ended before the request");
+    upstream.send(OK);
+    let response = client.message();
+    assert_eq!((response.text(), response.head.field("connection")), ("ok", Some("close")));
+    client.expect_end();
+    assert!(proxy.drained(PATIENCE));
+}
+
+#[test]
+fn a_body_under_way_is_finished() {
+    let backend = Backend::start();
+    let proxy = Proxy::to(backend.address());
+    let (mut client, mut upstream) = begin(&proxy, &backend);
+    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf");
+    client.until(b"half");
+    proxy.drain(PATIENCE);
+    assert!(!proxy.drained(Duration::from_millis(200)), "ended before the body");
+    upstream.send("half");
+    client.until(b"half");
+    client.expect_end();
+    assert!(proxy.drained(PATIENCE));
+}
+
+#[test]
+fn a_head_under_way_is_finished() {
+    let backend = Backend::start();
+    let proxy = Proxy::to(backend.address());
+    let mut client = proxy.connect();
+    client.send("GET / HTTP/1.1\r\nHo");
+    // The worker has read it once it answers a later question on another connection.
+    proxy.exchange("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n").assert_own(405, "method");
+    proxy.drain(PATIENCE);
+    assert!(!proxy.drained(Duration::from_millis(200)), "ended in mid-head");
+    client.send("st: a\r\n\r\n");
+    backend.answer(OK);
+    assert_eq!(client.message().text(), "ok");
+    client.expect_end();
+    assert!(proxy.drained(PATIENCE));
+}
+
+#[test]
+fn idle_connections_are_closed_and_new_ones_refused() {
+    let proxy = Proxy::to(Backend::start().serve("hello"));
+    let mut client = proxy.connect();
+    assert_eq!(client.exchange(GET).text(), "hello");
+    proxy.drain(PATIENCE);
+    client.expect_end();
+    assert!(proxy.drained(PATIENCE));
+    assert!(TcpStream::connect(proxy.address).is_err(), "still accepting");
+}
+
+#[test]
+fn connections_in_the_queue_are_served() {
+    let backend = Backend::start();
+    let proxy = Proxy::to(backend.address());
+    // However these meet the drain, none is cut off: each is answered, or was refused from the start.
+    let mut clients: Vec<Wire> = (0..50).map(|_| proxy.connect()).collect();
+    for client in &mut clients {
+        client.send(GET);
+    }
+    proxy.drain(PATIENCE);
+    backend.serve("hello");
+    for client in &mut clients {
+        assert_eq!(client.message().text(), "hello");
+    }
+    assert!(proxy.drained(PATIENCE));
+}
+
+#[test]
+fn a_tunnel_goes_on_until_it_is_closed() {
+    let backend = Backend::start();
+    let proxy = Proxy::to(backend.address());
+    let mut client = proxy.connect();
+    client.send(WEBSOCKET);
+    let (mut upstream, _) = backend.answer(SWITCHED);
+    assert_eq!(client.head().status(), 101);
+    proxy.drain(PATIENCE);
+    assert!(!proxy.drained(Duration::from_millis(200)), "ended before the tunnel");
+    client.send("hello");
+    upstream.until(b"hello");
+    drop(client);
+    drop(upstream);
+    assert!(proxy.drained(PATIENCE));
+}
+
+#[test]
+fn what_takes_longer_than_the_deadline_is_cut_off() {
+    let backend = Backend::start();
+    let proxy = Proxy::to(backend.address());
+    let (mut client, _upstream) = begin(&proxy, &backend);
+    let begun = Instant::now();
+    proxy.drain(Duration::from_millis(300));
+    assert!(proxy.drained(PATIENCE));
+    assert!(begun.elapsed() >= Duration::from_millis(300), "too early");
+    client.expect_end();
+}
+
+#[test]
+fn sigterm_makes_unready_drains_and_exits_with_0() {
+    let backend = Backend::start();
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut nodegate = Nodegate::serve(&manifest(&[("", "/", backend.address())]), &[]);
+        let mut client = nodegate.connect();
+        client.send(GET);
+        let mut upstream = backend.accept();
+        upstream.message();
+        nodegate.signal(signal);
+        let begun = Instant::now();
+        while nodegate.readiness() == 200 {
+            assert!(begun.elapsed() < PATIENCE, "still ready");
+        }
+        upstream.send(OK);
+        assert_eq!(client.message().text(), "ok");
+        assert_eq!(nodegate.exit().code(), Some(0));
+    }
+}
+
+#[test]
+fn the_drain_timeout_ends_a_drain_with_0() {
+    let backend = Backend::start();
+    let mut nodegate = Nodegate::serve(&manifest(&[("", "/", backend.address())]), &["--drain-timeout", "300ms"]);
+    let mut client = nodegate.connect();
+    client.send(GET);
+    let _upstream = backend.answer("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
+    nodegate.signal(Signal::TERM);
+    assert_eq!(nodegate.exit().code(), Some(0));
+    assert!(!client.message().complete);
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let backend = Backend::start();
+    let mut nodegate = Nodegate::serve(&manifest(&[("", "/", backend.address())]), &["--drain-timeout", "1h"]);
+    let mut client = nodegate.connect();
+    client.send(GET);
+    let _upstream = backend.accept();
+    nodegate.signal(Signal::TERM);
+    while nodegate.readiness() == 200 {}
+    // Another one: the same again, so soon, would count as the same wish.
+    nodegate.signal(Signal::INT);
+    assert_eq!(nodegate.exit().code(), Some(130));
+}

@@ -88,7 +88,7 @@ fn a_connection_without_a_request_is_closed_silently() {
     // Empty lines are no request.
     let mut client = proxy.connect();
     client.send("\r\n");
-    client.to_end();
+    client.rest();
     assert!(proxy.numbers().keep_alive_timeouts >= 2);
 }
 
@@ -120,7 +120,7 @@ fn a_body_that_stalls_is_408() {
         upstream.head();
         client.message().assert_own(408, "client_timeout");
         client.expect_end();
-        assert!(!String::from_utf8(upstream.to_end()).unwrap().contains("0\r\n\r\n"), "the backend saw a clean end");
+        assert!(!String::from_utf8(upstream.rest()).unwrap().contains("0\r\n\r\n"), "the backend saw a clean end");
         assert_eq!(proxy.record()["reason"], "client_timeout");
     }
 }
@@ -155,8 +155,8 @@ fn a_client_that_takes_nothing_is_closed() {
     upstream.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10000000\r\n");
     // Far more than all buffers hold; it ends in an error when the proxy gives the connection up.
     upstream.send_until_stuck(256 << 20);
-    upstream.to_end();
-    assert!(!client.to_end().is_empty());
+    upstream.rest();
+    assert!(!client.rest().is_empty());
     assert_eq!(proxy.numbers().write_stalls, 1);
 }
 

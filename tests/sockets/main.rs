@@ -13,14 +13,16 @@
 mod answers;
 mod bodies;
 mod drain;
+mod endpoints;
 mod exhaustion;
 mod headers;
 mod limits;
 mod listening;
 mod pool;
-mod reload;
+mod process;
 mod retries;
 mod sanity;
+mod targets;
 mod upgrade;
 mod upstream;
 

@@ -2,11 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use crate::support::{
-    Backend,
-    Endpoint::{Ready, Terminating},
-    Message, Proxy, Service, Wire, eventually, manifest, service,
-};
+use crate::support::{Backend, Endpoint::Ready, Message, Proxy, Service, Wire, eventually, manifest, service};
 
 const SHORT: Duration = Duration::from_millis(500);
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -58,36 +54,6 @@ fn number(response: &Message) -> usize {
 }
 
 #[test]
-fn requests_of_all_clients_share_connections() {
-    let proxy = Proxy::to(Backend::start().serve_numbers());
-    for _ in 0..10 {
-        assert_eq!(number(&proxy.get("a", "/")), 0);
-    }
-    let numbers = proxy.numbers();
-    assert_eq!((numbers.upstream_dials, numbers.upstream_reused, numbers.upstream_open, numbers.upstream_idle), (1, 9, 1, 1));
-}
-
-#[test]
-fn a_pod_that_goes_away_retires_the_connections_of_its_service() {
-    let backend = Backend::start();
-    let address = backend.address();
-    let both = with_pods(address, [1, 2]);
-    let terminating = service(Service::ClusterIp(address), &[Ready(pod(1)), Terminating(pod(2))]);
-    for (label, after) in [("removed", with_pods(address, [1])), ("terminating", terminating), ("replaced", with_pods(address, [1, 3]))] {
-        println!("{label}");
-        let mut proxy = Proxy::start(&both);
-        let mut client = proxy.connect();
-        // The very first request of the Service, too: nobody knows which pod its connection leads to.
-        let mut old = anew(&mut client, &backend);
-        proxy.publish(&after);
-        let mut new = anew(&mut client, &backend);
-        old.expect_end();
-        drop(proxy);
-        new.expect_end();
-    }
-}
-
-#[test]
 fn a_connection_in_use_is_retired_when_its_request_ends() {
     let backend = Backend::start();
     let mut proxy = Proxy::start(&with_pods(backend.address(), [1, 2]));
@@ -136,15 +102,6 @@ fn several_connections_are_opened_for_each_pod_and_used_in_turn() {
 }
 
 #[test]
-fn one_pod_needs_one_connection() {
-    let backend = Backend::start().serve_numbers();
-    let proxy = Proxy::start(&with_pods(backend, [1]));
-    let mut client = proxy.connect();
-    (0..10).for_each(|_| assert_eq!(number(&client.exchange(GET)), 0));
-    assert_eq!(proxy.numbers().upstream_dials, 1);
-}
-
-#[test]
 fn an_old_connection_is_not_used_again() {
     let backend = Backend::start();
     let proxy = Proxy::to_with(backend.address(), |settings| settings.limits.pool_max_age = SHORT);
@@ -180,47 +137,6 @@ fn an_old_connection_is_not_used_again() {
         assert_eq!(client.message().status(), 204);
         None
     });
-}
-
-#[test]
-fn an_idle_connection_is_closed_after_a_while() {
-    let backend = Backend::start();
-    let proxy = Proxy::to_with(backend.address(), |settings| settings.limits.pool_idle_timeout = SHORT);
-    let mut client = proxy.connect();
-    let mut upstream = anew(&mut client, &backend);
-    upstream.expect_end();
-    eventually("the books say so", || (proxy.numbers().upstream_open == 0).then_some(()));
-    anew(&mut client, &backend);
-}
-
-#[test]
-fn no_more_connections_are_kept_than_the_pool_may_hold() {
-    let backend = Backend::start();
-    let proxy = Proxy::to_with(backend.address(), |settings| settings.limits.pool_idle_per_backend = 2);
-    let mut busy: Vec<_> = (0..4).map(|_| begin(&proxy, &backend)).collect();
-    for (client, upstream) in &mut busy {
-        upstream.send(NO_CONTENT);
-        assert_eq!(client.message().status(), 204);
-    }
-    for (_, upstream) in &mut busy[2..] {
-        upstream.expect_end();
-    }
-    assert_eq!(proxy.numbers().upstream_idle, 2);
-    assert!(busy[..2].iter_mut().all(|(_, upstream)| !upstream.ended()));
-}
-
-#[test]
-fn a_connection_that_the_backend_will_close_is_not_kept() {
-    for response in ["HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n", "HTTP/1.0 204 No Content\r\n\r\n"] {
-        let backend = Backend::start();
-        let proxy = Proxy::to(backend.address());
-        let mut client = proxy.connect();
-        client.send(GET);
-        let (mut upstream, _) = backend.answer(response);
-        assert_eq!(client.message().status(), 204);
-        upstream.expect_end();
-        anew(&mut client, &backend);
-    }
 }
 
 #[test]
@@ -288,7 +204,7 @@ fn an_answer_before_the_end_of_the_request_costs_the_connection() {
     upstream.until(b"beginning");
     upstream.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno");
     assert_eq!((client.message().status(), proxy.numbers().upstream_idle), (403, 0));
-    upstream.to_end();
+    upstream.rest();
     drop(client);
     anew(&mut proxy.connect(), &backend);
 }

@@ -75,10 +75,10 @@ fn a_tunnel_half_closes() {
     let (mut client, mut upstream) = tunnel(&proxy, &backend);
     client.send("last words");
     client.finish();
-    assert_eq!(upstream.to_end(), b"last words");
+    assert_eq!(upstream.rest(), b"last words");
     upstream.send("heard");
     drop(upstream);
-    assert_eq!(client.to_end(), b"heard");
+    assert_eq!(client.rest(), b"heard");
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn a_protocol_switch_that_nobody_asked_for_is_502() {
         let (mut upstream, _) = backend.answer("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
         client.message().assert_own(502, "upstream_invalid");
         client.send("smuggled");
-        assert_eq!(upstream.to_end(), b"");
+        assert_eq!(upstream.rest(), b"");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     io::ErrorKind,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     sync::{
         Arc,
         atomic::{AtomicU16, Ordering},
@@ -22,12 +22,21 @@ pub struct Backend {
 
 impl Backend {
     pub fn start() -> Self {
-        Self::on(unused_ip())
+        Self::start_on(0)
     }
 
-    /// On an address that others may use, too.
-    pub fn on(ip: impl Into<IpAddr>) -> Self {
-        let listener = TcpListener::bind((ip.into(), 0)).unwrap();
+    /// On a port that another backend has on its own address.
+    pub fn start_on(port: u16) -> Self {
+        Self::bind(SocketAddr::from((unused_ip(), port)))
+    }
+
+    /// On the loopback address that names lead to, which others use, too.
+    pub fn on_localhost() -> Self {
+        Self::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    }
+
+    fn bind(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
         Self { listener }
     }
@@ -117,27 +126,6 @@ impl Refusing {
         self.0.listen(128).unwrap();
         self.0.set_nonblocking(true).unwrap();
         Backend { listener: self.0.into() }
-    }
-}
-
-/// An address where connecting takes for ever: its listening queue is full, so that the kernel drops whatever else comes.
-pub struct Full {
-    socket: Socket,
-    _queued: Vec<TcpStream>,
-}
-
-impl Full {
-    pub fn start() -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::from((unused_ip(), 0)).into()).unwrap();
-        socket.listen(0).unwrap();
-        let address = socket.local_addr().unwrap().as_socket().unwrap();
-        let queued = std::iter::from_fn(|| TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok()).collect();
-        Self { socket, _queued: queued }
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        self.socket.local_addr().unwrap().as_socket().unwrap()
     }
 }
 

@@ -2,7 +2,7 @@
 //! Everything blocks with a deadline: a test that waits for something that never comes fails, and says what it waited for.
 
 mod backend;
-mod binary;
+mod process;
 mod proxy;
 mod services;
 mod wire;
@@ -12,8 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use backend::{Backend, Full, Refusing};
-pub use binary::Binary;
+pub use backend::{Backend, Refusing};
+pub use process::Nodegate;
 pub use proxy::{Proxy, manifest};
 pub use services::{Endpoint, Service, service};
 pub use wire::{Head, Message, Wire};

@@ -147,6 +147,20 @@ impl Proxy {
         numbers
     }
 
+    /// Waits until the worker's numbers are as they should be.
+    #[track_caller]
+    pub fn wait_for(&self, as_expected: impl Fn(&Numbers) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let numbers = self.numbers();
+            if as_expected(&numbers) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "waited {PATIENCE:?} for the numbers: {numbers:?}");
+            thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
     /// Begins to drain.
     pub fn drain(&self, grace: Duration) {
         self.handle.drain(grace);

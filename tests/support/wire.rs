@@ -118,7 +118,7 @@ impl Wire {
             message.body = self.up_to(length.parse().expect("a length"));
             message.complete = message.body.len().to_string() == length;
         } else if status.is_some() {
-            message.body = self.to_end();
+            message.body = self.rest();
         }
         message
     }
@@ -180,7 +180,7 @@ impl Wire {
 
     /// Everything that comes until the other end closes, orderly or not.
     #[track_caller]
-    pub fn to_end(&mut self) -> Vec<u8> {
+    pub fn rest(&mut self) -> Vec<u8> {
         while self.fill("the end of the connection") {}
         std::mem::take(&mut self.buffer)
     }
@@ -188,7 +188,7 @@ impl Wire {
     /// Asserts that the other end closes, and sends nothing before.
     #[track_caller]
     pub fn expect_end(&mut self) {
-        let rest = self.to_end();
+        let rest = self.rest();
         assert!(rest.is_empty(), "bytes before the end: {:?}", String::from_utf8_lossy(&rest));
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Candidates {
     /// The endpoints behind a ClusterIP: what the pool retires connections by.
     hints: Option<Arc<[SocketAddr]>>,
     failed: Vec<SocketAddr>,
+    /// Whether a connection from the pool may do.
+    pooled: bool,
 }
 
 enum Addresses {
@@ -46,7 +48,13 @@ impl Candidates {
             Target::Endpoints => (Addresses::Pods(known.ok_or(Reason::NoEndpoints)?), None),
             Target::Dns { host, port } => (Addresses::InOrder(resolve(worker, host, *port).await?), None),
         };
-        Ok(Self { addresses, hints, failed: Vec::new() })
+        Ok(Self { addresses, hints, failed: Vec::new(), pooled: true })
+    }
+
+    /// A connection from the pool turned out to be dead, and the others may be so for the same reason (the backend was restarted): a second try
+    /// takes a new one.
+    pub(super) fn distrust_pool(&mut self) {
+        self.pooled = false;
     }
 
     /// A connection: an idle one where there is one, else a new one. A dial that fails is tried again, elsewhere where there is an elsewhere: nothing
@@ -57,7 +65,8 @@ impl Candidates {
         connection.waiting.arm(worker.settings.limits.connect_timeout);
         loop {
             let address = self.choose(worker).ok_or(Reason::NoEndpoints)?;
-            if let Some(lease) = worker.pools.take(worker, address, self.hints.as_ref()) {
+            let idle = if self.pooled { worker.pools.take(worker, address, self.hints.as_ref()) } else { None };
+            if let Some(lease) = idle {
                 self.spread(worker, address);
                 connection.waiting.disarm();
                 return Ok(lease);
@@ -95,8 +104,11 @@ impl Candidates {
                     if alive.is_empty() { pods.as_ref() } else { &alive }
                 };
                 let mut random = worker.random.borrow_mut();
-                let mut any = || pods.get(random.usize(..pods.len().max(1))).copied();
-                let (one, other) = (any()?, any()?);
+                let first = random.usize(..pods.len().max(1));
+                let one = *pods.get(first)?;
+                // Another one where there is another: of two pods, the busier is never chosen.
+                let step = 1 + random.usize(..(pods.len() - 1).max(1));
+                let other = *pods.get((first + step) % pods.len())?;
                 Some(if worker.pools.in_use(other) < worker.pools.in_use(one) { other } else { one })
             }
         }

@@ -1,6 +1,14 @@
 //! Connections to backends: opening one, what a request holds of it, and the task that drives it.
 
-use std::{cell::RefCell, future::poll_fn, net::SocketAddr, pin::pin, rc::Rc, task::Poll};
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -10,6 +18,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     sync::oneshot,
     task::{AbortHandle, spawn_local},
@@ -40,6 +49,8 @@ pub(super) struct Link {
     /// The pool's epoch when it was dialled.
     pub(super) epoch: u64,
     driver: AbortHandle,
+    /// Whether the backend has said anything since the last request was sent.
+    heard: Rc<Cell<bool>>,
     upgraded: RefCell<Option<oneshot::Receiver<Upgraded>>>,
 }
 
@@ -65,10 +76,18 @@ impl Lease {
 
     pub(super) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
         match &mut self.link {
-            Some(link) => link.sender.try_send_request(request).await,
+            Some(link) => {
+                link.heard.set(false);
+                link.sender.try_send_request(request).await
+            }
             // A lease has its link until it is given back, which consumes it.
             None => std::future::pending().await,
         }
+    }
+
+    /// Whether the backend has begun to answer: then it may have acted on the request.
+    pub(super) fn has_heard(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.heard.get())
     }
 
     /// Back to the pool, for the next request.
@@ -148,6 +167,8 @@ async fn dial(worker: &Rc<Worker>, address: SocketAddr) -> Result<Lease, ProxyEr
     })?;
     // Whole messages are written at once: waiting for more only delays them.
     let _ = stream.set_nodelay(true);
+    let heard = Rc::new(Cell::new(false));
+    let stream = Listening { stream, heard: Rc::clone(&heard) };
     let limits = &worker.settings.limits;
     let mut client = http1::Builder::new();
     client.max_buf_size(limits.response_head_bytes.max(limits::CLIENT_BUFFER_BYTES)).max_header_size(limits.response_head_bytes);
@@ -167,10 +188,10 @@ async fn dial(worker: &Rc<Worker>, address: SocketAddr) -> Result<Lease, ProxyEr
         }
         let parts = connection.into_parts();
         // Nobody waits for it unless the response switched protocols: then the socket closes here.
-        let _ = switched.send(Upgraded { stream: parts.io.into_inner(), read: parts.read_buf });
+        let _ = switched.send(Upgraded { stream: parts.io.into_inner().stream, read: parts.read_buf });
     });
     let expires = worker.deadlines.now() + with_jitter(worker, limits.pool_max_age);
-    let link = Link { sender, address, expires, epoch, driver: driver.abort_handle(), upgraded: RefCell::new(Some(upgraded)) };
+    let link = Link { sender, address, expires, epoch, driver: driver.abort_handle(), heard, upgraded: RefCell::new(Some(upgraded)) };
     Ok(Lease::new(link, worker, false))
 }
 
@@ -180,7 +201,47 @@ fn with_jitter(worker: &Worker, age: std::time::Duration) -> std::time::Duration
 }
 
 /// EMFILE and ENFILE: the next dial to another address would fail as well.
-fn is_out_of_files(error: &std::io::Error) -> bool {
+fn is_out_of_files(error: &io::Error) -> bool {
     use rustix::io::Errno;
     error.raw_os_error().is_some_and(|code| code == Errno::MFILE.raw_os_error() || code == Errno::NFILE.raw_os_error())
+}
+
+/// A socket that remembers whether anything was read from it.
+struct Listening {
+    stream: TcpStream,
+    heard: Rc<Cell<bool>>,
+}
+
+impl AsyncRead for Listening {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let result = Pin::new(&mut this.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            this.heard.set(true);
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Listening {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
 }

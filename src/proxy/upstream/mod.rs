@@ -57,7 +57,9 @@ pub(crate) async fn send(
             // Nothing of it was written: the connection had died in the pool.
             Err(Failure { unsent: Some(unsent), .. }) if may_retry => request = *unsent,
             Err(Failure { error, .. }) => {
-                let Some(spare) = spare.filter(|_| may_retry && error.reason == Reason::UpstreamReset) else { return Err(error) };
+                let Some(spare) = spare.filter(|_| may_retry && !lease.has_heard() && error.reason == Reason::UpstreamReset) else {
+                    return Err(error);
+                };
                 let worker = exchange.connection().worker();
                 if !worker.retry_budget.withdraw() {
                     worker.count(|numbers| numbers.retries_denied += 1);
@@ -66,6 +68,7 @@ pub(crate) async fn send(
                 request = spare.into_request();
             }
         }
+        candidates.distrust_pool();
         exchange.connection().worker().count(|numbers| numbers.retries += 1);
     }
 }

@@ -71,7 +71,8 @@ impl Pools {
         let now = worker.deadlines.now();
         let mut retired = Vec::new();
         let mut pools = self.by_address.borrow_mut();
-        let pool = pools.get_mut(&address)?;
+        // The pods are remembered from the first request on, so that the second can tell whether one has gone since.
+        let pool = if endpoints.is_some() { pools.entry(address).or_default() } else { pools.get_mut(&address)? };
         pool.heed(endpoints);
         let mut found = None;
         for _ in 0..pool.idle.len() {

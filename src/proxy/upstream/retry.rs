@@ -11,7 +11,7 @@ use super::{
 use crate::config::limits::{RETRY_BUDGET_MAX, RETRY_BUDGET_REQUESTS};
 
 /// A copy of a request, for the one case in which it may be replayed after bytes were written: a reused connection that turns out to have
-/// been closed, and an idempotent request without a body (RFC 9110 section 9.2.2).
+/// been closed without a byte of a response, and an idempotent request without a body (RFC 9110 section 9.2.2).
 pub(super) struct Spare {
     method: Method,
     uri: Uri,
