@@ -5,7 +5,12 @@ use std::{future::poll_fn, io, rc::Rc};
 use bytes::Bytes;
 use tokio::io::{AsyncWriteExt, copy_bidirectional_with_sizes};
 
-use super::{exchange::Exchange, guard::Guard, upstream::Lease, worker::Worker};
+use super::{
+    exchange::Exchange,
+    guard::Guard,
+    upstream::{Lease, Upgraded},
+    worker::Worker,
+};
 use crate::config::limits::TUNNEL_BUFFER_BYTES;
 
 /// What a connection becomes when its server has switched protocols.
@@ -22,13 +27,13 @@ impl Tunnel {
     /// Runs until both sides have closed, or neither has sent anything for the tunnel's idle timeout. `read` came from the client already.
     pub(crate) async fn run(self, mut client: Guard, read: Bytes) {
         let Self { lease, mut exchange } = self;
-        let Some(mut backend) = lease.upgraded().await else { return };
+        let Some(Upgraded { mut stream, read: answered, open: _counted }) = lease.upgraded().await else { return };
         let open = OpenTunnel::of(&exchange);
         let connection = Rc::clone(exchange.connection());
         let copied = async {
-            backend.stream.write_all(&read).await?;
-            client.write_all(&backend.read).await?;
-            copy_bidirectional_with_sizes(&mut client, &mut backend.stream, TUNNEL_BUFFER_BYTES, TUNNEL_BUFFER_BYTES).await
+            stream.write_all(&read).await?;
+            client.write_all(&answered).await?;
+            copy_bidirectional_with_sizes(&mut client, &mut stream, TUNNEL_BUFFER_BYTES, TUNNEL_BUFFER_BYTES).await
         };
         // A direction that has ended, or is stuck, is polled no more: only from here can both be ended.
         let copied = tokio::select! {

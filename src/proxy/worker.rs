@@ -173,10 +173,14 @@ impl Worker {
 /// The body of a worker's thread.
 pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default())?;
-    runtime.block_on(work(seed))
+    let worker = runtime.block_on(work(seed))?;
+    // Requests and tunnels that were cut off are recorded when their tasks are dropped, which is here.
+    drop(runtime);
+    worker.log.borrow_mut().flush();
+    Ok(())
 }
 
-async fn work(seed: Seed) -> std::io::Result<()> {
+async fn work(seed: Seed) -> std::io::Result<Rc<Worker>> {
     let Seed { settings, listeners, mut table, log, resolver, mut commands, files } = seed;
     let current = Rc::new(Current(Arc::clone(table.load())));
     // Each client connection may need one to a backend: half of the files for either side.
@@ -224,8 +228,7 @@ async fn work(seed: Seed) -> std::io::Result<()> {
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => break,
         }
     }
-    worker.log.borrow_mut().flush();
-    Ok(())
+    Ok(worker)
 }
 
 impl Worker {

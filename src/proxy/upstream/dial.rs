@@ -1,14 +1,6 @@
 //! Connections to backends: opening one, what a request holds of it, and the task that drives it.
 
-use std::{
-    cell::{Cell, RefCell},
-    future::poll_fn,
-    io,
-    net::SocketAddr,
-    pin::{Pin, pin},
-    rc::Rc,
-    task::{Context, Poll},
-};
+use std::{future::poll_fn, io, net::SocketAddr, pin::pin, rc::Rc, task::Poll};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -18,24 +10,27 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     sync::oneshot,
     task::{AbortHandle, spawn_local},
     time::Instant,
 };
 
-use super::super::{
-    body::RequestBody,
-    deadline::Deadline,
-    error::{ProxyError, Reason},
-    worker::Worker,
+use super::{
+    super::{
+        body::RequestBody,
+        deadline::Deadline,
+        error::{ProxyError, Reason},
+        worker::Worker,
+    },
+    pool::Open,
+    socket::{Signs, Socket},
 };
 use crate::config::limits;
 
 /// A backend connection that one request holds. Dropped, it is closed; only [`Lease::give_back`] keeps it.
 pub(crate) struct Lease {
-    link: Option<Link>,
+    link: Link,
     worker: Rc<Worker>,
     reused: bool,
 }
@@ -48,25 +43,28 @@ pub(super) struct Link {
     pub(super) expires: Instant,
     /// The pool's epoch when it was dialled.
     pub(super) epoch: u64,
+    /// Not to be reused, however well it does.
+    retired: bool,
     driver: AbortHandle,
-    /// Whether the backend has said anything since the last request was sent.
-    heard: Rc<Cell<bool>>,
-    upgraded: RefCell<Option<oneshot::Receiver<Upgraded>>>,
+    signs: Rc<Signs>,
+    upgraded: oneshot::Receiver<Upgraded>,
 }
 
 /// The socket of a connection that has switched protocols, and what was read of it already.
 pub(crate) struct Upgraded {
     pub(crate) stream: TcpStream,
     pub(crate) read: Bytes,
+    /// It counts as a connection to its backend as long as it lives.
+    pub(crate) open: Open,
 }
 
 impl Lease {
     pub(super) fn new(link: Link, worker: &Rc<Worker>, reused: bool) -> Self {
-        Self { link: Some(link), worker: Rc::clone(worker), reused }
+        Self { link, worker: Rc::clone(worker), reused }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.link.as_ref().map_or(SocketAddr::from(([0, 0, 0, 0], 0)), |link| link.address)
+        self.link.address
     }
 
     /// Whether the connection has carried a request before: then it may have died in the meantime.
@@ -74,33 +72,33 @@ impl Lease {
         self.reused
     }
 
-    pub(super) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
-        match &mut self.link {
-            Some(link) => {
-                link.heard.set(false);
-                link.sender.try_send_request(request).await
-            }
-            // A lease has its link until it is given back, which consumes it.
-            None => std::future::pending().await,
-        }
+    pub(super) fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> {
+        self.link.signs.heard.set(false);
+        self.link.sender.try_send_request(request)
     }
 
     /// Whether the backend has begun to answer: then it may have acted on the request.
     pub(super) fn has_heard(&self) -> bool {
-        self.link.as_ref().is_some_and(|link| link.heard.get())
+        self.link.signs.heard.get()
+    }
+
+    /// This request is its last.
+    pub(super) fn retire(&mut self) {
+        self.link.retired = true;
     }
 
     /// Back to the pool, for the next request.
-    pub(crate) fn give_back(mut self) {
-        if let Some(link) = self.link.take() {
-            self.worker.pools.put(link, &self.worker.settings.limits, self.worker.deadlines.now());
-        }
+    pub(crate) fn give_back(self) {
+        let Self { link, worker, reused: _ } = self;
+        worker.pools.put(link, &worker.settings.limits, worker.deadlines.now());
     }
 
     /// The socket, after a response that switches protocols. `None`: it closed instead.
-    pub(crate) async fn upgraded(self) -> Option<Upgraded> {
-        let receiver = self.link.as_ref()?.upgraded.borrow_mut().take()?;
-        receiver.await.ok()
+    pub(crate) async fn upgraded(mut self) -> Option<Upgraded> {
+        (&mut self.link.upgraded).await.ok()
     }
 }
 
@@ -111,7 +109,7 @@ impl Link {
 
     /// Neither too old nor opened when other pods were behind the address.
     pub(super) fn is_current(&self, now: Instant, epoch: u64) -> bool {
-        now < self.expires && self.epoch == epoch
+        now < self.expires && self.epoch == epoch && !self.retired && !self.signs.broken.get()
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -167,8 +165,7 @@ async fn dial(worker: &Rc<Worker>, address: SocketAddr) -> Result<Lease, ProxyEr
     })?;
     // Whole messages are written at once: waiting for more only delays them.
     let _ = stream.set_nodelay(true);
-    let heard = Rc::new(Cell::new(false));
-    let stream = Listening { stream, heard: Rc::clone(&heard) };
+    let (stream, signs) = Socket::new(stream);
     let limits = &worker.settings.limits;
     let mut client = http1::Builder::new();
     client.max_buf_size(limits.response_head_bytes.max(limits::CLIENT_BUFFER_BYTES)).max_header_size(limits.response_head_bytes);
@@ -180,18 +177,18 @@ async fn dial(worker: &Rc<Worker>, address: SocketAddr) -> Result<Lease, ProxyEr
         client.handshake(TokioIo::new(stream)).await.map_err(|error| ProxyError::caused(Reason::UpstreamConnect, "connecting", error))?;
     let (switched, upgraded) = oneshot::channel();
     let driver = spawn_local(async move {
-        // Struck off the books when the task ends, also when it is aborted.
-        let _open = open;
+        // Moved in here, so that the connection is struck off the books when the task ends, also when it is aborted.
+        let open = open;
         let mut connection = connection;
         if let Err(error) = poll_fn(|cx| connection.poll_without_shutdown(cx)).await {
             tracing::debug!(%address, error = &error as &dyn std::error::Error, "upstream connection ended");
         }
         let parts = connection.into_parts();
         // Nobody waits for it unless the response switched protocols: then the socket closes here.
-        let _ = switched.send(Upgraded { stream: parts.io.into_inner().stream, read: parts.read_buf });
+        let _ = switched.send(Upgraded { stream: parts.io.into_inner().into_inner(), read: parts.read_buf, open });
     });
     let expires = worker.deadlines.now() + with_jitter(worker, limits.pool_max_age);
-    let link = Link { sender, address, expires, epoch, driver: driver.abort_handle(), heard, upgraded: RefCell::new(Some(upgraded)) };
+    let link = Link { sender, address, expires, epoch, retired: false, driver: driver.abort_handle(), signs, upgraded };
     Ok(Lease::new(link, worker, false))
 }
 
@@ -204,44 +201,4 @@ fn with_jitter(worker: &Worker, age: std::time::Duration) -> std::time::Duration
 fn is_out_of_files(error: &io::Error) -> bool {
     use rustix::io::Errno;
     error.raw_os_error().is_some_and(|code| code == Errno::MFILE.raw_os_error() || code == Errno::NFILE.raw_os_error())
-}
-
-/// A socket that remembers whether anything was read from it.
-struct Listening {
-    stream: TcpStream,
-    heard: Rc<Cell<bool>>,
-}
-
-impl AsyncRead for Listening {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let result = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            this.heard.set(true);
-        }
-        result
-    }
-}
-
-impl AsyncWrite for Listening {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
 }

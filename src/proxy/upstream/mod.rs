@@ -6,16 +6,20 @@ mod dns;
 mod pool;
 mod response;
 mod retry;
+mod socket;
 
 use std::{future::poll_fn, pin::pin, task::Poll};
 
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::{body::Incoming, client::conn::TrySendError};
 
-pub(crate) use self::dns::Resolver;
-pub(crate) use self::{dial::Lease, pool::Pools, retry::Budget};
-
 use self::{choose::Candidates, retry::Spare};
+pub(crate) use self::{
+    dial::{Lease, Upgraded},
+    dns::Resolver,
+    pool::Pools,
+    retry::Budget,
+};
 use super::{
     body::{Progress, RequestBody},
     error::{ProxyError, Reason},
@@ -43,7 +47,8 @@ pub(crate) async fn send(
     let upgrade = request.headers().contains_key(http::header::UPGRADE);
     loop {
         let mut lease = candidates.connect(exchange).await?;
-        exchange.connected(lease.address(), lease.is_reused());
+        let address = lease.address();
+        exchange.connected(address, lease.is_reused());
         if lease.is_reused() {
             exchange.connection().worker().count(|numbers| numbers.upstream_reused += 1);
         }
@@ -52,6 +57,10 @@ pub(crate) async fn send(
         match exchange_heads(exchange, &mut lease, request, progress).await {
             Ok(response) => {
                 response::check(&response, upgrade)?;
+                if response.version() < Version::HTTP_11 {
+                    // The client would speak HTTP/1.0 to it from now on, which has no chunked bodies.
+                    lease.retire();
+                }
                 return Ok(Sent { response, lease });
             }
             // Nothing of it was written: the connection had died in the pool.
@@ -68,8 +77,10 @@ pub(crate) async fn send(
                 request = spare.into_request();
             }
         }
+        let worker = exchange.connection().worker();
+        worker.pools.distrust(address);
         candidates.distrust_pool();
-        exchange.connection().worker().count(|numbers| numbers.retries += 1);
+        worker.count(|numbers| numbers.retries += 1);
     }
 }
 

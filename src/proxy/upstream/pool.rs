@@ -43,7 +43,7 @@ struct Idle {
 }
 
 /// A connection that exists, in the books of its pool until it is dropped.
-pub(super) struct Open {
+pub(crate) struct Open {
     worker: Rc<Worker>,
     address: SocketAddr,
     epoch: u64,
@@ -113,6 +113,13 @@ impl Pools {
         pool.open += 1;
         self.open.set(self.open.get() + 1);
         Open { worker: Rc::clone(worker), address, epoch: pool.epoch }
+    }
+
+    /// A connection from the pool turned out to be dead: those that were opened with it are as good as dead.
+    pub(super) fn distrust(&self, address: SocketAddr) {
+        if let Some(pool) = self.by_address.borrow_mut().get_mut(&address) {
+            pool.epoch += 1;
+        }
     }
 
     /// Whether one more connection should be opened in the background: there are fewer than `wanted`, and none is on its way.
