@@ -5,7 +5,7 @@ use std::{
     cell::{Cell, RefCell},
     rc::Rc,
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use slab::Slab;
@@ -17,6 +17,8 @@ use crate::config::limits::DEADLINE_TICK;
 #[derive(Debug)]
 pub(crate) struct Deadlines {
     now: Cell<Instant>,
+    /// The wall clock at `now`.
+    wall: Cell<SystemTime>,
     entries: RefCell<Slab<Rc<Entry>>>,
 }
 
@@ -37,12 +39,17 @@ pub(crate) struct Deadline {
 
 impl Deadlines {
     pub(crate) fn new() -> Rc<Self> {
-        Rc::new(Self { now: Cell::new(Instant::now()), entries: RefCell::default() })
+        Rc::new(Self { now: Cell::new(Instant::now()), wall: Cell::new(SystemTime::now()), entries: RefCell::default() })
     }
 
     /// The time of the last sweep: good enough for anything measured in seconds.
     pub(crate) fn now(&self) -> Instant {
         self.now.get()
+    }
+
+    /// The wall clock at a moment after the last sweep, without asking for it again.
+    pub(crate) fn wall_clock(&self, at: Instant) -> SystemTime {
+        self.wall.get() + at.saturating_duration_since(self.now.get())
     }
 
     pub(crate) fn register(self: &Rc<Self>) -> Deadline {
@@ -55,6 +62,7 @@ impl Deadlines {
     pub(crate) fn sweep(&self) {
         let now = Instant::now();
         self.now.set(now);
+        self.wall.set(SystemTime::now());
         for (_, entry) in self.entries.borrow().iter() {
             if entry.at.get().is_some_and(|at| at <= now) {
                 entry.at.set(None);

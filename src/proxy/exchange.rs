@@ -50,7 +50,7 @@ impl Exchange {
         worker.count(|numbers| numbers.active_requests += 1);
         let details = worker.is_logging().then(|| Details::of(request));
         Self {
-            time: SystemTime::now(),
+            time: worker.deadlines.wall_clock(connection.head_at()),
             started: connection.head_at(),
             details,
             client: connection.peer().ip(),
@@ -79,10 +79,11 @@ impl Exchange {
         self.routed = Some(Instant::now());
     }
 
-    /// A connection to the backend is there.
-    pub(crate) fn connected(&mut self, upstream: SocketAddr) {
+    /// A connection to the backend is there: an idle one at once, a new one after a while.
+    pub(crate) fn connected(&mut self, upstream: SocketAddr, reused: bool) {
         self.upstream = Some(upstream);
-        self.connected = Some(Instant::now());
+        let at_once = self.routed.filter(|_| reused && self.attempts == 0);
+        self.connected = Some(at_once.unwrap_or_else(Instant::now));
         self.sent = self.connected;
         self.attempts += 1;
     }

@@ -7,7 +7,7 @@ use std::{
 
 use rustix::process::Signal;
 
-use crate::support::{Backend, Nodegate, PATIENCE, Proxy, Wire, manifest};
+use crate::support::{Backend, Binary, PATIENCE, Proxy, Wire, manifest};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -145,14 +145,14 @@ fn what_takes_longer_than_the_deadline_is_cut_off() {
 fn sigterm_makes_unready_drains_and_exits_with_0() {
     let backend = Backend::start();
     for signal in [Signal::TERM, Signal::INT] {
-        let mut nodegate = Nodegate::serve(&manifest(&[("", "/", backend.address())]), &[]);
+        let nodegate = Binary::start(&manifest(&[("", "/", backend.address())]), &[]);
         let mut client = nodegate.connect();
         client.send(GET);
         let mut upstream = backend.accept();
         upstream.message();
         nodegate.signal(signal);
         let begun = Instant::now();
-        while nodegate.readiness() == 200 {
+        while nodegate.admin_get("/readyz").status() == 200 {
             assert!(begun.elapsed() < PATIENCE, "still ready");
         }
         upstream.send(OK);
@@ -164,7 +164,7 @@ fn sigterm_makes_unready_drains_and_exits_with_0() {
 #[test]
 fn the_drain_timeout_ends_a_drain_with_0() {
     let backend = Backend::start();
-    let mut nodegate = Nodegate::serve(&manifest(&[("", "/", backend.address())]), &["--drain-timeout", "300ms"]);
+    let nodegate = Binary::start(&manifest(&[("", "/", backend.address())]), &["--drain-timeout", "300ms"]);
     let mut client = nodegate.connect();
     client.send(GET);
     let _upstream = backend.answer("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
@@ -176,12 +176,12 @@ fn the_drain_timeout_ends_a_drain_with_0() {
 #[test]
 fn a_second_signal_ends_it_at_once() {
     let backend = Backend::start();
-    let mut nodegate = Nodegate::serve(&manifest(&[("", "/", backend.address())]), &["--drain-timeout", "1h"]);
+    let nodegate = Binary::start(&manifest(&[("", "/", backend.address())]), &["--drain-timeout", "1h"]);
     let mut client = nodegate.connect();
     client.send(GET);
     let _upstream = backend.accept();
     nodegate.signal(Signal::TERM);
-    while nodegate.readiness() == 200 {}
+    while nodegate.admin_get("/readyz").status() == 200 {}
     // Another one: the same again, so soon, would count as the same wish.
     nodegate.signal(Signal::INT);
     assert_eq!(nodegate.exit().code(), Some(130));

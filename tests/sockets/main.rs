@@ -13,10 +13,14 @@
 mod answers;
 mod bodies;
 mod drain;
-mod endpoints;
+mod exhaustion;
 mod headers;
 mod limits;
+mod listening;
+mod pool;
 mod process;
+mod reload;
+mod retries;
 mod sanity;
 mod upgrade;
 mod upstream;

@@ -1,13 +1,12 @@
 //! What concerns the whole process: memory under large bodies, the limit of open files, manifests that change under load.
 
 use std::{
-    fs,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use crate::support::{Backend, Nodegate, PATIENCE, Wire, manifest};
+use crate::support::{Backend, Binary, PATIENCE, Wire, manifest};
 
 const GIB: usize = 1 << 30;
 /// What a GiB may cost in memory.
@@ -15,8 +14,8 @@ const GROWTH: u64 = 20 << 20;
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// A proxied request that was answered, so that everything is loaded that a request needs.
-fn warmed_up(backend: &Backend) -> Nodegate {
-    let nodegate = Nodegate::serve(&manifest(&[("", "/", backend.address())]), &[]);
+fn warmed_up(backend: &Backend) -> Binary {
+    let nodegate = Binary::start(&manifest(&[("", "/", backend.address())]), &[]);
     let mut client = nodegate.connect();
     client.send(GET);
     backend.answer("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
@@ -25,8 +24,8 @@ fn warmed_up(backend: &Backend) -> Nodegate {
 }
 
 #[track_caller]
-fn assert_growth(nodegate: &Nodegate, before: u64) {
-    let growth = nodegate.peak_memory().saturating_sub(before);
+fn assert_growth(nodegate: &Binary, before: u64) {
+    let growth = nodegate.memory("VmHWM").saturating_sub(before);
     println!("1 GiB took {} KiB of memory", growth >> 10);
     assert!(growth < GROWTH, "1 GiB took {growth} bytes of memory");
 }
@@ -35,7 +34,7 @@ fn assert_growth(nodegate: &Nodegate, before: u64) {
 fn a_gib_uploaded_takes_no_memory() {
     let backend = Backend::start();
     let nodegate = warmed_up(&backend);
-    let before = nodegate.peak_memory();
+    let before = nodegate.memory("VmHWM");
     let mut client = nodegate.connect();
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -55,7 +54,7 @@ fn a_gib_uploaded_takes_no_memory() {
 fn a_gib_downloaded_takes_no_memory() {
     let backend = Backend::start();
     let nodegate = warmed_up(&backend);
-    let before = nodegate.peak_memory();
+    let before = nodegate.memory("VmHWM");
     let mut client = nodegate.connect();
     client.send(GET);
     thread::scope(|scope| {
@@ -74,7 +73,7 @@ fn at_the_limit_of_open_files_clients_wait_and_none_is_refused() {
     let backend = Backend::start();
     let address = backend.address();
     // 128 are kept for other things: room for 16 clients and as many backends.
-    let nodegate = Nodegate::serve_with_files(160, &manifest(&[("", "/", address)]));
+    let nodegate = Binary::start_with_files(160, &manifest(&[("", "/", address)]));
     let mut first: Vec<(Wire, Wire)> = (0..16)
         .map(|_| {
             let mut client = nodegate.connect();
@@ -89,7 +88,7 @@ fn at_the_limit_of_open_files_clients_wait_and_none_is_refused() {
         client.send(GET);
     }
     assert!(backend.accept_within(Duration::from_millis(200)).is_none(), "more clients than files");
-    assert!(nodegate.open_files() < 160);
+    assert!(nodegate.files() < 160);
     for (client, upstream) in &mut first {
         upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
         assert_eq!(client.message().text(), "ok");
@@ -105,7 +104,7 @@ fn at_the_limit_of_open_files_clients_wait_and_none_is_refused() {
 fn a_hundred_edits_under_load_fail_no_request() {
     let (blue, green) = (Backend::start().serve("blue"), Backend::start().serve("green"));
     let to = |backend| manifest(&[("", "/", backend)]);
-    let nodegate = Nodegate::serve(&to(blue), &[]);
+    let nodegate = Binary::start(&to(blue), &[]);
     let (done, served) = (AtomicBool::new(false), AtomicUsize::new(0));
     let mut times = Vec::new();
     thread::scope(|scope| {
@@ -122,14 +121,7 @@ fn a_hundred_edits_under_load_fail_no_request() {
         let mut client = nodegate.connect();
         for edit in 0..100 {
             let (backend, expected) = if edit % 2 == 0 { (green, "green") } else { (blue, "blue") };
-            // As editors save: a new file in place of the old one, or the old one written anew.
-            if edit % 4 < 2 {
-                let new = nodegate.manifests().with_extension("new");
-                fs::write(&new, to(backend)).unwrap();
-                fs::rename(new, nodegate.manifests()).unwrap();
-            } else {
-                fs::write(nodegate.manifests(), to(backend)).unwrap();
-            }
+            nodegate.edit(&to(backend));
             let saved = Instant::now();
             while client.exchange(GET).text() != expected {
                 assert!(saved.elapsed() < PATIENCE, "edit {edit} never became live");

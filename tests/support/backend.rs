@@ -2,11 +2,16 @@
 
 use std::{
     io::ErrorKind,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
-    sync::atomic::{AtomicU16, Ordering},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
+
+use socket2::{Domain, Socket, Type};
 
 use super::{Message, PATIENCE, Wire};
 
@@ -17,12 +22,12 @@ pub struct Backend {
 
 impl Backend {
     pub fn start() -> Self {
-        Self::start_on(0)
+        Self::on(unused_ip())
     }
 
-    /// On a port that another backend has on its own address.
-    pub fn start_on(port: u16) -> Self {
-        let listener = TcpListener::bind((unused_ip(), port)).unwrap();
+    /// On an address that others may use, too.
+    pub fn on(ip: impl Into<IpAddr>) -> Self {
+        let listener = TcpListener::bind((ip.into(), 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
         Self { listener }
     }
@@ -69,14 +74,70 @@ impl Backend {
 
     /// From now on every request gets `200` and this body, on as many kept-alive connections as there are.
     pub fn serve(self, body: &'static str) -> SocketAddr {
+        self.serve_each(move |_, wire| serve_connection(wire, body))
+    }
+
+    /// From now on every request gets `200` and the number of the connection that it came on, counted from 0.
+    pub fn serve_numbers(self) -> SocketAddr {
+        self.serve_each(|number, wire| serve_connection(wire, &number.to_string()))
+    }
+
+    /// From now on every connection is driven by `serve`, on a thread of its own, and told its number.
+    pub fn serve_each(self, serve: impl Fn(usize, Wire) + Send + Sync + 'static) -> SocketAddr {
         let address = self.address();
         self.listener.set_nonblocking(false).unwrap();
+        let serve = Arc::new(serve);
         thread::spawn(move || {
-            while let Ok((stream, _)) = self.listener.accept() {
-                thread::spawn(move || serve_connection(Wire::new(stream), body));
+            for (number, stream) in self.listener.incoming().map_while(Result::ok).enumerate() {
+                let serve = Arc::clone(&serve);
+                thread::spawn(move || serve(number, Wire::new(stream)));
             }
         });
         address
+    }
+}
+
+/// An address where connecting is refused, for as long as this lives.
+pub struct Refusing(Socket);
+
+impl Refusing {
+    pub fn start() -> Self {
+        // Bound and not listening: nobody else gets the port.
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((unused_ip(), 0)).into()).unwrap();
+        Self(socket)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap().as_socket().unwrap()
+    }
+
+    /// From now on connections are taken.
+    pub fn listen(self) -> Backend {
+        self.0.listen(128).unwrap();
+        self.0.set_nonblocking(true).unwrap();
+        Backend { listener: self.0.into() }
+    }
+}
+
+/// An address where connecting takes for ever: its listening queue is full, so that the kernel drops whatever else comes.
+pub struct Full {
+    socket: Socket,
+    _queued: Vec<TcpStream>,
+}
+
+impl Full {
+    pub fn start() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((unused_ip(), 0)).into()).unwrap();
+        socket.listen(0).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let queued = std::iter::from_fn(|| TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok()).collect();
+        Self { socket, _queued: queued }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.socket.local_addr().unwrap().as_socket().unwrap()
     }
 }
 

@@ -2,16 +2,34 @@
 //! Everything blocks with a deadline: a test that waits for something that never comes fails, and says what it waited for.
 
 mod backend;
-mod process;
+mod binary;
 mod proxy;
+mod services;
 mod wire;
 
-use std::time::Duration;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
-pub use backend::Backend;
-pub use process::Nodegate;
+pub use backend::{Backend, Full, Refusing};
+pub use binary::Binary;
 pub use proxy::{Proxy, manifest};
+pub use services::{Endpoint, Service, service};
 pub use wire::{Head, Message, Wire};
 
 /// How long a test waits for anything that should come at once. Generous: it only costs time where a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until `met` gives something. For states that nobody announces.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut met: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = met() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain: {what}");
+        thread::park_timeout(Duration::from_millis(2));
+    }
+}

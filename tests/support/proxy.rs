@@ -14,6 +14,7 @@ use nodegate::{
     compile::{Diagnostic, Options, compile},
     config::limits::Limits,
     message::Trust,
+    metrics::Numbers,
     proxy::{self, Settings},
     source, table,
 };
@@ -24,8 +25,10 @@ use super::{Message, PATIENCE, Wire};
 
 /// A running proxy. Dropping it stops it.
 pub struct Proxy {
-    /// Where it listens.
+    /// Where it listens: the first of [`Self::addresses`].
     pub address: SocketAddr,
+    /// Every address that it listens on.
+    pub addresses: Vec<SocketAddr>,
     handle: proxy::Handle,
     publisher: table::Publisher,
     directory: TempDir,
@@ -56,9 +59,9 @@ impl Proxy {
         let (publisher, reader) = table::channel();
         let (locals, log) = access_log::start(access_log::Output::File(directory.path().join("access.log")), settings.workers).unwrap();
         let bound = proxy::bind(settings).unwrap();
-        let address = bound.addresses()[0];
+        let addresses = bound.addresses();
         let handle = bound.start(&reader, locals).unwrap();
-        let mut proxy = Self { address, handle, publisher, directory, seen: 0, log: Some(log) };
+        let mut proxy = Self { address: addresses[0], addresses, handle, publisher, directory, seen: 0, log: Some(log) };
         proxy.publish(manifests);
         proxy
     }
@@ -82,10 +85,15 @@ impl Proxy {
 
     /// Puts another table in force, and returns what is wrong with it.
     pub fn publish_despite(&mut self, manifests: &str) -> Vec<Diagnostic> {
+        self.publish_with(manifests, &Options::default())
+    }
+
+    /// As [`Self::publish_despite`], compiled with options of the test's own.
+    pub fn publish_with(&mut self, manifests: &str, options: &Options) -> Vec<Diagnostic> {
         let path = self.directory.path().join("manifests.yaml");
         fs::write(&path, manifests).unwrap();
         let (objects, mut diagnostics) = source::load(&[path]).unwrap();
-        let compiled = compile(&objects, &Options::default());
+        let compiled = compile(&objects, options);
         self.publisher.publish(compiled.snapshot);
         diagnostics.extend(compiled.diagnostics);
         diagnostics
@@ -127,11 +135,16 @@ impl Proxy {
         self.directory.path().join("access.log")
     }
 
-    /// The worker's numbers, added up by the caller where there are several workers.
-    pub fn numbers(&self) -> nodegate::metrics::Numbers {
-        let (mut numbers, missing) = block_on(self.handle.numbers());
+    /// The first worker's numbers.
+    pub fn numbers(&self) -> Numbers {
+        self.numbers_of_each().remove(0)
+    }
+
+    /// Every worker's numbers.
+    pub fn numbers_of_each(&self) -> Vec<Numbers> {
+        let (numbers, missing) = block_on(self.handle.numbers());
         assert_eq!(missing, 0, "a worker doesn't answer");
-        numbers.remove(0)
+        numbers
     }
 
     /// Waits until the worker's numbers are as they should be.

@@ -43,7 +43,7 @@ pub(crate) async fn send(
     let upgrade = request.headers().contains_key(http::header::UPGRADE);
     loop {
         let mut lease = candidates.connect(exchange).await?;
-        exchange.connected(lease.address());
+        exchange.connected(lease.address(), lease.is_reused());
         if lease.is_reused() {
             exchange.connection().worker().count(|numbers| numbers.upstream_reused += 1);
         }

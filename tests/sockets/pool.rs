@@ -1,0 +1,304 @@
+//! Connections to backends: which are kept, which is reused first, and when they are given up.
+
+use std::{net::SocketAddr, time::Duration};
+
+use crate::support::{
+    Backend,
+    Endpoint::{Ready, Terminating},
+    Message, Proxy, Service, Wire, eventually, manifest, service,
+};
+
+const SHORT: Duration = Duration::from_millis(500);
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+
+/// An endpoint that is never dialled: documentation's (RFC 5737).
+fn pod(number: u8) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, number], 8080))
+}
+
+/// A Service behind a ClusterIP, with so many pods.
+fn with_pods(backend: SocketAddr, pods: impl IntoIterator<Item = u8>) -> String {
+    let endpoints: Vec<_> = pods.into_iter().map(|number| Ready(pod(number))).collect();
+    service(Service::ClusterIp(backend), &endpoints)
+}
+
+/// A request that the backend has, on a connection of its own at either side.
+fn begin(proxy: &Proxy, backend: &Backend) -> (Wire, Wire) {
+    let mut client = proxy.connect();
+    client.send(GET);
+    let mut upstream = backend.accept();
+    upstream.message();
+    (client, upstream)
+}
+
+/// One request and its answer over a connection that the backend has already.
+#[track_caller]
+fn again(client: &mut Wire, upstream: &mut Wire) {
+    client.send(GET);
+    upstream.message();
+    upstream.send(NO_CONTENT);
+    assert_eq!(client.message().status(), 204);
+}
+
+/// One request and its answer over a connection that the backend hasn't seen before.
+#[track_caller]
+fn anew(client: &mut Wire, backend: &Backend) -> Wire {
+    client.send(GET);
+    let (upstream, _) = backend.answer(NO_CONTENT);
+    assert_eq!(client.message().status(), 204);
+    upstream
+}
+
+/// The number of the connection that a request went over, at a backend that tells it.
+#[track_caller]
+fn number(response: &Message) -> usize {
+    assert_eq!(response.status(), 200);
+    response.text().parse().unwrap()
+}
+
+#[test]
+fn requests_of_all_clients_share_connections() {
+    let proxy = Proxy::to(Backend::start().serve_numbers());
+    for _ in 0..10 {
+        assert_eq!(number(&proxy.get("a", "/")), 0);
+    }
+    let numbers = proxy.numbers();
+    assert_eq!((numbers.upstream_dials, numbers.upstream_reused, numbers.upstream_open, numbers.upstream_idle), (1, 9, 1, 1));
+}
+
+#[test]
+fn a_pod_that_goes_away_retires_the_connections_of_its_service() {
+    let backend = Backend::start();
+    let address = backend.address();
+    let both = with_pods(address, [1, 2]);
+    let terminating = service(Service::ClusterIp(address), &[Ready(pod(1)), Terminating(pod(2))]);
+    for (label, after) in [("removed", with_pods(address, [1])), ("terminating", terminating), ("replaced", with_pods(address, [1, 3]))] {
+        println!("{label}");
+        let mut proxy = Proxy::start(&both);
+        let mut client = proxy.connect();
+        // The very first request of the Service, too: nobody knows which pod its connection leads to.
+        let mut old = anew(&mut client, &backend);
+        proxy.publish(&after);
+        let mut new = anew(&mut client, &backend);
+        old.expect_end();
+        drop(proxy);
+        new.expect_end();
+    }
+}
+
+#[test]
+fn a_connection_in_use_is_retired_when_its_request_ends() {
+    let backend = Backend::start();
+    let mut proxy = Proxy::start(&with_pods(backend.address(), [1, 2]));
+    let (mut slow, mut old) = begin(&proxy, &backend);
+    proxy.publish(&with_pods(backend.address(), [1]));
+    let mut client = proxy.connect();
+    let mut new = anew(&mut client, &backend);
+    assert!(!old.stirs(Duration::from_millis(50)), "closed in mid-request");
+    old.send(NO_CONTENT);
+    assert_eq!(slow.message().status(), 204);
+    old.expect_end();
+    again(&mut client, &mut new);
+}
+
+#[test]
+fn a_pod_that_comes_retires_nothing() {
+    let backend = Backend::start().serve_numbers();
+    let mut proxy = Proxy::start(&with_pods(backend, [1]));
+    let mut client = proxy.connect();
+    assert_eq!(number(&client.exchange(GET)), 0);
+    proxy.publish(&with_pods(backend, [1, 2]));
+    assert_eq!(number(&client.exchange(GET)), 0);
+    // Neither does an edit that leaves the pods as they are.
+    proxy.publish(&with_pods(backend, [2, 1]).replace("ingress-0", "renamed"));
+    eventually("the first connection is used again", || (number(&client.exchange(GET)) == 0).then_some(()));
+}
+
+#[test]
+fn several_connections_are_opened_for_each_pod_and_used_in_turn() {
+    let backend = Backend::start().serve_numbers();
+    let proxy = Proxy::start(&with_pods(backend, [1, 2, 3]));
+    let mut client = proxy.connect();
+    eventually("two connections for each of three pods", || {
+        number(&client.exchange(GET));
+        (proxy.numbers().upstream_idle == 6).then_some(())
+    });
+    let first: Vec<usize> = (0..6).map(|_| number(&client.exchange(GET))).collect();
+    let mut sorted = first.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, [0, 1, 2, 3, 4, 5], "the oldest idle one goes first");
+    for expected in first.iter().cycle().take(30) {
+        assert_eq!(number(&client.exchange(GET)), *expected);
+    }
+    let numbers = proxy.numbers();
+    assert_eq!((numbers.upstream_open, numbers.upstream_dials), (6, 6), "more than two for each pod");
+}
+
+#[test]
+fn one_pod_needs_one_connection() {
+    let backend = Backend::start().serve_numbers();
+    let proxy = Proxy::start(&with_pods(backend, [1]));
+    let mut client = proxy.connect();
+    (0..10).for_each(|_| assert_eq!(number(&client.exchange(GET)), 0));
+    assert_eq!(proxy.numbers().upstream_dials, 1);
+}
+
+#[test]
+fn an_old_connection_is_not_used_again() {
+    let backend = Backend::start();
+    let proxy = Proxy::to_with(backend.address(), |settings| settings.limits.pool_max_age = SHORT);
+    // Idle when its time comes.
+    let mut client = proxy.connect();
+    anew(&mut client, &backend).expect_end();
+    // In use when its time comes.
+    client.send(GET);
+    let mut upstream = backend.accept();
+    upstream.message();
+    assert!(!upstream.stirs(2 * SHORT), "closed in mid-request");
+    upstream.send(NO_CONTENT);
+    assert_eq!(client.message().status(), 204);
+    upstream.expect_end();
+    // Busy all the time.
+    let mut upstream = anew(&mut client, &backend);
+    eventually("the proxy closes it between two requests", || {
+        client.send(GET);
+        if upstream.ended() {
+            return Some(());
+        }
+        // Closed before this request, or open until after it.
+        match backend.accept_within(Duration::from_millis(20)) {
+            Some(mut new) => {
+                new.message();
+                new.send(NO_CONTENT);
+            }
+            None => {
+                upstream.message();
+                upstream.send(NO_CONTENT);
+            }
+        }
+        assert_eq!(client.message().status(), 204);
+        None
+    });
+}
+
+#[test]
+fn an_idle_connection_is_closed_after_a_while() {
+    let backend = Backend::start();
+    let proxy = Proxy::to_with(backend.address(), |settings| settings.limits.pool_idle_timeout = SHORT);
+    let mut client = proxy.connect();
+    let mut upstream = anew(&mut client, &backend);
+    upstream.expect_end();
+    eventually("the books say so", || (proxy.numbers().upstream_open == 0).then_some(()));
+    anew(&mut client, &backend);
+}
+
+#[test]
+fn no_more_connections_are_kept_than_the_pool_may_hold() {
+    let backend = Backend::start();
+    let proxy = Proxy::to_with(backend.address(), |settings| settings.limits.pool_idle_per_backend = 2);
+    let mut busy: Vec<_> = (0..4).map(|_| begin(&proxy, &backend)).collect();
+    for (client, upstream) in &mut busy {
+        upstream.send(NO_CONTENT);
+        assert_eq!(client.message().status(), 204);
+    }
+    for (_, upstream) in &mut busy[2..] {
+        upstream.expect_end();
+    }
+    assert_eq!(proxy.numbers().upstream_idle, 2);
+    assert!(busy[..2].iter_mut().all(|(_, upstream)| !upstream.ended()));
+}
+
+#[test]
+fn a_connection_that_the_backend_will_close_is_not_kept() {
+    for response in ["HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n", "HTTP/1.0 204 No Content\r\n\r\n"] {
+        let backend = Backend::start();
+        let proxy = Proxy::to(backend.address());
+        let mut client = proxy.connect();
+        client.send(GET);
+        let (mut upstream, _) = backend.answer(response);
+        assert_eq!(client.message().status(), 204);
+        upstream.expect_end();
+        anew(&mut client, &backend);
+    }
+}
+
+#[test]
+fn bytes_behind_a_response_never_become_the_next_one() {
+    const EVIL: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+    for (label, request, response) in [
+        ("sized", GET, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+        ("chunked", GET, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
+        ("empty", GET, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+        ("204", GET, "HTTP/1.1 204 No Content\r\n\r\n"),
+        ("304", GET, "HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\n"),
+        ("HEAD", "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"),
+        (
+            "pipelined",
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /next HTTP/1.1\r\nHost: a\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        ),
+    ] {
+        println!("{label}");
+        let backend = Backend::start();
+        let proxy = Proxy::to(backend.address());
+        let mut client = proxy.connect();
+        client.send(request);
+        let (mut upstream, _) = backend.answer(format!("{response}{EVIL}"));
+        let head = client.head();
+        if label != "HEAD" {
+            assert!(client.body(head).complete);
+        }
+        if label != "pipelined" {
+            client.send(GET);
+        }
+        backend.answer(NO_CONTENT);
+        assert_eq!(client.message().status(), 204, "{label}");
+        upstream.expect_end();
+    }
+}
+
+#[test]
+fn bytes_on_an_idle_connection_end_it() {
+    let backend = Backend::start();
+    let proxy = Proxy::to(backend.address());
+    let mut client = proxy.connect();
+    let mut upstream = anew(&mut client, &backend);
+    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
+    // At once, before the proxy has had a moment to look.
+    let mut upstream = {
+        let new = anew(&mut client, &backend);
+        upstream.expect_end();
+        new
+    };
+    // A server's customary goodbye to an idle client.
+    upstream.send("HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    upstream.expect_end();
+    anew(&mut client, &backend);
+}
+
+#[test]
+fn an_answer_before_the_end_of_the_request_costs_the_connection() {
+    let backend = Backend::start();
+    let proxy = Proxy::to(backend.address());
+    let mut client = proxy.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nbeginning");
+    let mut upstream = backend.accept();
+    upstream.head();
+    upstream.until(b"beginning");
+    upstream.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno");
+    assert_eq!((client.message().status(), proxy.numbers().upstream_idle), (403, 0));
+    upstream.rest();
+    drop(client);
+    anew(&mut proxy.connect(), &backend);
+}
+
+#[test]
+fn backends_that_are_not_routed_any_more_lose_their_idle_connections_in_time() {
+    let (backend, other) = (Backend::start(), Backend::start());
+    let mut proxy = Proxy::with(&manifest(&[("", "/", backend.address())]), |settings| settings.limits.pool_idle_timeout = SHORT);
+    let mut upstream = anew(&mut proxy.connect(), &backend);
+    proxy.publish(&manifest(&[("", "/", other.address())]));
+    anew(&mut proxy.connect(), &other);
+    upstream.expect_end();
+}

@@ -1,0 +1,167 @@
+//! What is sent a second time, and what never is.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use nodegate::config::limits::{RETRY_BUDGET_MAX, RETRY_BUDGET_REQUESTS};
+
+use crate::support::{Backend, PATIENCE, Proxy, Wire};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+
+/// A client, and the backend's end of a connection that has carried one of its requests.
+fn warm(proxy: &Proxy, backend: &Backend) -> (Wire, Wire) {
+    let mut client = proxy.connect();
+    client.send(GET);
+    let (upstream, _) = backend.answer(NO_CONTENT);
+    assert_eq!(client.message().status(), 204);
+    (client, upstream)
+}
+
+#[test]
+fn an_idempotent_request_on_a_stale_connection_is_sent_again() {
+    for method in ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"] {
+        for reset in [false, true] {
+            println!("{method}, reset: {reset}");
+            let backend = Backend::start();
+            let mut proxy = Proxy::to(backend.address());
+            let (mut client, mut upstream) = warm(&proxy, &backend);
+            client.send(format!("{method} /path?query HTTP/1.1\r\nHost: a\r\nX-Own: kept\r\n\r\n"));
+            // Read, and left unanswered: as far as the proxy can tell, the backend's keep-alive timeout.
+            let first = upstream.message();
+            if reset {
+                upstream.reset();
+            } else {
+                drop(upstream);
+            }
+            let (_upstream, second) = backend.answer(NO_CONTENT);
+            assert_eq!(client.message().status(), 204);
+            assert_eq!((&first.head.start, &first.head.fields), (&second.head.start, &second.head.fields));
+            proxy.record();
+            assert_eq!(proxy.record()["attempts"], 2);
+            assert_eq!(proxy.numbers().retries, 1);
+        }
+    }
+}
+
+#[test]
+fn the_second_attempt_takes_a_new_connection() {
+    // Three that are stale at once: the backend was restarted.
+    let backend = Backend::start();
+    let proxy = Proxy::to(backend.address());
+    let mut clients: Vec<Wire> = (0..3).map(|_| proxy.connect()).collect();
+    let mut stale: Vec<Wire> = Vec::new();
+    for client in &mut clients {
+        client.send(GET);
+        stale.push(backend.accept());
+    }
+    for (client, upstream) in clients.iter_mut().zip(&mut stale) {
+        upstream.message();
+        upstream.send(NO_CONTENT);
+        assert_eq!(client.message().status(), 204);
+    }
+    clients[0].send(GET);
+    stale[0].message();
+    stale.remove(0).reset();
+    backend.answer(NO_CONTENT);
+    assert_eq!(clients[0].message().status(), 204);
+}
+
+#[test]
+fn a_request_that_may_have_had_an_effect_is_not_sent_again() {
+    for (label, request) in [
+        ("POST", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"),
+        ("POST, chunked", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"),
+        ("POST without a body", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"),
+        ("PATCH without a body", "PATCH / HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("an unknown method", "PURGE / HTTP/1.1\r\nHost: a\r\n\r\n"),
+        // Its body is gone.
+        ("PUT with a body", "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"),
+        ("GET with a body", "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"),
+    ] {
+        println!("{label}");
+        let backend = Backend::start();
+        let mut proxy = Proxy::to(backend.address());
+        let (mut client, mut upstream) = warm(&proxy, &backend);
+        client.send(request);
+        upstream.message();
+        drop(upstream);
+        client.message().assert_own(502, "upstream_reset");
+        proxy.record();
+        assert_eq!(proxy.record()["attempts"], 1, "{label}");
+        assert_eq!(proxy.numbers().upstream_dials, 1, "{label}");
+    }
+}
+
+#[test]
+fn a_backend_that_had_begun_to_answer_is_not_asked_again() {
+    for beginning in ["H", "HTTP/1.1 200 OK\r\nContent-Len", "HTTP/1.1 103 Early Hints\r\n\r\n"] {
+        let backend = Backend::start();
+        let proxy = Proxy::to(backend.address());
+        let (mut client, mut upstream) = warm(&proxy, &backend);
+        client.send(GET);
+        upstream.message();
+        upstream.send(beginning);
+        drop(upstream);
+        client.message().assert_own(502, "upstream_reset");
+        assert_eq!(proxy.numbers().upstream_dials, 1, "after {beginning:?}");
+    }
+}
+
+#[test]
+fn a_connection_that_died_while_idle_takes_no_request_with_it() {
+    let backend = Backend::start();
+    let proxy = Proxy::to(backend.address());
+    for round in 0..30 {
+        let (mut client, upstream) = warm(&proxy, &backend);
+        // Right before the request: the proxy learns of both at once.
+        if round % 2 == 0 {
+            drop(upstream);
+        } else {
+            upstream.reset();
+        }
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody");
+        let (upstream, request) = backend.answer("HTTP/1.1 201 Created\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(request.text(), "body", "round {round}");
+        assert_eq!(client.message().status(), 201, "round {round}");
+        drop(upstream);
+    }
+}
+
+#[test]
+fn retries_come_to_an_end_when_they_are_too_many() {
+    // Each connection answers once and leaves the second request unanswered: nearly every request needs a retry.
+    let connections = Arc::new(AtomicUsize::new(0));
+    let backend = Backend::start().serve_each({
+        let connections = Arc::clone(&connections);
+        move |_, mut wire| {
+            connections.fetch_add(1, Ordering::Relaxed);
+            wire.message();
+            wire.send(NO_CONTENT);
+            if wire.stirs(PATIENCE) && !wire.ended() {
+                wire.message();
+            }
+        }
+    });
+    let proxy = Proxy::to(backend);
+    let mut client = proxy.connect();
+    let mut answered = 0;
+    let refused = loop {
+        let response = client.exchange(GET);
+        if response.status() != 204 {
+            break response;
+        }
+        answered += 1;
+        assert!(answered < 10 * RETRY_BUDGET_MAX, "no end of retries");
+    };
+    refused.assert_own(502, "upstream_reset");
+    // What was saved up, and what these requests earned: each a part of a retry, where it took a whole one.
+    let expected = RETRY_BUDGET_MAX * RETRY_BUDGET_REQUESTS / (RETRY_BUDGET_REQUESTS - 1);
+    assert!(answered.abs_diff(expected) <= 2, "{answered} requests answered, where {expected} were expected");
+    let numbers = proxy.numbers();
+    assert_eq!((numbers.retries, numbers.retries_denied), (u64::from(answered) - 1, 1));
+    assert_eq!(connections.load(Ordering::Relaxed), answered as usize);
+}
