@@ -149,7 +149,7 @@ impl Proxy {
 
     /// Waits until the worker's numbers are as they should be.
     #[track_caller]
-    pub fn wait_for(&self, as_expected: impl Fn(&nodegate::metrics::Numbers) -> bool) {
+    pub fn wait_for(&self, as_expected: impl Fn(&Numbers) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let numbers = self.numbers();

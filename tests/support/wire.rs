@@ -55,10 +55,6 @@ impl Wire {
         Self { stream, buffer: Vec::new() }
     }
 
-    pub fn local_address(&self) -> SocketAddr {
-        self.stream.local_addr().unwrap()
-    }
-
     /// The socket itself, for libraries that want one. Nothing may have been read ahead.
     pub fn into_stream(self) -> TcpStream {
         assert!(self.buffer.is_empty(), "bytes were read ahead: {:?}", String::from_utf8_lossy(&self.buffer));
