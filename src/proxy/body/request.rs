@@ -1,4 +1,4 @@
-//! The two bodies that pass through: a request's on its way to the backend, a response's on its way to the client. Neither is ever held whole.
+//! A request's body on its way to the backend.
 
 use std::{
     cell::Cell,
@@ -12,12 +12,10 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::{
+use super::super::{
     connection::{BodyFault, Connection},
     deadline::Deadline,
     error::{ProxyError, Reason},
-    exchange::Exchange,
-    upstream::Lease,
 };
 use crate::message;
 
@@ -170,133 +168,5 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         self.0.as_ref().map_or(SizeHint::with_exact(0), |upload| upload.incoming.size_hint())
-    }
-}
-
-/// A response's body.
-pub(crate) struct ResponseBody(Source);
-
-enum Source {
-    /// Our own, or nothing.
-    Own(Option<Bytes>),
-    Backend(Box<Download>),
-}
-
-struct Download {
-    incoming: Incoming,
-    /// Given back to the pool when the body has ended well, dropped and closed otherwise.
-    lease: Option<Lease>,
-    progress: Progress,
-    exchange: Exchange,
-    /// To its client, only the end of the connection ends the body.
-    close_delimited: bool,
-}
-
-impl ResponseBody {
-    pub(crate) fn full(body: Bytes) -> Self {
-        Self(Source::Own(Some(body).filter(|body| !body.is_empty())))
-    }
-
-    pub(crate) fn empty() -> Self {
-        Self(Source::Own(None))
-    }
-
-    /// The backend's, which carries on the request's record and its connection.
-    pub(crate) fn backend(incoming: Incoming, lease: Lease, progress: Progress, exchange: Exchange, close_delimited: bool) -> Self {
-        Self(Source::Backend(Box::new(Download { incoming, lease: Some(lease), progress, exchange, close_delimited })))
-    }
-}
-
-impl Download {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
-        let waiting = &self.exchange.connection().waiting;
-        let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
-            Poll::Ready(frame) => frame,
-            Poll::Pending => {
-                let worker = self.exchange.connection().worker();
-                waiting.arm_once(worker.settings.limits.response_idle_timeout);
-                ready!(waiting.poll(cx));
-                worker.count(|numbers| numbers.response_stalls += 1);
-                self.break_off(Reason::UpstreamTimeout);
-                return Poll::Ready(Some(Err(ProxyError::new(Reason::UpstreamTimeout, "waiting for more of the response"))));
-            }
-        };
-        waiting.disarm();
-        match frame {
-            None => {
-                self.finish();
-                Poll::Ready(None)
-            }
-            Some(Err(error)) => {
-                self.break_off(Reason::UpstreamReset);
-                Poll::Ready(Some(Err(ProxyError::caused(Reason::UpstreamReset, "reading the response's body", error))))
-            }
-            Some(Ok(mut frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    self.exchange.bytes_out += data.len() as u64;
-                }
-                if let Some(trailers) = frame.trailers_mut() {
-                    message::strip_trailers(trailers);
-                    // Nobody asks for the end after them.
-                    self.finish();
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-        }
-    }
-
-    /// The body ends before its time. The client sees that by its framing, or else by a reset.
-    fn break_off(&mut self, reason: Reason) {
-        self.exchange.broke(reason);
-        if self.close_delimited {
-            self.exchange.connection().cut_short();
-        }
-    }
-
-    /// The body has ended well: its connection may serve again, unless part of the request is still unsent.
-    fn finish(&mut self) {
-        let Some(lease) = self.lease.take() else { return };
-        if self.progress.is_complete() {
-            lease.give_back();
-        }
-    }
-}
-
-impl Drop for Download {
-    fn drop(&mut self) {
-        self.exchange.bytes_in = self.progress.bytes();
-        if self.incoming.is_end_stream() {
-            self.finish();
-        }
-        if self.lease.is_some() {
-            // Neither ended well nor broken off by the backend: its client is gone.
-            self.exchange.gave_up();
-        }
-    }
-}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = ProxyError;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
-        match &mut self.get_mut().0 {
-            Source::Own(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
-            Source::Backend(download) => download.poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            Source::Own(body) => body.is_none(),
-            Source::Backend(download) => download.incoming.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            Source::Own(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
-            Source::Backend(download) => download.incoming.size_hint(),
-        }
     }
 }
