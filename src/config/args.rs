@@ -1,5 +1,7 @@
 //! The command line as it is written: raw values, no decisions. Every flag also reads `NODEGATE_<FLAG>`.
 
+#![allow(rustdoc::bare_urls, rustdoc::broken_intra_doc_links, reason = "these comments are the help texts, which are no Markdown")]
+
 use std::{
     net::SocketAddr,
     num::{NonZeroU64, NonZeroUsize},

@@ -91,6 +91,7 @@ pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
         }
     }
     drain_queue(&worker, listener, port);
+    worker.stopped_listening();
 }
 
 /// Closing a listening socket resets the connections in its queue, so take them in first.

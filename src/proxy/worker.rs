@@ -61,6 +61,8 @@ pub(crate) struct Worker {
     current: RefCell<Rc<Current>>,
     numbers: RefCell<Numbers>,
     log: RefCell<access_log::Local>,
+    /// Listening sockets that aren't closed yet: what waits in their queues is still to be taken in.
+    listening: Cell<usize>,
     draining: Cell<bool>,
     drain: Notify,
     max_connections: usize,
@@ -197,6 +199,7 @@ async fn work(seed: Seed) -> std::io::Result<Rc<Worker>> {
         current: RefCell::new(current),
         numbers: RefCell::default(),
         log: RefCell::new(log),
+        listening: Cell::new(listeners.len()),
         draining: Cell::new(false),
         drain: Notify::new(),
         max_connections,
@@ -238,11 +241,17 @@ impl Worker {
         self.log.borrow_mut().flush();
     }
 
-    /// Resolves when the last connection is gone.
+    /// A listening socket is closed, its queue empty.
+    pub(crate) fn stopped_listening(&self) {
+        self.listening.set(self.listening.get().saturating_sub(1));
+        self.room.notify_waiters();
+    }
+
+    /// Resolves when the last connection is gone, and none can come in any more.
     async fn idle(&self) {
         loop {
             let notified = self.room.notified();
-            if self.connections.len() == 0 {
+            if self.listening.get() == 0 && self.connections.len() == 0 {
                 return;
             }
             notified.await;

@@ -98,6 +98,21 @@ fn connections_in_the_queue_are_served() {
 }
 
 #[test]
+fn a_new_connection_has_time_for_its_first_request() {
+    let proxy = Proxy::to(Backend::start().serve("hello"));
+    let (mut client, mut silent) = (proxy.connect(), proxy.connect());
+    proxy.wait_for(|numbers| numbers.connections_open == 2);
+    proxy.drain(PATIENCE);
+    // Once the numbers are there, the command before them has been carried out.
+    proxy.numbers();
+    let response = client.exchange(GET);
+    assert_eq!((response.text(), response.head.field("connection")), ("hello", Some("close")));
+    // But not for ever.
+    silent.expect_end();
+    assert!(proxy.drained(PATIENCE));
+}
+
+#[test]
 fn a_tunnel_goes_on_until_it_is_closed() {
     let backend = Backend::start();
     let proxy = Proxy::to(backend.address());
