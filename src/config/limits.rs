@@ -219,9 +219,13 @@ pub const ADMIN_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 /// exhausted inotify limit. With very many files it becomes rarer, so that it takes no more than a hundredth of one core.
 pub const MANIFEST_POLL: Duration = Duration::from_secs(2);
 
-/// How long a file that vanished, or was emptied, keeps its objects: editors that replace a file in two steps leave such a gap. Well below the
-/// 200 ms in which a deletion is to be live.
+/// How long a file that vanished keeps its objects: editors that replace a file in two steps leave such a gap. Well below the 200 ms in which a
+/// deletion is to be live.
 pub const MANIFEST_HOLD: Duration = Duration::from_millis(100);
+
+/// How long a file that was emptied keeps its objects. Whoever overwrites a file empties it first, and a busy machine may hold them up for some 100 ms
+/// before they write; nobody deletes by emptying, so that this may take longer than a deletion.
+pub const MANIFEST_EMPTY_HOLD: Duration = Duration::from_secs(2);
 
 /// Nodes (scalars, sequences, mappings) of one YAML document. Beyond: the document is malformed. A `List` of 10,000 Ingresses has half a million.
 pub const MANIFEST_NODES: usize = 4_000_000;

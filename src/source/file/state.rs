@@ -1,7 +1,9 @@
 //! What is known of every file, and which file's version of an object counts: turns a look at the file system into changes for the stores.
 
+mod known;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry, hash_map::DefaultHasher},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::DefaultHasher},
     fs::File,
     hash::{Hash, Hasher},
     io::{self, Read},
@@ -11,12 +13,13 @@ use std::{
 
 use tokio::time::Instant;
 
+use self::known::{Absence, Known};
 use crate::{
     compile::{Diagnostic, Severity, Subject},
-    config::limits::{MANIFEST_FILE_BYTES, MANIFEST_HOLD},
+    config::limits::MANIFEST_FILE_BYTES,
     source::{
         file::{
-            manifest::{self, Definition, Format, Manifest, Position},
+            manifest::{self, Definition, Format, Position},
             scan::{Place, Scan, Signature, scan},
         },
         object::{Key, Kind},
@@ -48,20 +51,6 @@ pub(super) struct Outcome {
     pub again: Option<Instant>,
 }
 
-#[derive(Debug, Default)]
-struct Known {
-    signature: Option<Signature>,
-    /// Hash of the text that was last read.
-    content: Option<u64>,
-    /// Sorted. With ten thousand files a map in each would cost more than the objects.
-    objects: Vec<(Key, Definition)>,
-    problems: Vec<Diagnostic>,
-    /// `objects` is the whole of some version of the file, none of which was malformed.
-    whole: bool,
-    /// Missing or empty since then.
-    gone: Option<Instant>,
-}
-
 impl State {
     /// Looks at the files, reads those that changed, and works out what that means.
     pub(super) fn refresh(&mut self, roots: &[PathBuf], now: Instant) -> Outcome {
@@ -71,7 +60,7 @@ impl State {
             self.look(place, *signature, now, &mut touched);
         }
         self.settle_missing(&files, &unreadable, now, &mut touched);
-        let again = self.files.values().filter_map(|known| known.gone).min().map(|gone| gone + MANIFEST_HOLD);
+        let again = self.files.values().filter_map(|known| known.gone).map(|gone| gone.until).min();
         let changes = self.changes(touched);
         let mut findings = self.findings();
         findings.extend(empty.iter().map(|path| empty_directory(path)));
@@ -95,7 +84,7 @@ impl State {
             }
         };
         known.signature = Some(signature);
-        if text.is_empty() && !known.objects.is_empty() && now < *known.gone.get_or_insert(now) + MANIFEST_HOLD {
+        if text.is_empty() && known.is_held(Absence::Empty, now) {
             return;
         }
         let content = Some(hash(&text));
@@ -131,7 +120,7 @@ impl State {
                 return true;
             }
             touched.extend(known.keys().cloned());
-            if !known.objects.is_empty() && now < *known.gone.get_or_insert(now) + MANIFEST_HOLD {
+            if known.is_held(Absence::Missing, now) {
                 return true;
             }
             known.keys().for_each(|key| unclaim(claims, key, place));
@@ -178,49 +167,6 @@ impl State {
             }
         }
         findings
-    }
-}
-
-impl Known {
-    fn keys(&self) -> impl Iterator<Item = &Key> {
-        self.objects.iter().map(|(key, _)| key)
-    }
-
-    fn definition(&self, key: &Key) -> Option<&Definition> {
-        let index = self.objects.binary_search_by(|(other, _)| other.cmp(key)).ok()?;
-        self.objects.get(index).map(|(_, definition)| definition)
-    }
-
-    /// Takes over what the file says now. A malformed file keeps its previous content as a whole: half of an edit could pair a new Ingress with
-    /// an old Service. If no version of it ever was whole, there is nothing better than what can be read of it.
-    fn take(&mut self, path: &Arc<str>, manifest: Manifest) {
-        let Manifest { definitions, mut problems, malformed } = manifest;
-        if malformed && self.whole && !self.objects.is_empty() {
-            self.problems = problems.into_iter().map(|problem| self.keeping(problem)).collect();
-            return;
-        }
-        let mut objects = BTreeMap::new();
-        for definition in definitions {
-            match objects.entry(definition.version.key()) {
-                Entry::Vacant(entry) => _ = entry.insert(definition),
-                Entry::Occupied(entry) => problems.push(duplicate(path, definition.at, entry.key(), "an earlier document of this file")),
-            }
-        }
-        if malformed {
-            for (key, definition) in std::mem::take(&mut self.objects) {
-                objects.entry(key).or_insert(definition);
-            }
-        }
-        let objects = objects.into_iter().collect();
-        *self = Self { objects, problems, whole: !malformed, signature: self.signature, content: self.content, gone: self.gone };
-    }
-
-    /// Adds to a problem with the file as a whole what becomes of its objects.
-    fn keeping(&self, mut problem: Diagnostic) -> Diagnostic {
-        if !self.objects.is_empty() {
-            problem.message.push_str("; the file's previous content stays in force");
-        }
-        problem
     }
 }
 

@@ -3,7 +3,10 @@
 use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use super::*;
-use crate::source::stores::Stores;
+use crate::{
+    config::limits::{MANIFEST_EMPTY_HOLD, MANIFEST_HOLD},
+    source::stores::Stores,
+};
 
 struct Rig {
     base: tempfile::TempDir,
@@ -15,6 +18,10 @@ struct Rig {
 
 fn service(name: &str, port: u16) -> String {
     format!("---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{ports: [{{port: {port}}}]}}\n")
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap()
 }
 
 impl Rig {
@@ -136,21 +143,37 @@ fn a_document_that_cannot_be_decoded_keeps_its_own_version_alone() {
 
 #[test]
 fn a_file_that_vanished_or_was_emptied_keeps_its_objects_for_a_moment() {
-    for emptied in [false, true] {
+    for (emptied, hold) in [(false, MANIFEST_HOLD), (true, MANIFEST_EMPTY_HOLD)] {
         let mut rig = Rig::new(&[("a.yaml", service("a", 1)), ("b.yaml", service("b", 1))]);
         let vanish = |rig: &Rig| if emptied { rig.write("a.yaml", "") } else { rig.remove("a.yaml") };
         vanish(&rig);
         rig.look(10);
         assert_eq!(rig.services(), "a:1 b:1", "emptied: {emptied}");
-        assert_eq!(rig.last.again, Some(rig.now + MANIFEST_HOLD));
+        assert_eq!(rig.last.again, Some(rig.now + hold));
+        rig.look(millis(hold) - 10);
+        assert_eq!(rig.services(), "a:1 b:1", "emptied: {emptied}");
         rig.write("a.yaml", &service("a", 2));
-        rig.look(50);
+        rig.look(5);
         assert_eq!((rig.services().as_str(), rig.last.again), ("a:2 b:1", None));
         vanish(&rig);
         rig.look(10);
-        rig.look(HOLD);
+        rig.look(millis(hold));
         assert_eq!((rig.services().as_str(), rig.last.again), ("b:1", None), "emptied: {emptied}");
     }
+}
+
+#[test]
+fn an_empty_file_in_place_of_one_that_vanished_is_about_to_be_written() {
+    let mut rig = Rig::new(&[("a.yaml", service("a", 1))]);
+    rig.remove("a.yaml");
+    rig.look(10);
+    rig.write("a.yaml", "");
+    rig.look(10);
+    rig.look(HOLD);
+    assert_eq!(rig.services(), "a:1");
+    rig.write("a.yaml", &service("a", 2));
+    rig.look(10);
+    assert_eq!((rig.services().as_str(), rig.last.again), ("a:2", None));
 }
 
 #[test]
@@ -160,7 +183,7 @@ fn the_same_content_back_after_a_gap_is_in_force_as_before() {
     rig.look(10);
     rig.write("a.yaml", &service("a", 1));
     rig.look(10);
-    rig.look(HOLD);
+    rig.look(millis(MANIFEST_EMPTY_HOLD));
     assert_eq!((rig.services().as_str(), rig.last.again), ("a:1", None));
 }
 
