@@ -32,7 +32,9 @@ fn without_a_free_descriptor_clients_wait_and_nothing_spins() {
     let (mut first, mut upstream) = served(&nodegate, &backend);
     nodegate.limit_files(NONE);
     let mut waiting: Vec<Wire> = (0..5).map(|_| nodegate.connect()).collect();
-    waiting.iter_mut().for_each(|client| client.send(GET));
+    for client in &mut waiting {
+        client.send(GET);
+    }
     let before = nodegate.cpu_ticks();
     assert!(!waiting[0].stirs(Duration::from_secs(1)), "served, or refused, without a descriptor");
     let spent = nodegate.cpu_ticks() - before;

@@ -132,7 +132,9 @@ fn clients_that_wait_in_the_queue_when_a_drain_begins_are_served() {
     let mut upstream = backend.accept();
     upstream.message();
     let mut waiting: Vec<Wire> = (0..20).map(|_| nodegate.connect()).collect();
-    waiting.iter_mut().for_each(|client| client.send(GET));
+    for client in &mut waiting {
+        client.send(GET);
+    }
     assert!(backend.accept_within(Duration::from_millis(50)).is_none(), "more than one connection");
     nodegate.signal(Signal::TERM);
     backend.serve("hello");
