@@ -22,17 +22,23 @@ pub(crate) struct Exchange {
     details: Option<Details>,
     pub(crate) client: IpAddr,
     pub(crate) route: Option<Arc<Route>>,
-    pub(crate) upstream: Option<SocketAddr>,
+    pub(crate) trail: Trail,
     pub(crate) request_id: HeaderValue,
-    pub(crate) attempts: u32,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     status: Option<StatusCode>,
     reason: Option<Reason>,
+    first_byte: Option<Instant>,
+}
+
+/// The way that a request takes to its backend.
+#[derive(Default)]
+pub(crate) struct Trail {
+    /// Where it was sent last, or couldn't be.
+    pub(crate) upstream: Option<SocketAddr>,
+    pub(crate) attempts: u32,
     routed: Option<Instant>,
     connected: Option<Instant>,
-    sent: Option<Instant>,
-    first_byte: Option<Instant>,
 }
 
 /// What only the access log wants; not gathered when it is off.
@@ -55,16 +61,12 @@ impl Exchange {
             details,
             client: connection.peer().ip(),
             route: None,
-            upstream: None,
+            trail: Trail::default(),
             request_id: HeaderValue::from_static(""),
-            attempts: 0,
             bytes_in: 0,
             bytes_out: 0,
             status: None,
             reason: None,
-            routed: None,
-            connected: None,
-            sent: None,
             first_byte: None,
             connection,
         }
@@ -74,18 +76,9 @@ impl Exchange {
         &self.connection
     }
 
-    /// The decision is made; what follows is the backend's time.
-    pub(crate) fn routed(&mut self) {
-        self.routed = Some(Instant::now());
-    }
-
-    /// A connection to the backend is there: an idle one at once, a new one after a while.
-    pub(crate) fn connected(&mut self, upstream: SocketAddr, reused: bool) {
-        self.upstream = Some(upstream);
-        let at_once = self.routed.filter(|_| reused && self.attempts == 0);
-        self.connected = Some(at_once.unwrap_or_else(Instant::now));
-        self.sent = self.connected;
-        self.attempts += 1;
+    /// What sending the request takes, without another count of references to the route, which all workers share.
+    pub(crate) fn sending(&mut self) -> (&Rc<Connection>, Option<&Route>, &mut Trail) {
+        (&self.connection, self.route.as_deref(), &mut self.trail)
     }
 
     /// The head of the backend's response is there.
@@ -108,6 +101,21 @@ impl Exchange {
     /// The client is gone before the end of the response, unless something else broke it off.
     pub(crate) fn gave_up(&mut self) {
         self.broke(Reason::ClientGone);
+    }
+}
+
+impl Trail {
+    /// The decision is made; what follows is the backend's time.
+    pub(crate) fn routed(&mut self) {
+        self.routed = Some(Instant::now());
+    }
+
+    /// A connection to the backend is there: an idle one at once, a new one after a while.
+    pub(crate) fn connected(&mut self, upstream: SocketAddr, reused: bool) {
+        self.upstream = Some(upstream);
+        let at_once = self.routed.filter(|_| reused && self.attempts == 0);
+        self.connected = Some(at_once.unwrap_or_else(Instant::now));
+        self.attempts += 1;
     }
 }
 
@@ -139,7 +147,8 @@ impl Drop for Exchange {
         let reason = self.reason.map(Reason::code);
         let total = now - self.started;
         let worker = Rc::clone(self.connection.worker());
-        let upstream_time = self.first_byte.zip(self.sent).map(|(first, sent)| first - sent);
+        let trail = std::mem::take(&mut self.trail);
+        let upstream_time = self.first_byte.zip(trail.connected).map(|(first, sent)| first - sent);
         worker.count(|numbers| {
             numbers.active_requests -= 1;
             numbers.request(self.route.as_ref(), status, reason, total, upstream_time, self.bytes_in, self.bytes_out);
@@ -154,16 +163,16 @@ impl Drop for Exchange {
             path: details.path,
             version: details.version,
             route: self.route.take(),
-            upstream: self.upstream,
+            upstream: trail.upstream,
             status,
             reason,
-            queue: self.routed.map_or(Duration::ZERO, |routed| routed.saturating_duration_since(self.started)),
-            connect: self.connected.zip(self.routed).map(|(connected, routed)| connected - routed),
+            queue: trail.routed.map_or(Duration::ZERO, |routed| routed.saturating_duration_since(self.started)),
+            connect: trail.connected.zip(trail.routed).map(|(connected, routed)| connected - routed),
             first_byte: upstream_time,
             total,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
-            attempts: self.attempts,
+            attempts: trail.attempts,
             request_id: String::from_utf8_lossy(self.request_id.as_bytes()).into(),
             user_agent: details.user_agent,
         });

@@ -26,13 +26,6 @@ use crate::{
     route::Route,
 };
 
-/// A request that is ready to be sent.
-struct Prepared {
-    route: Arc<Route>,
-    request: Request<RequestBody>,
-    progress: Progress,
-}
-
 /// Answers one request. Never fails: whatever goes wrong becomes an answer.
 pub(super) async fn handle(connection: Rc<Connection>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
     connection.worker().retry_budget.deposit();
@@ -52,14 +45,17 @@ pub(super) async fn handle(connection: Rc<Connection>, request: Request<Incoming
 }
 
 async fn forward(exchange: &mut Exchange, request: Request<Incoming>) -> Result<(Sent, Progress), ProxyError> {
-    let Prepared { route, request, progress } = prepare(exchange, request)?;
-    exchange.routed();
-    let sent = upstream::send(exchange, &route.backend, request, &progress).await;
+    let (request, progress) = prepare(exchange, request)?;
+    let (connection, route, trail) = exchange.sending();
+    let route = route.ok_or(Reason::NoRoute)?;
+    trail.routed();
+    let sent = upstream::send(connection, trail, &route.backend, request, &progress).await;
     exchange.bytes_in = progress.bytes();
     Ok((sent?, progress))
 }
 
-fn prepare(exchange: &mut Exchange, request: Request<Incoming>) -> Result<Prepared, ProxyError> {
+/// Decides what becomes of a request, and makes it ready to be sent along its route.
+fn prepare(exchange: &mut Exchange, request: Request<Incoming>) -> Result<(Request<RequestBody>, Progress), ProxyError> {
     let connection = Rc::clone(exchange.connection());
     let worker = connection.worker();
     let (mut head, body) = request.into_parts();
@@ -73,8 +69,7 @@ fn prepare(exchange: &mut Exchange, request: Request<Incoming>) -> Result<Prepar
     let identity = message::identify(connection.downstream(), &head.headers, &worker.settings.trust);
     exchange.client = identity.client;
 
-    let route = find(worker, &authority, &path)?;
-    exchange.route = Some(Arc::clone(&route));
+    exchange.route = Some(find(worker, &authority, &path)?);
 
     let as_written = matches!(path, Cow::Borrowed(_)) && head.uri.authority().is_none();
     if !as_written {
@@ -91,7 +86,7 @@ fn prepare(exchange: &mut Exchange, request: Request<Incoming>) -> Result<Prepar
     // The client speaks whatever version it is given, and panics on some.
     head.version = Version::HTTP_11;
     head.extensions = http::Extensions::new();
-    Ok(Prepared { route, request: Request::from_parts(head, body), progress })
+    Ok((Request::from_parts(head, body), progress))
 }
 
 fn check_method(method: &Method) -> Result<(), ProxyError> {

@@ -1,11 +1,12 @@
 //! Which address a request is sent to, and how many are tried.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use std::{borrow::Cow, net::SocketAddr, rc::Rc, sync::Arc};
 
 use super::{
     super::{
+        connection::Connection,
         error::{ProxyError, Reason},
-        exchange::Exchange,
+        exchange::Trail,
         worker::Worker,
     },
     dial::{self, Lease},
@@ -17,36 +18,36 @@ use crate::{
 };
 
 /// The addresses that a request may go to, those that failed struck off where there are others.
-pub(super) struct Candidates {
-    addresses: Addresses,
+pub(super) struct Candidates<'a> {
+    addresses: Addresses<'a>,
     /// The endpoints behind a ClusterIP: what the pool retires connections by.
-    hints: Option<Arc<[SocketAddr]>>,
+    hints: Option<&'a Arc<[SocketAddr]>>,
     failed: Vec<SocketAddr>,
     /// Whether a connection from the pool may do.
     pooled: bool,
 }
 
-enum Addresses {
+enum Addresses<'a> {
     /// Any is as good as another, and behind each may be several pods: the first that works.
-    InOrder(Arc<[SocketAddr]>),
+    InOrder(Cow<'a, [SocketAddr]>),
     /// Each is a pod: the less loaded of two.
-    Pods(Arc<[SocketAddr]>),
+    Pods(&'a [SocketAddr]),
 }
 
-impl Candidates {
+impl<'a> Candidates<'a> {
     /// # Errors
     /// `NoEndpoints` or `BadBackend` where there is nothing to dial; `UpstreamConnect` where a name doesn't resolve.
-    pub(super) async fn of(backend: &Backend, worker: &Worker) -> Result<Self, ProxyError> {
+    pub(super) async fn of(backend: &'a Backend, worker: &Worker) -> Result<Self, ProxyError> {
         let known = match &backend.endpoints {
             Endpoints::Unknown => None,
             Endpoints::Known(endpoints) if endpoints.is_empty() => return Err(Reason::NoEndpoints.into()),
-            Endpoints::Known(endpoints) => Some(Arc::clone(endpoints)),
+            Endpoints::Known(endpoints) => Some(endpoints),
         };
         let (addresses, hints) = match &backend.target {
             Target::Unavailable(_) => return Err(Reason::BadBackend.into()),
-            Target::ClusterIp(addresses) => (Addresses::InOrder(Arc::clone(addresses)), known),
+            Target::ClusterIp(addresses) => (Addresses::InOrder(Cow::Borrowed(addresses)), known),
             Target::Endpoints => (Addresses::Pods(known.ok_or(Reason::NoEndpoints)?), None),
-            Target::Dns { host, port } => (Addresses::InOrder(resolve(worker, host, *port).await?), None),
+            Target::Dns { host, port } => (Addresses::InOrder(Cow::Owned(resolve(worker, host, *port).await?)), None),
         };
         Ok(Self { addresses, hints, failed: Vec::new(), pooled: true })
     }
@@ -59,13 +60,12 @@ impl Candidates {
 
     /// A connection: an idle one where there is one, else a new one. A dial that fails is tried again, elsewhere where there is an elsewhere: nothing
     /// was sent.
-    pub(super) async fn connect(&mut self, exchange: &mut Exchange) -> Result<Lease, ProxyError> {
-        let connection = Rc::clone(exchange.connection());
+    pub(super) async fn connect(&mut self, connection: &Connection, trail: &mut Trail) -> Result<Lease, ProxyError> {
         let worker = connection.worker();
         connection.waiting.arm(worker.settings.limits.connect_timeout);
         loop {
             let address = self.choose(worker).ok_or(Reason::NoEndpoints)?;
-            let idle = if self.pooled { worker.pools.take(worker, address, self.hints.as_ref()) } else { None };
+            let idle = if self.pooled { worker.pools.take(worker, address, self.hints) } else { None };
             if let Some(lease) = idle {
                 self.spread(worker, address);
                 connection.waiting.disarm();
@@ -77,10 +77,10 @@ impl Candidates {
                     return Ok(lease);
                 }
                 Err(error) => {
-                    exchange.attempts += 1;
-                    let may_retry = error.reason == Reason::UpstreamConnect && exchange.attempts < MAX_ATTEMPTS;
+                    trail.attempts += 1;
+                    let may_retry = error.reason == Reason::UpstreamConnect && trail.attempts < MAX_ATTEMPTS;
                     if !may_retry {
-                        exchange.upstream = Some(address);
+                        trail.upstream = Some(address);
                         return Err(error);
                     }
                     tracing::debug!(%address, error = &error as &dyn std::error::Error, "dialling again");
@@ -98,10 +98,10 @@ impl Candidates {
             Addresses::Pods(pods) => {
                 let alive: Vec<SocketAddr>;
                 let pods = if self.failed.is_empty() {
-                    pods.as_ref()
+                    pods
                 } else {
                     alive = pods.iter().filter(|pod| !self.failed.contains(pod)).copied().collect();
-                    if alive.is_empty() { pods.as_ref() } else { &alive }
+                    if alive.is_empty() { pods } else { alive.as_slice() }
                 };
                 let mut random = worker.random.borrow_mut();
                 let first = random.usize(..pods.len().max(1));
@@ -116,7 +116,7 @@ impl Candidates {
 
     /// kube-proxy chooses a pod for each connection: with too few of them, pods go without.
     fn spread(&self, worker: &Rc<Worker>, address: SocketAddr) {
-        let Some(hints) = &self.hints else { return };
+        let Some(hints) = self.hints else { return };
         let wanted = (hints.len() * SPREAD_PER_ENDPOINT).min(SPREAD_MAX);
         if hints.len() > 1 && worker.pools.begin_warming(address, wanted) {
             dial::warm(worker, address);
@@ -124,11 +124,11 @@ impl Candidates {
     }
 }
 
-async fn resolve(worker: &Worker, host: &str, port: u16) -> Result<Arc<[SocketAddr]>, ProxyError> {
+async fn resolve(worker: &Worker, host: &str, port: u16) -> Result<Vec<SocketAddr>, ProxyError> {
     let addresses =
         worker.resolver.resolve(host).await.map_err(|error| ProxyError::caused(Reason::UpstreamConnect, "resolving the name", error))?;
     let allowed = |address: &std::net::IpAddr| worker.settings.allow_unsafe_external || allowed_external(*address);
-    let addresses: Arc<[SocketAddr]> = addresses.iter().copied().filter(allowed).map(|address| SocketAddr::new(address, port)).collect();
+    let addresses: Vec<SocketAddr> = addresses.iter().copied().filter(allowed).map(|address| SocketAddr::new(address, port)).collect();
     if addresses.is_empty() {
         return Err(ProxyError::new(Reason::BadBackend, "the name leads to no address that may be dialled"));
     }

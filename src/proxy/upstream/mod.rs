@@ -8,7 +8,7 @@ mod response;
 mod retry;
 mod socket;
 
-use std::{future::poll_fn, pin::pin, task::Poll};
+use std::{future::poll_fn, pin::pin, rc::Rc, task::Poll};
 
 use http::{Request, Response, Version};
 use hyper::{body::Incoming, client::conn::TrySendError};
@@ -22,8 +22,9 @@ pub(crate) use self::{
 };
 use super::{
     body::{Progress, RequestBody},
+    connection::Connection,
     error::{ProxyError, Reason},
-    exchange::Exchange,
+    exchange::Trail,
 };
 use crate::{config::limits::MAX_ATTEMPTS, route::Backend};
 
@@ -38,23 +39,25 @@ pub(crate) struct Sent {
 /// # Errors
 /// Every reason that begins with `Upstream`, `NoEndpoints`, `BadBackend`, `Overload`, and what went wrong with the request's own body.
 pub(crate) async fn send(
-    exchange: &mut Exchange,
+    connection: &Rc<Connection>,
+    trail: &mut Trail,
     backend: &Backend,
     mut request: Request<RequestBody>,
     progress: &Progress,
 ) -> Result<Sent, ProxyError> {
-    let mut candidates = Candidates::of(backend, exchange.connection().worker()).await?;
+    let worker = connection.worker();
+    let mut candidates = Candidates::of(backend, worker).await?;
     let upgrade = request.headers().contains_key(http::header::UPGRADE);
     loop {
-        let mut lease = candidates.connect(exchange).await?;
+        let mut lease = candidates.connect(connection, trail).await?;
         let address = lease.address();
-        exchange.connected(address, lease.is_reused());
+        trail.connected(address, lease.is_reused());
         if lease.is_reused() {
-            exchange.connection().worker().count(|numbers| numbers.upstream_reused += 1);
+            worker.count(|numbers| numbers.upstream_reused += 1);
         }
         let spare = Spare::of(&request, &lease, progress);
-        let may_retry = exchange.attempts < MAX_ATTEMPTS;
-        match exchange_heads(exchange, &mut lease, request, progress).await {
+        let may_retry = trail.attempts < MAX_ATTEMPTS;
+        match exchange_heads(connection, &mut lease, request, progress).await {
             Ok(response) => {
                 response::check(&response, upgrade)?;
                 if response.version() < Version::HTTP_11 {
@@ -69,7 +72,6 @@ pub(crate) async fn send(
                 let Some(spare) = spare.filter(|_| may_retry && !lease.has_heard() && error.reason == Reason::UpstreamReset) else {
                     return Err(error);
                 };
-                let worker = exchange.connection().worker();
                 if !worker.retry_budget.withdraw() {
                     worker.count(|numbers| numbers.retries_denied += 1);
                     return Err(error);
@@ -77,7 +79,6 @@ pub(crate) async fn send(
                 request = spare.into_request();
             }
         }
-        let worker = exchange.connection().worker();
         worker.pools.distrust(address);
         candidates.distrust_pool();
         worker.count(|numbers| numbers.retries += 1);
@@ -93,12 +94,11 @@ struct Failure {
 
 /// Sends one request on one connection, and waits for the head of the response, for as long as the request moves or the first-byte timeout lasts.
 async fn exchange_heads(
-    exchange: &Exchange,
+    connection: &Connection,
     lease: &mut Lease,
     request: Request<RequestBody>,
     progress: &Progress,
 ) -> Result<Response<Incoming>, Failure> {
-    let connection = exchange.connection();
     let timeout = connection.worker().settings.limits.first_byte_timeout;
     let mut response = pin!(lease.send(request));
     connection.waiting.arm(timeout);
