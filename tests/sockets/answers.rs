@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use nodegate::message::IpSet;
 
-use crate::support::{Backend, Proxy, manifest};
+use crate::support::{Backend, Proxy, Refusing, manifest};
 
 #[test]
 fn no_route_is_404() {
@@ -28,6 +28,38 @@ fn a_connection_survives_answers_that_leave_its_framing_intact() {
 }
 
 #[test]
+fn an_answer_before_the_end_of_the_request_announces_the_end_of_the_connection() {
+    let (backend, refusing) = (Backend::start(), Refusing::start());
+    let manifests = manifest(&[("broken.test", "/", backend.address()), ("refusing.test", "/", refusing.address())])
+        .replace("metadata: { name: service-0, namespace: tests }", "metadata: { name: elsewhere, namespace: tests }");
+    let mut proxy = Proxy::start("");
+    proxy.publish_despite(&manifests);
+    for (host, status, reason) in
+        [("unknown.test", 404, "no_route"), ("broken.test", 503, "bad_backend"), ("refusing.test", 502, "upstream_connect")]
+    {
+        for framing in ["Content-Length: 100000", "Transfer-Encoding: chunked"] {
+            let mut client = proxy.connect();
+            let response = client.exchange(format!("POST / HTTP/1.1\r\nHost: {host}\r\n{framing}\r\n\r\n"));
+            response.assert_own(status, reason);
+            assert_eq!(response.head.field("connection"), Some("close"), "{host} {framing}");
+            client.expect_end();
+        }
+    }
+}
+
+#[test]
+fn every_answer_says_when_it_was_made() {
+    let proxy = Proxy::start("");
+    for (label, request) in
+        [("by the server", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"), ("in its place", "GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n")]
+    {
+        let response = proxy.exchange(request);
+        let date = response.head.field("date").unwrap_or_default();
+        assert!(date.len() == 29 && date.ends_with(" GMT"), "{label}: {:?}", response.head);
+    }
+}
+
+#[test]
 fn a_head_request_is_answered_without_a_body() {
     let proxy = Proxy::start("");
     let mut client = proxy.connect();
@@ -40,7 +72,10 @@ fn a_head_request_is_answered_without_a_body() {
 #[test]
 fn an_unknown_expectation_is_417() {
     let proxy = Proxy::to(Backend::start().address());
-    proxy.exchange("POST / HTTP/1.1\r\nHost: a\r\nExpect: miracles\r\nContent-Length: 1\r\n\r\n").assert_own(417, "expectation");
+    for expect in ["miracles", "100-continue\r\nExpect: foo", "foo\r\nExpect: 100-continue"] {
+        let request = format!("POST / HTTP/1.1\r\nHost: a\r\nExpect: {expect}\r\nContent-Length: 1\r\n\r\n");
+        proxy.exchange(request).assert_own(417, "expectation");
+    }
 }
 
 #[test]

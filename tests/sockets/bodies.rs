@@ -90,6 +90,42 @@ fn trailers_pass_in_both_directions() {
 }
 
 #[test]
+fn trailers_do_not_say_who_the_client_is() {
+    const TRAILERS: [&str; 8] =
+        ["X-Forwarded-For", "X_Forwarded_For", "X-Real-IP", "Forwarded", "CF-Connecting-IP", "True-Client-IP", "Authorization", "X-Sum"];
+    let fields: String = TRAILERS.map(|name| format!("{name}: 1.2.3.4\r\n")).concat();
+    let head = format!("TE: trailers\r\nTrailer: {}\r\nTransfer-Encoding: chunked", TRAILERS.join(", "));
+    let (_proxy, _backend, mut client, mut upstream, head_seen) =
+        begin(&format!("POST / HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n2\r\nab\r\n0\r\n{fields}\r\n"));
+    let request = upstream.body(head_seen);
+    assert!(request.complete && request.text() == "ab", "{request:?}");
+    assert_eq!(request.trailers, [("x-sum".to_owned(), "1.2.3.4".to_owned())]);
+    upstream.send(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n2\r\nok\r\n0\r\n{fields}\r\n"));
+    let response = client.message();
+    assert!(response.complete && response.text() == "ok", "{response:?}");
+    assert_eq!(response.trailers, [("x-sum".to_owned(), "1.2.3.4".to_owned())]);
+}
+
+#[test]
+fn a_response_with_trailers_ends_well() {
+    let backend = Backend::start();
+    let mut proxy = Proxy::to(backend.address());
+    let mut client = proxy.connect();
+    let mut upstream = None;
+    for _ in 0..2 {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n");
+        let upstream = upstream.get_or_insert_with(|| backend.accept());
+        upstream.message();
+        upstream.send("HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n");
+        assert_eq!(client.message().trailers.len(), 1);
+        let record = proxy.record();
+        assert_eq!((&record["status"], &record["reason"]), (&200.into(), &serde_json::Value::Null));
+        proxy.wait_for(|numbers| numbers.upstream_idle == 1);
+    }
+    assert_eq!(proxy.numbers().upstream_dials, 1);
+}
+
+#[test]
 fn expect_100_continue_is_honoured_and_goes_no_further() {
     let (proxy, _backend, mut client, mut upstream, head) =
         begin("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
@@ -109,6 +145,8 @@ fn an_early_response_arrives_while_the_request_is_still_coming() {
     upstream.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nno!");
     let response = client.message();
     assert_eq!((response.status(), response.text()), (413, "no!"));
+    // The client is told that it can't ask again on this connection.
+    assert_eq!(response.head.field("connection"), Some("close"));
     // The rest of the request can't be told from a next one, so the backend's connection ends.
     assert_eq!(upstream.rest(), b"beginning");
 }
@@ -169,6 +207,23 @@ fn a_backend_that_dies_in_mid_body_never_looks_like_a_clean_end() {
         assert_eq!(head.status(), 200);
         let record = proxy.record();
         assert_eq!((&record["status"], &record["reason"]), (&200.into(), &"upstream_reset".into()), "{label}");
+    }
+}
+
+#[test]
+fn a_client_whose_only_sign_is_the_end_of_the_connection_sees_a_reset() {
+    for (label, response, cut) in [
+        ("chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", true),
+        ("in mid-chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhalf", true),
+        ("whole", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n\r\n", false),
+    ] {
+        let (mut proxy, _backend, mut client, mut upstream, _) = begin("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
+        upstream.send(response);
+        client.until(b"half");
+        drop(upstream);
+        assert_eq!(client.is_reset(), cut, "{label}");
+        let reason = if cut { "upstream_reset".into() } else { serde_json::Value::Null };
+        assert_eq!(proxy.record()["reason"], reason, "{label}");
     }
 }
 

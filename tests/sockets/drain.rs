@@ -70,6 +70,21 @@ fn a_head_under_way_is_finished() {
 }
 
 #[test]
+fn an_empty_line_between_requests_holds_no_drain() {
+    let proxy = Proxy::to(Backend::start().serve("hello"));
+    let mut client = proxy.connect();
+    assert_eq!(client.exchange(GET).text(), "hello");
+    for half in ["\r", "\n"] {
+        client.send(half);
+        // As above.
+        proxy.exchange("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n").assert_own(405, "method");
+    }
+    proxy.drain(PATIENCE);
+    client.expect_end();
+    assert!(proxy.drained(PATIENCE / 4));
+}
+
+#[test]
 fn idle_connections_are_closed_and_new_ones_refused() {
     let proxy = Proxy::to(Backend::start().serve("hello"));
     let mut client = proxy.connect();
@@ -171,6 +186,36 @@ fn the_drain_timeout_ends_a_drain_with_0() {
     nodegate.signal(Signal::TERM);
     assert_eq!(nodegate.exit().code(), Some(0));
     assert!(!client.message().complete);
+}
+
+#[test]
+fn what_the_drain_timeout_cuts_off_is_in_the_access_log() {
+    let backend = Backend::start();
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("access.log");
+    let arguments = ["--drain-timeout", "300ms", "--access-log", log.to_str().unwrap()];
+    let mut nodegate = Nodegate::serve(&manifest(&[("", "/", backend.address())]), &arguments);
+    let (mut unanswered, mut half, mut tunnel) = (nodegate.connect(), nodegate.connect(), nodegate.connect());
+    unanswered.send(GET.replace("/ ", "/unanswered "));
+    let mut waits = backend.accept();
+    waits.message();
+    half.send(GET.replace("/ ", "/half "));
+    let _stops = backend.answer("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
+    half.until(b"half");
+    tunnel.send(WEBSOCKET.replace("/ ", "/tunnel "));
+    let _tunnelled = backend.answer(SWITCHED);
+    assert_eq!(tunnel.head().status(), 101);
+    nodegate.signal(Signal::TERM);
+    assert_eq!(nodegate.exit().code(), Some(0));
+    let log = std::fs::read_to_string(log).unwrap();
+    let mut records: Vec<(String, u64)> = log
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|record| (record["path"].as_str().unwrap().to_owned(), record["status"].as_u64().unwrap()))
+        .collect();
+    records.sort();
+    let expected = [("/half", 200), ("/tunnel", 101), ("/unanswered", 499)].map(|(path, status)| (path.to_owned(), status));
+    assert_eq!(records, expected, "{log}");
 }
 
 #[test]

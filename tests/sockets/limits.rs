@@ -50,6 +50,21 @@ fn too_many_fields_are_431() {
 }
 
 #[test]
+fn the_number_of_fields_is_the_one_that_is_set() {
+    for most in [20, 200] {
+        let mut proxy = proxy_with(|limits| limits.request_header_count = most);
+        let request = |fields: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(fields - 1));
+        assert_eq!(proxy.exchange(request(most * 3 / 4)).text(), "hello");
+        assert_eq!(proxy.exchange(request(most)).text(), "hello");
+        proxy.exchange(request(most + 1)).assert_own(431, "header_limit");
+        proxy.record();
+        proxy.record();
+        let record = proxy.record();
+        assert_eq!((&record["status"], &record["reason"]), (&431.into(), &"header_limit".into()));
+    }
+}
+
+#[test]
 fn a_head_that_takes_too_long_is_408() {
     let proxy = proxy_with(|limits| limits.header_read_timeout = SHORT);
     for beginning in ["G", "GET / HTTP/1.1\r\nHost: a\r\n", "\r\n\r\nGET / HTTP/1.1\r\nX"] {
@@ -85,11 +100,15 @@ fn a_connection_without_a_request_is_closed_silently() {
     let mut client = proxy.connect();
     assert_eq!(client.exchange(GET).text(), "hello");
     client.expect_end();
-    // Empty lines are no request.
+    // Empty lines are no request, and no beginning of one, however they come.
     let mut client = proxy.connect();
-    client.send("\r\n");
-    client.rest();
-    assert!(proxy.numbers().keep_alive_timeouts >= 2);
+    assert_eq!(client.exchange(GET).text(), "hello");
+    for half in ["\r", "\n"] {
+        client.send(half);
+        proxy.exchange("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    client.expect_end();
+    assert!(proxy.numbers().keep_alive_timeouts >= 3);
 }
 
 #[test]

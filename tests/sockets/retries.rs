@@ -22,11 +22,10 @@ fn warm(proxy: &Proxy, backend: &Backend) -> (Wire, Wire) {
 }
 
 #[test]
-fn the_second_attempt_takes_a_new_connection() {
-    // Three that are stale at once: the backend was restarted.
+fn a_restarted_backend_costs_one_retry_whatever_the_pool_holds() {
     let backend = Backend::start();
     let proxy = Proxy::to(backend.address());
-    let mut clients: Vec<Wire> = (0..3).map(|_| proxy.connect()).collect();
+    let mut clients: Vec<Wire> = (0..5).map(|_| proxy.connect()).collect();
     let mut stale: Vec<Wire> = Vec::new();
     for client in &mut clients {
         client.send(GET);
@@ -37,11 +36,25 @@ fn the_second_attempt_takes_a_new_connection() {
         upstream.send(NO_CONTENT);
         assert_eq!(client.message().status(), 204);
     }
+    proxy.wait_for(|numbers| numbers.upstream_idle == 5);
     clients[0].send(GET);
-    stale[0].message();
-    stale.remove(0).reset();
-    backend.answer(NO_CONTENT);
+    let mut oldest = stale.remove(0);
+    oldest.message();
+    oldest.reset();
+    // Not on another one of those.
+    let (mut fresh, _) = backend.answer(NO_CONTENT);
     assert_eq!(clients[0].message().status(), 204);
+    proxy.wait_for(|numbers| numbers.upstream_idle >= 1);
+    for client in &mut clients[1..] {
+        client.send(GET);
+        fresh.message();
+        fresh.send(NO_CONTENT);
+        assert_eq!(client.message().status(), 204);
+    }
+    for upstream in &mut stale {
+        upstream.expect_end();
+    }
+    assert_eq!((proxy.numbers().retries, proxy.numbers().upstream_dials), (1, 6));
 }
 
 #[test]

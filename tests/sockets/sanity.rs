@@ -155,11 +155,44 @@ fn broken_chunks_are_refused_and_the_connection_closed() {
 }
 
 #[test]
+fn what_is_too_much_beside_a_body_is_refused() {
+    let (extension, trailer) = ("x".repeat(20_000), "y".repeat(20_000));
+    let (few, many) = ("A: b\r\n".repeat(100), "A: b\r\n".repeat(101));
+    for (label, chunks, refused) in [
+        ("a chunk extension", format!("2;{extension}\r\nab\r\n0\r\n\r\n"), true),
+        ("an extension of the last chunk", format!("2\r\nab\r\n0;{extension}\r\n\r\n"), true),
+        ("a trailer", format!("2\r\nab\r\n0\r\nX: {trailer}\r\n\r\n"), true),
+        ("a trailer without an end", format!("2\r\nab\r\n0\r\nX: {trailer}"), true),
+        ("101 trailers", format!("2\r\nab\r\n0\r\n{many}\r\n"), true),
+        ("100 trailers", format!("2\r\nab\r\n0\r\n{few}\r\n"), false),
+    ] {
+        println!("{label}");
+        let backend = Backend::start();
+        let mut proxy = Proxy::to(backend.address());
+        let mut client = proxy.connect();
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"));
+        if refused {
+            client.message().assert_own(400, "bad_request");
+            client.expect_end();
+            assert_eq!(proxy.record()["reason"], "bad_request", "{label}");
+        } else {
+            backend.answer("HTTP/1.1 204 No Content\r\n\r\n");
+            assert_eq!(client.head().status(), 204);
+        }
+    }
+}
+
+#[test]
 fn trace_and_connect_are_405_and_every_other_token_passes() {
     let backend = Backend::start();
     let proxy = Proxy::to(backend.address());
-    proxy.exchange("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n").assert_own(405, "method");
-    proxy.exchange("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n").assert_own(405, "method");
+    for request in ["TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n"] {
+        let response = proxy.exchange(request);
+        response.assert_own(405, "method");
+        // RFC 9110 section 15.5.6 demands it.
+        let allowed = response.head.field("allow").unwrap();
+        assert!(allowed.contains("GET") && !allowed.contains("TRACE") && !allowed.contains("CONNECT"), "{allowed}");
+    }
     for method in ["GET", "PURGE", "PROPFIND", "get", "X!#$%&'*+-.^_`|~9"] {
         let mut client = proxy.connect();
         client.send(format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n"));

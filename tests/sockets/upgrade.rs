@@ -109,6 +109,53 @@ fn an_idle_tunnel_is_closed() {
 }
 
 #[test]
+fn a_tunnel_that_is_half_closed_ends_when_it_is_idle() {
+    let backend = Backend::start();
+    let mut proxy = Proxy::to_with(backend.address(), |settings| settings.limits.tunnel_idle_timeout = Duration::from_millis(600));
+    for client_closes in [true, false] {
+        let (mut client, mut upstream) = tunnel(&proxy, &backend);
+        let (closing, other) = if client_closes { (&mut client, &mut upstream) } else { (&mut upstream, &mut client) };
+        closing.send("bye");
+        closing.finish();
+        assert_eq!(other.rest(), b"bye");
+        // The other direction is open still.
+        other.send("and?");
+        closing.until(b"and?");
+        closing.expect_end();
+        assert_eq!(proxy.record()["status"], 101);
+    }
+    assert_eq!(proxy.numbers().tunnel_timeouts, 2);
+}
+
+#[test]
+fn a_tunnel_counts_as_a_connection_to_its_backend_until_it_ends() {
+    let backend = Backend::start();
+    let proxy = Proxy::to(backend.address());
+    let (client, upstream) = tunnel(&proxy, &backend);
+    proxy.wait_for(|numbers| numbers.tunnels_open == 1);
+    assert_eq!((proxy.numbers().upstream_open, proxy.numbers().upstream_idle), (1, 0));
+    drop((client, upstream));
+    proxy.wait_for(|numbers| (numbers.tunnels_open, numbers.upstream_open) == (0, 0));
+}
+
+#[test]
+fn a_switch_to_another_protocol_than_was_asked_for_is_502() {
+    let backend = Backend::start();
+    let mut proxy = Proxy::to(backend.address());
+    for switched in
+        ["Connection: Upgrade\r\nUpgrade: h2c\r\n", "Connection: Upgrade\r\nUpgrade: websocket, h2c\r\n", "Connection: Upgrade\r\n"]
+    {
+        let mut client = proxy.connect();
+        client.send(ASK);
+        let (mut upstream, _) = backend.answer(format!("HTTP/1.1 101 Switching Protocols\r\n{switched}\r\n"));
+        client.message().assert_own(502, "upstream_invalid");
+        let _ = client.try_send("smuggled");
+        assert_eq!(upstream.rest(), b"", "{switched:?}");
+        assert_eq!(proxy.record()["reason"], "upstream_invalid");
+    }
+}
+
+#[test]
 fn a_backend_may_decline_a_websocket() {
     let backend = Backend::start();
     let proxy = Proxy::to(backend.address());

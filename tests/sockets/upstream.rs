@@ -109,6 +109,49 @@ fn a_long_upload_is_no_slow_backend() {
 }
 
 #[test]
+fn a_client_that_pauses_in_mid_upload_is_no_slow_backend() {
+    for (framing, halves, end) in
+        [("Content-Length: 8", ["half", "half"], ""), ("Transfer-Encoding: chunked", ["4\r\nhalf\r\n", "4\r\nhalf\r\n"], "0\r\n\r\n")]
+    {
+        let backend = Backend::start();
+        let proxy = Proxy::to_with(backend.address(), |settings| settings.limits.first_byte_timeout = SHORT);
+        let mut client = proxy.connect();
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{}", halves[0]));
+        let mut upstream = backend.accept();
+        let head = upstream.head();
+        assert!(!client.stirs(4 * SHORT), "{framing}: the backend was blamed for the client's pause");
+        client.send(format!("{}{end}", halves[1]));
+        assert_eq!(upstream.body(head).text(), "halfhalf", "{framing}");
+        upstream.send(OK);
+        assert_eq!(client.message().status(), 200, "{framing}");
+    }
+}
+
+#[test]
+fn an_answer_arrives_although_the_backend_closes_on_the_upload() {
+    const SIZE: usize = 3 << 20;
+    let backend = Backend::start();
+    let mut proxy = Proxy::to(backend.address());
+    for round in 0..50 {
+        let mut client = proxy.connect();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut upstream = backend.accept();
+                upstream.head();
+                upstream.send("HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 3\r\n\r\nno!");
+                // Closed with most of the request unread: what is still on its way meets a reset.
+            });
+            let _ = client.try_send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {SIZE}\r\n\r\n"));
+            let _ = client.try_send(vec![0; SIZE]);
+        });
+        let response = client.message();
+        assert_eq!((response.status(), response.text(), response.complete), (413, "no!", true), "round {round}");
+        let record = proxy.record();
+        assert_eq!((&record["status"], &record["reason"]), (&413.into(), &serde_json::Value::Null), "round {round}");
+    }
+}
+
+#[test]
 fn a_response_that_stalls_ends_in_an_error() {
     let backend = Backend::start();
     let mut proxy = Proxy::to_with(backend.address(), |settings| settings.limits.response_idle_timeout = SHORT);
@@ -226,6 +269,20 @@ fn a_backend_that_says_close_is_not_used_again() {
             assert_eq!(client.message().text(), "ok");
             upstream.expect_end();
         }
+    }
+}
+
+#[test]
+fn a_backend_that_speaks_http_1_0_gets_each_request_whole_and_on_a_new_connection() {
+    let backend = Backend::start();
+    let proxy = Proxy::to(backend.address());
+    let mut client = proxy.connect();
+    for _ in 0..2 {
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
+        let (mut upstream, request) = backend.answer("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok");
+        assert_eq!((request.head.start.as_str(), request.text()), ("POST / HTTP/1.1", "abcde"));
+        assert_eq!(client.message().text(), "ok");
+        upstream.expect_end();
     }
 }
 

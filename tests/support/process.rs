@@ -43,8 +43,11 @@ impl Nodegate {
     fn serve_by(mut command: Command, manifests: &str, arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("manifests.yaml"), manifests).unwrap();
-        command.args(["serve", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "1", "--access-log", "off", "--manifests"]);
+        command.args(["serve", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "1", "--manifests"]);
         command.arg(directory.path()).args(arguments);
+        if !arguments.contains(&"--access-log") {
+            command.args(["--access-log", "off"]);
+        }
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         let (sender, listeners) = mpsc::channel();

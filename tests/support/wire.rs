@@ -185,6 +185,20 @@ impl Wire {
         std::mem::take(&mut self.buffer)
     }
 
+    /// Whether the connection, of which everything was read that is of interest, ends in a reset: its data may not be whole.
+    #[track_caller]
+    pub fn is_reset(&mut self) -> bool {
+        let mut block = [0; 16 * 1024];
+        loop {
+            match self.stream.read(&mut block) {
+                Ok(0) => return false,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return true,
+                Err(error) => panic!("waited for the end of the connection: {error}"),
+            }
+        }
+    }
+
     /// Asserts that the other end closes, and sends nothing before.
     #[track_caller]
     pub fn expect_end(&mut self) {
