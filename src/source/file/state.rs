@@ -16,6 +16,7 @@ use crate::{
     config::limits::{MANIFEST_FILE_BYTES, MANIFEST_HOLD},
     source::{
         file::{
+            interest::Interest,
             manifest::{self, Definition, Format, Manifest, Position},
             scan::{Place, Scan, Signature, scan},
         },
@@ -42,8 +43,8 @@ pub(super) struct Outcome {
     pub changes: Vec<Change>,
     /// Everything wrong with the files now.
     pub findings: Vec<Diagnostic>,
-    /// The directories in which a change may matter.
-    pub directories: BTreeSet<PathBuf>,
+    /// What changes may matter.
+    pub interest: Interest,
     /// When to look again even if nothing happens: a file is missing that may come back.
     pub again: Option<Instant>,
 }
@@ -65,7 +66,7 @@ struct Known {
 impl State {
     /// Looks at the files, reads those that changed, and works out what that means.
     pub(super) fn refresh(&mut self, roots: &[PathBuf], now: Instant) -> Outcome {
-        let Scan { files, directories, empty, unreadable } = scan(roots);
+        let Scan { files, interest, empty, unreadable } = scan(roots);
         let mut touched = BTreeSet::new();
         for (place, signature) in &files {
             self.look(place, *signature, now, &mut touched);
@@ -76,7 +77,7 @@ impl State {
         let mut findings = self.findings();
         findings.extend(empty.iter().map(|path| empty_directory(path)));
         findings.extend(unreadable.iter().map(|(place, error)| unreadable_path(&place.path, error)));
-        Outcome { changes, findings, directories, again }
+        Outcome { changes, findings, interest, again }
     }
 
     /// Reads one file, if it changed.
