@@ -219,6 +219,10 @@ pub const ADMIN_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 /// exhausted inotify limit. With very many files it becomes rarer, so that it takes no more than a hundredth of one core.
 pub const MANIFEST_POLL: Duration = Duration::from_secs(2);
 
+/// After a look at the files that found nothing new, how many times as long as it took the next one is put off: so that a storm of irrelevant
+/// changes to ten thousand files costs a fifth of a core at most.
+pub const MANIFEST_REST: u32 = 4;
+
 /// How long a file that vanished keeps its objects: editors that replace a file in two steps leave such a gap. Well below the 200 ms in which a
 /// deletion is to be live.
 pub const MANIFEST_HOLD: Duration = Duration::from_millis(100);
