@@ -80,8 +80,9 @@ fn an_empty_line_between_requests_holds_no_drain() {
         proxy.exchange("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n").assert_own(405, "method");
     }
     proxy.drain(PATIENCE);
-    client.expect_end();
+    // Long before the rest of a head would be late.
     assert!(proxy.drained(PATIENCE / 4));
+    client.expect_end();
 }
 
 #[test]

@@ -107,6 +107,8 @@ fn a_connection_without_a_request_is_closed_silently() {
         client.send(half);
         proxy.exchange("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n");
     }
+    // Long before the rest of a head would be late.
+    assert!(client.stirs(Limits::default().header_read_timeout / 2));
     client.expect_end();
     assert!(proxy.numbers().keep_alive_timeouts >= 3);
 }
