@@ -89,6 +89,15 @@ pub const RESPONSE_HEADER_COUNT: usize = 100;
 /// carries.
 pub const SERVER_BUFFER_BYTES: usize = 64 * 1024;
 
+/// Bytes of a client's next message that are kept while the current one is answered. Beyond: they stay in the kernel. A few pipelined heads.
+pub const STASH_BYTES: usize = 16 * 1024;
+
+/// Room for a read of what the HTTP server hasn't asked for yet: a usual head.
+pub const STASH_READ_BYTES: usize = 4096;
+
+/// Up to here, the pieces of a response are joined before they are written: copying a small one costs less than writing it in pieces.
+pub const JOINED_WRITE_BYTES: usize = 2048;
+
 /// The HTTP client's buffer for each direction of a backend connection, at most; more where a response's head may be larger.
 pub const CLIENT_BUFFER_BYTES: usize = 64 * 1024;
 
