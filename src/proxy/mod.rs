@@ -61,13 +61,12 @@ pub struct Settings {
 
 /// An address that can't be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("can't listen on {address}: {source}; {}", hint(source))]
+#[error("can't listen on {address}: {cause}; {}", hint(cause))]
 pub struct BindError {
     /// The address.
     pub address: SocketAddr,
     /// Why.
-    #[source]
-    pub source: io::Error,
+    pub cause: io::Error,
 }
 
 fn hint(error: &io::Error) -> &'static str {
@@ -95,7 +94,7 @@ pub struct Bound {
 /// The first address that can't be bound.
 pub fn bind(settings: Settings) -> Result<Bound, BindError> {
     let workers = settings.workers.max(1);
-    let bind = |&address| listener::bind(address, workers).map_err(|source| BindError { address, source });
+    let bind = |&address| listener::bind(address, workers).map_err(|cause| BindError { address, cause });
     let listeners = settings.http.iter().map(bind).collect::<Result<_, _>>()?;
     Ok(Bound { settings, listeners })
 }

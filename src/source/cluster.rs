@@ -190,7 +190,7 @@ async fn list<K: Watched>(api: Api<DeserializeGuard<K>>, list: List) -> Result<C
     params.field_selector = field_selector(list.kind).map(Into::into);
     let mut versions = Vec::new();
     loop {
-        let failed = |source| SourceError::List { what: describe(&list), source: Box::new(source) };
+        let failed = |cause| SourceError::List { what: describe(&list), cause: Box::new(cause) };
         let page = api.list(&params).await.map_err(failed)?;
         versions.extend(page.items.into_iter().map(version));
         params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());

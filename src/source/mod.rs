@@ -59,12 +59,12 @@ pub enum SourceError {
     #[error("the Kubernetes client can't be set up: {0}")]
     Client(#[source] Box<kube::Error>),
     /// The API server can't be reached, or refuses.
-    #[error("listing {what} failed: {source}")]
+    #[error("listing {what} failed: {cause}")]
     List {
         /// The kind, and the namespace if there is one.
         what: String,
         /// The client's error.
-        source: Box<kube::Error>,
+        cause: Box<kube::Error>,
     },
     /// A part of the source panicked.
     #[error("{0} stopped unexpectedly")]

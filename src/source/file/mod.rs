@@ -34,10 +34,10 @@ use crate::{
 
 /// A path given on the command line that can't be read.
 #[derive(Debug, thiserror::Error)]
-#[error("--manifests {path}: {source}", path = path.display())]
+#[error("--manifests {path}: {cause}", path = path.display())]
 pub struct LoadError {
     path: PathBuf,
-    source: io::Error,
+    cause: io::Error,
 }
 
 /// The paths given, found to be readable at the start.
@@ -71,7 +71,7 @@ impl Files {
     /// Makes sure that the paths are there.
     pub(super) fn open(roots: Vec<PathBuf>) -> Result<Self, LoadError> {
         for path in &roots {
-            readable(path).map_err(|source| LoadError { path: path.clone(), source })?;
+            readable(path).map_err(|cause| LoadError { path: path.clone(), cause })?;
         }
         Ok(Self { roots })
     }
@@ -126,7 +126,7 @@ impl Watcher {
         (self.state, outcome) = look.await.map_err(|_| SourceError::Stopped("reading manifests"))?;
         let Outcome { changes, mut findings, interest, again } = outcome;
         // Something may have happened to what is new in it after it was looked at and before it was watched.
-        let incomplete = self.watch.follow(interest);
+        let incomplete = self.watch.follow(&interest);
         findings.extend(self.watch.fault());
         // A poll that found nothing is no reason to compile ten thousand Ingresses anew.
         let fruitful = !changes.is_empty() || self.said.as_ref() != Some(&findings);

@@ -83,12 +83,12 @@ impl Watch {
     }
 
     /// Watches for what this interest names and nothing else. Returns whether something is new in it, so that it has to be looked at once more.
-    pub(super) fn follow(&mut self, interest: Interest) -> bool {
+    pub(super) fn follow(&mut self, interest: &Interest) -> bool {
         let Some(watcher) = &mut self.watcher else { return false };
         let directories = interest.directories().clone();
         // First, since events of what is watched from here on are judged by it.
         let before = mem::replace(&mut self.signal.lock().interest, interest.clone());
-        let mut added = !before.covers(&interest);
+        let mut added = !before.covers(interest);
         self.fault = None;
         let gone: Vec<PathBuf> = self.watched.keys().filter(|path| !directories.contains(*path)).cloned().collect();
         for path in gone {
