@@ -17,6 +17,17 @@ fn no_route_is_404() {
 }
 
 #[test]
+fn before_the_first_table_it_is_503_and_never_404() {
+    let mut proxy = Proxy::without_table(|_| {});
+    let mut client = proxy.connect();
+    let response = client.exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    response.assert_own(503, "not_ready");
+    assert_eq!(response.head.field("retry-after"), Some("1"));
+    proxy.publish("");
+    client.exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n").assert_own(404, "no_route");
+}
+
+#[test]
 fn a_connection_survives_answers_that_leave_its_framing_intact() {
     let proxy = Proxy::start(&manifest(&[("known.test", "/", Backend::start().serve("hello"))]));
     let mut client = proxy.connect();
