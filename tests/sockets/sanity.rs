@@ -254,9 +254,10 @@ fn more_requests_than_are_kept_at_once_are_all_answered() {
         }
     }));
     let mut client = proxy.connect();
-    let requests: String =
-        (0..REQUESTS).map(|number| format!("GET /{number} HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "y".repeat(number % 50))).collect();
-    client.send(requests);
+    let padding = |number: usize| "y".repeat(number % 50);
+    let requests: Vec<String> =
+        (0..REQUESTS).map(|number| format!("GET /{number} HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", padding(number))).collect();
+    client.send(requests.concat());
     for number in 0..REQUESTS {
         assert_eq!(client.message().text(), format!("/{number}"));
     }
