@@ -53,7 +53,7 @@ fn rule() -> impl Strategy<Value = Rule> {
     })
 }
 
-/// What wins, read straight off SEMANTICS: the best of all rules that match, the first of equals.
+/// What wins, read straight off the rules: the best of all rules that match, the first of equals.
 fn oracle(rules: &[Rule], host: &str, path: &str) -> Option<usize> {
     let matching = rules.iter().enumerate().filter(|(_, rule)| matches(rule, host, path));
     matching.min_by_key(|(index, rule)| (rank(rule), *index)).map(|(index, _)| index)

@@ -89,6 +89,15 @@ pub const RESPONSE_HEADER_COUNT: usize = 100;
 /// carries.
 pub const SERVER_BUFFER_BYTES: usize = 64 * 1024;
 
+/// Bytes of a client's next message that are kept while the current one is answered. Beyond: they stay in the kernel. A few pipelined heads.
+pub const STASH_BYTES: usize = 16 * 1024;
+
+/// Room for a read of what the HTTP server hasn't asked for yet: a usual head.
+pub const STASH_READ_BYTES: usize = 4096;
+
+/// Up to here, the pieces of a response are joined before they are written: copying a small one costs less than writing it in pieces.
+pub const JOINED_WRITE_BYTES: usize = 2048;
+
 /// The HTTP client's buffer for each direction of a backend connection, at most; more where a response's head may be larger.
 pub const CLIENT_BUFFER_BYTES: usize = 64 * 1024;
 
@@ -218,6 +227,10 @@ pub const ADMIN_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 /// How often the files under `--manifests` are compared with what was read, for file systems that report no events (NFS, FUSE) and for an
 /// exhausted inotify limit. With very many files it becomes rarer, so that it takes no more than a hundredth of one core.
 pub const MANIFEST_POLL: Duration = Duration::from_secs(2);
+
+/// After a look at the files that found nothing new, how many times as long as it took the next one is put off: so that a storm of irrelevant
+/// changes to ten thousand files costs a fifth of a core at most.
+pub const MANIFEST_REST: u32 = 4;
 
 /// How long a file that vanished keeps its objects: editors that replace a file in two steps leave such a gap. Well below the 200 ms in which a
 /// deletion is to be live.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 use super::{
     args::{LimitArgs, Ownership, ServeArgs, TableArgs},
@@ -118,10 +118,22 @@ impl TryFrom<ServeArgs> for ServeSettings {
                 "off" => AccessLog::Off,
                 path => AccessLog::File(PathBuf::from(path)),
             },
-            log_filter: EnvFilter::try_new(&log_level).map_err(|error| bad("--log-level", &error))?,
+            log_filter: log_filter(&log_level).map_err(|error| bad("--log-level", &error))?,
             shown,
         })
     }
+}
+
+/// The filter that `--log-level` asks for. The Kubernetes client logs every failed try at ERROR, which in an outage is thousands of lines; the cluster
+/// source says the same once, in words. What it says of certificates is heard, and all of it where the level given names it.
+fn log_filter(level: &str) -> Result<EnvFilter, ParseError> {
+    let mut filter = EnvFilter::try_new(level)?;
+    if !level.contains("kube") {
+        for directive in ["kube_client::client=off", "kube_client::client::tls=warn", "kube_runtime=off"] {
+            filter = filter.add_directive(directive.parse()?);
+        }
+    }
+    Ok(filter)
 }
 
 /// The options of compiling. Only a cluster's EndpointSlices are all there are: a Service that has none there has no endpoints, while manifests
@@ -239,4 +251,18 @@ fn shown_limits(limits: &LimitArgs) -> Value {
         "pool-idle-timeout": limits.pool_idle_timeout.to_string(),
         "pool-max-age": limits.pool_max_age.to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kubernetes_client_is_silent_unless_it_is_named() {
+        let silent = "kube_client::client=off";
+        for (level, expected) in [("info", true), ("", true), ("nodegate=debug", true), ("info,kube_client=debug", false)] {
+            assert_eq!(log_filter(level).unwrap().to_string().contains(silent), expected, "{level:?}");
+        }
+        assert!(log_filter("nodegate=loud").is_err());
+    }
 }

@@ -149,7 +149,8 @@ fn connections(sum: &Numbers, log_lost: u64, out: &mut Out<'_>) -> fmt::Result {
 }
 
 fn configuration(scrape: &Scrape, out: &mut Out<'_>) -> fmt::Result {
-    let Report { ready: _, generation, published_at, diagnostics, rebuilds, config_to_live, config_to_live_sum } = &scrape.report;
+    let Report { ready: _, generation, published_at, diagnostics, rebuilds, compile_seconds, config_to_live, config_to_live_sum } =
+        &scrape.report;
     out.gauge("nodegate_ready", "1 if /readyz answers 200.", u64::from(scrape.ready))?;
     out.gauge("nodegate_workers_missing", "Workers whose numbers are missing from this scrape.", scrape.missing_workers as u64)?;
     out.gauge("nodegate_snapshot_generation", "Generation of the route table in force.", *generation)?;
@@ -157,6 +158,7 @@ fn configuration(scrape: &Scrape, out: &mut Out<'_>) -> fmt::Result {
         out.gauge_f64("nodegate_snapshot_age_seconds", "Time since the route table in force was published.", age.as_secs_f64())?;
     }
     out.counter("nodegate_rebuilds", "Compilations of the configuration, whether or not the table changed.", *rebuilds)?;
+    out.gauge_f64("nodegate_compile_seconds", "Time that the last compilation of the configuration took.", *compile_seconds)?;
     let of = |severity| diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count() as u64;
     let severities = [("error", of(Severity::Error)), ("warning", of(Severity::Warning))];
     out.gauges("nodegate_diagnostics", "Findings about the current objects, by severity.", "severity", &severities)?;

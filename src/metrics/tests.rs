@@ -200,6 +200,7 @@ fn configuration_is_shown() {
         published_at: Some(base.now - Duration::from_millis(2500)),
         diagnostics: [Severity::Error, Severity::Warning, Severity::Warning].map(finding).into(),
         rebuilds: 9,
+        compile_seconds: 0.125,
         config_to_live: [1, 1, 3, 3, 3, 3, 3, 3, 4],
         config_to_live_sum: 12.5,
     };
@@ -210,6 +211,7 @@ fn configuration_is_shown() {
         ("nodegate_snapshot_generation", 7.0),
         ("nodegate_snapshot_age_seconds", 2.5),
         ("nodegate_rebuilds_total", 9.0),
+        ("nodegate_compile_seconds", 0.125),
         (r#"nodegate_diagnostics{severity="error"}"#, 1.0),
         (r#"nodegate_diagnostics{severity="warning"}"#, 2.0),
         (r#"nodegate_config_to_live_seconds_bucket{le="0.025"}"#, 1.0),

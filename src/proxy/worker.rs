@@ -57,6 +57,8 @@ pub(crate) struct Worker {
     /// Rung whenever a connection ends.
     pub(crate) room: Notify,
     pub(crate) random: RefCell<Rng>,
+    /// For joining the pieces of a write; empty between two writes.
+    pub(crate) scratch: RefCell<Vec<u8>>,
     table: RefCell<table::Reader>,
     current: RefCell<Rc<Current>>,
     numbers: RefCell<Numbers>,
@@ -195,6 +197,7 @@ async fn work(seed: Seed) -> std::io::Result<Rc<Worker>> {
         connections: Connections::default(),
         room: Notify::new(),
         random: RefCell::new(Rng::new()),
+        scratch: RefCell::default(),
         table: RefCell::new(table),
         current: RefCell::new(current),
         numbers: RefCell::default(),

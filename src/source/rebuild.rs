@@ -56,8 +56,11 @@ pub(super) async fn run(
         let Some(Work { objects, diagnostics, since }) = shared.take() else { continue };
         let options = Arc::clone(&options);
         // With ten thousand Ingresses compiling takes a tenth of a second, in which this thread has watches to read and probes to answer.
-        let compiled = tokio::task::spawn_blocking(move || compile::compile(&objects, &options)).await;
-        let Compiled { snapshot, diagnostics: found } = compiled.map_err(|_| SourceError::Stopped("compiling"))?;
+        let compiled = tokio::task::spawn_blocking(move || {
+            let begun = Instant::now();
+            (compile::compile(&objects, &options), begun.elapsed().as_secs_f64())
+        });
+        let (Compiled { snapshot, diagnostics: found }, compile_seconds) = compiled.await.map_err(|_| SourceError::Stopped("compiling"))?;
 
         let current = publisher.current();
         let differs = current.generation == 0 || current.snapshot != snapshot;
@@ -67,12 +70,13 @@ pub(super) async fn run(
         report.send_modify(|report| {
             report.ready = true;
             report.rebuilds += 1;
+            report.compile_seconds = compile_seconds;
             report.diagnostics = findings.into_iter().collect();
             if differs {
                 report.generation = generation;
                 report.published_at = Some(SystemTime::now());
                 count(report, since.elapsed());
-                tracing::debug!(generation, seconds = since.elapsed().as_secs_f64(), "table published");
+                tracing::debug!(generation, compile_seconds, seconds = since.elapsed().as_secs_f64(), "table published");
             }
         });
     }

@@ -17,6 +17,8 @@ pub struct Report {
     pub diagnostics: Arc<[Diagnostic]>,
     /// Rebuilds since the start, whether or not they changed the table.
     pub rebuilds: u64,
+    /// What the last compilation took, in seconds.
+    pub compile_seconds: f64,
     /// Seconds from the first event of a burst to the published table, for each publication since the start: cumulative counts at the
     /// upper bounds of [`CONFIG_TO_LIVE_BUCKETS`], the last without a bound.
     pub config_to_live: [u64; CONFIG_TO_LIVE_BUCKETS.len() + 1],

@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nodegate::config::limits::FIRST_TABLE_WAIT;
+use serde_json::Value;
 use tokio::{task::JoinSet, time::interval};
 
 use crate::rig::{App, Client, Cluster, Forwarder, Nodegate, WATCHED, eventually, get, objects, tell};
@@ -29,8 +31,15 @@ async fn without_a_full_list_it_is_not_ready_and_with_one_it_is() {
     cluster.grant(others).await;
     cluster.stop_api();
 
+    let began = Instant::now();
     let mut nodegate = Nodegate::start(&cluster.nodegate_kubeconfig(cluster.api_address())).await;
     assert_stays_unready(&nodegate, "without an API server").await;
+    // Waits in the listening queue at first.
+    let answer = get(nodegate.http, "app.example", "/").await.expect("an answer");
+    assert_eq!((answer.status, answer.reason.as_deref()), (503, Some("not_ready")), "{answer}");
+    assert!(answer.retry_after.as_deref().is_some_and(|seconds| seconds.parse::<u32>().is_ok()), "{:?}", answer.retry_after);
+    assert!(began.elapsed() >= FIRST_TABLE_WAIT, "after {:?}, when there could have been a table still", began.elapsed());
+    assert_says_once_that_there_is_no_api_server(&nodegate);
 
     cluster.start_api().await;
     eventually("every list but one is answered", async || {
@@ -45,6 +54,18 @@ async fn without_a_full_list_it_is_not_ready_and_with_one_it_is() {
     nodegate.ready().await;
     let answer = get(nodegate.http, "app.example", "/").await.expect("an answer");
     assert_eq!((answer.status, answer.body.as_str()), (200, "app"), "the first request after ready");
+}
+
+/// Each watch for itself, in our words alone; the client library would tell every one of the dozens of tries.
+fn assert_says_once_that_there_is_no_api_server(nodegate: &Nodegate) {
+    let log = nodegate.log();
+    let by = |library: &str| log.iter().filter(|line| line["target"].as_str().is_some_and(|target| target.starts_with(library))).count();
+    assert_eq!((by("kube_client"), by("kube_runtime")), (0, 0), "{log:#?}");
+    for (_, resource) in WATCHED {
+        let lists = |line: &&Value| line["list"].as_str().is_some_and(|list| list.eq_ignore_ascii_case(resource));
+        let said = log.iter().filter(lists).count();
+        assert_eq!(said, 1, "{resource}: {log:#?}");
+    }
 }
 
 /// Looks for a second.

@@ -38,7 +38,8 @@ fn without_a_free_descriptor_clients_wait_and_nothing_spins() {
     let before = nodegate.cpu_ticks();
     assert!(!waiting[0].stirs(Duration::from_secs(1)), "served, or refused, without a descriptor");
     let spent = nodegate.cpu_ticks() - before;
-    assert!(spent < 50, "{spent} of 100 ticks spent on waiting");
+    // A try every 50 ms costs one or two.
+    assert!(spent < 15, "{spent} of 100 ticks spent on waiting");
     // Whoever is in is served as before.
     first.send(GET);
     upstream.message();

@@ -1,4 +1,4 @@
-//! The data plane on real sockets: raw bytes in, raw bytes out, one module for each part of what SEMANTICS.md promises.
+//! The data plane on real sockets: raw bytes in, raw bytes out, one module for each part of what a request meets.
 
 #![allow(
     clippy::unwrap_used,

@@ -8,7 +8,8 @@ use std::{
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{super::connection::BodyFault, Guard, Phase, STASH_BYTES};
+use super::{super::connection::BodyFault, Guard, Phase};
+use crate::config::limits::STASH_BYTES;
 
 impl Guard {
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

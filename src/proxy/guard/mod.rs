@@ -26,13 +26,10 @@ use super::{
     connection::{Connection, Timing},
     deadline::Deadline,
 };
-use crate::message::framing::{ChunkScanner, Framing};
-
-/// Bytes of the next message that are kept while the current one is answered. Beyond: they stay in the kernel.
-const STASH_BYTES: usize = 16 * 1024;
-
-/// Room for a read where the server hasn't given any.
-const READ_BYTES: usize = 4096;
+use crate::{
+    config::limits,
+    message::framing::{ChunkScanner, Framing},
+};
 
 /// A client connection, one message at a time.
 pub(crate) struct Guard {
@@ -125,7 +122,7 @@ impl Guard {
     fn poll_stash(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.stream.poll_read_ready(cx))?;
-            self.stash.reserve(READ_BYTES);
+            self.stash.reserve(limits::STASH_READ_BYTES);
             match self.stream.try_read_buf(&mut self.stash) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if self.stash.is_empty() {
@@ -196,7 +193,18 @@ impl AsyncWrite for Guard {
 
     fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let result = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        // A small response is cheaper to copy than to write in pieces.
+        let small = bufs.iter().map(|buf| buf.len()).sum::<usize>() <= limits::JOINED_WRITE_BYTES;
+        let result = if small {
+            let mut joined = this.conn.worker().scratch.borrow_mut();
+            joined.clear();
+            for buf in bufs {
+                joined.extend_from_slice(buf);
+            }
+            Pin::new(&mut this.stream).poll_write(cx, &joined)
+        } else {
+            Pin::new(&mut this.stream).poll_write_vectored(cx, bufs)
+        };
         this.wrote(cx, result)
     }
 

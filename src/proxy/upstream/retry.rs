@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use http::{HeaderMap, Method, Request, Uri, Version};
+use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
 
 use super::{
     super::body::{Progress, RequestBody},
@@ -15,13 +15,18 @@ use crate::config::limits::{RETRY_BUDGET_MAX, RETRY_BUDGET_REQUESTS};
 pub(super) struct Spare {
     method: Method,
     uri: Uri,
-    headers: HeaderMap,
+    /// A list, since a copy of the map would cost twice as much, and nearly all are thrown away.
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Spare {
     pub(super) fn of(request: &Request<RequestBody>, lease: &Lease, progress: &Progress) -> Option<Self> {
         let replayable = lease.is_reused() && request.method().is_idempotent() && !progress.has_body();
-        replayable.then(|| Self { method: request.method().clone(), uri: request.uri().clone(), headers: request.headers().clone() })
+        replayable.then(|| Self {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            headers: request.headers().iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        })
     }
 
     pub(super) fn into_request(self) -> Request<RequestBody> {
@@ -29,7 +34,9 @@ impl Spare {
         *request.method_mut() = self.method;
         *request.uri_mut() = self.uri;
         *request.version_mut() = Version::HTTP_11;
-        *request.headers_mut() = self.headers;
+        for (name, value) in self.headers {
+            request.headers_mut().append(name, value);
+        }
         request
     }
 }

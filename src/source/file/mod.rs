@@ -1,6 +1,7 @@
 //! The `file` source: manifests on disk, read again when they change. The production path without a cluster: the same stores, the same calls.
 
 mod document;
+mod interest;
 mod manifest;
 mod scan;
 mod state;
@@ -11,13 +12,14 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use tokio::time::Instant;
 
 use crate::{
     compile::{Diagnostic, Objects},
-    config::limits::MANIFEST_POLL,
+    config::limits::{MANIFEST_POLL, MANIFEST_REST},
     source::{
         SourceError,
         file::{
@@ -77,12 +79,43 @@ impl Files {
 
 /// Keeps the stores up to date until the future is dropped.
 pub(super) async fn run(files: Files, shared: &Shared, started: Instant) -> Result<Infallible, SourceError> {
-    let mut watch = Watch::new(&files.roots);
-    let mut state = State::default();
-    let mut since = started;
-    let mut said = None;
+    let mut watcher = Watcher::new(files, started);
     loop {
-        let roots = files.roots.clone();
+        let pause = watcher.look(shared).await?;
+        watcher.wait(pause).await;
+    }
+}
+
+/// Looks at the files again and again.
+struct Watcher {
+    roots: Vec<PathBuf>,
+    watch: Watch,
+    state: State,
+    /// The first event that no look has seen, and how many there are.
+    since: Instant,
+    events: u64,
+    /// The findings that the rebuild loop was told last.
+    said: Option<Vec<Diagnostic>>,
+}
+
+/// When to look again.
+struct Pause {
+    /// Not before then.
+    earliest: Instant,
+    /// At once after that, or after something happened.
+    again: bool,
+    /// Even if nothing happens.
+    latest: Instant,
+}
+
+impl Watcher {
+    fn new(files: Files, started: Instant) -> Self {
+        Self { roots: files.roots, watch: Watch::new(), state: State::default(), since: started, events: 0, said: None }
+    }
+
+    /// Looks once, and tells what has changed.
+    async fn look(&mut self, shared: &Shared) -> Result<Pause, SourceError> {
+        let (roots, mut state) = (self.roots.clone(), std::mem::take(&mut self.state));
         let begun = Instant::now();
         // Reading files blocks, and this thread has a data plane's probes to answer.
         let look = tokio::task::spawn_blocking(move || {
@@ -90,25 +123,40 @@ pub(super) async fn run(files: Files, shared: &Shared, started: Instant) -> Resu
             (state, outcome)
         });
         let outcome;
-        (state, outcome) = look.await.map_err(|_| SourceError::Stopped("reading manifests"))?;
-        let Outcome { changes, mut findings, directories, again } = outcome;
-        let incomplete = watch.follow(&directories);
-        findings.extend(watch.fault());
+        (self.state, outcome) = look.await.map_err(|_| SourceError::Stopped("reading manifests"))?;
+        let Outcome { changes, mut findings, interest, again } = outcome;
+        // Something may have happened to what is new in it after it was looked at and before it was watched.
+        let incomplete = self.watch.follow(interest);
+        findings.extend(self.watch.fault());
         // A poll that found nothing is no reason to compile ten thousand Ingresses anew.
-        if !changes.is_empty() || said.as_ref() != Some(&findings) {
-            said = Some(findings.clone());
-            shared.apply(changes, Some(findings), since);
+        let fruitful = !changes.is_empty() || self.said.as_ref() != Some(&findings);
+        if fruitful {
+            self.said = Some(findings.clone());
+            shared.apply(changes, Some(findings), self.since);
         }
-        if incomplete {
-            // Something may have been written into a directory after it was read and before it was watched.
-            since = Instant::now();
-            continue;
+        let took = begun.elapsed();
+        tracing::debug!(events = self.events, fruitful, seconds = took.as_secs_f64(), "looked at the manifests");
+        let poll = Instant::now() + MANIFEST_POLL.max(took * 100);
+        let rest = if fruitful { Duration::ZERO } else { took * MANIFEST_REST };
+        Ok(Pause { earliest: Instant::now() + rest, again: incomplete, latest: again.unwrap_or(poll).min(poll) })
+    }
+
+    /// Waits until it is time to look again.
+    async fn wait(&mut self, pause: Pause) {
+        let Pause { earliest, again, latest } = pause;
+        if again {
+            (self.since, self.events) = (Instant::now(), 0);
+            tokio::time::sleep_until(earliest).await;
+        } else {
+            let burst = self.watch.changed(earliest, latest).await;
+            (self.since, self.events) = (burst.since, burst.events);
         }
-        let poll = Instant::now() + MANIFEST_POLL.max(begun.elapsed() * 100);
-        since = watch.changed(again.unwrap_or(poll).min(poll)).await;
     }
 }
 
 fn readable(path: &Path) -> io::Result<()> {
     if fs::metadata(path)?.is_dir() { fs::read_dir(path).map(drop) } else { File::open(path).map(drop) }
 }
+
+#[cfg(test)]
+mod tests;

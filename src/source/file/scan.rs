@@ -1,7 +1,7 @@
 //! Finds the manifest files below the paths given, and tells whether one has changed since it was read, without reading it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, HashSet},
     fs::{self, Metadata},
     io,
     os::unix::fs::MetadataExt,
@@ -9,6 +9,8 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
+
+use super::interest::Interest;
 
 /// Where a file was found. The order decides between two files that define the same object: the path given first on the command line wins, and
 /// below one path the order of names.
@@ -59,8 +61,8 @@ const TIMESTAMP_GRAIN: Duration = Duration::from_millis(20);
 pub(super) struct Scan {
     /// The manifest files, each once, even if links lead to it twice.
     pub files: BTreeMap<Place, Signature>,
-    /// The directories in which a change may matter: those that were walked, and those that hold the paths given and the targets of links.
-    pub directories: BTreeSet<PathBuf>,
+    /// What changes may matter: in the directories that were walked, to the paths given, and to the links on the way.
+    pub interest: Interest,
     /// Directories that hold no manifest anywhere below, among the paths given.
     pub empty: Vec<PathBuf>,
     /// What couldn't be looked at. Whatever was known of it, and of all below it, is as good as it was.
@@ -84,8 +86,10 @@ struct Walk {
 
 impl Walk {
     fn root(&mut self, root: usize, path: &Path) {
-        self.scan.directories.insert(parent(path));
         let place = Place { root, path: path.into() };
+        if let Err(error) = self.scan.interest.given(path) {
+            return self.scan.unreadable.push((place, error));
+        }
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => {
                 let (files, unreadable) = (self.scan.files.len(), self.scan.unreadable.len());
@@ -103,7 +107,11 @@ impl Walk {
         if !self.seen.insert((metadata.dev(), metadata.ino())) {
             return;
         }
-        self.scan.directories.insert(place.path.to_path_buf());
+        let real = match fs::canonicalize(&place.path) {
+            Ok(real) => real,
+            Err(error) => return self.scan.unreadable.push((place.clone(), error)),
+        };
+        self.scan.interest.walked(real.clone());
         let entries = fs::read_dir(&place.path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
         let mut entries = match entries {
             Ok(entries) => entries,
@@ -111,22 +119,26 @@ impl Walk {
         };
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
-            self.entry(place, &entry);
+            self.entry(place, &real, &entry);
         }
     }
 
-    fn entry(&mut self, directory: &Place, entry: &fs::DirEntry) {
+    fn entry(&mut self, directory: &Place, real: &Path, entry: &fs::DirEntry) {
         let name = entry.file_name();
         // Editors' temporary files, `.git`, and the real directories behind a ConfigMap volume's links (`..data`, `..2026_08_01_...`).
         if name.as_encoded_bytes().starts_with(b".") {
             return;
         }
         let place = Place { root: directory.root, path: entry.path().into() };
-        let could_be_directory = entry.file_type().is_ok_and(|kind| kind.is_dir() || kind.is_symlink());
-        if !could_be_directory && !is_manifest(&place.path) {
+        let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+        if !is_link && !is_manifest(&place.path) && !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             return;
         }
-        match fs::metadata(&place.path) {
+        let metadata = fs::metadata(&place.path);
+        if is_link && (is_manifest(&place.path) || !metadata.as_ref().is_ok_and(Metadata::is_file)) {
+            self.scan.interest.link(real, &name);
+        }
+        match metadata {
             Ok(metadata) if metadata.is_dir() => self.directory(&place, &metadata),
             Ok(_) if !is_manifest(&place.path) => {}
             Ok(metadata) => self.file(place, &metadata),
@@ -145,10 +157,6 @@ impl Walk {
         if !self.seen.insert((metadata.dev(), metadata.ino())) {
             return;
         }
-        let is_link = fs::symlink_metadata(&place.path).is_ok_and(|metadata| metadata.is_symlink());
-        if is_link && let Ok(target) = fs::canonicalize(&place.path) {
-            self.scan.directories.insert(parent(&target));
-        }
         self.scan.files.insert(place, Signature::of(metadata));
     }
 }
@@ -158,14 +166,6 @@ pub(super) fn is_manifest(path: &Path) -> bool {
     let extension = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json");
     // kubectl's own instructions, no object.
     extension && path.file_stem().is_none_or(|stem| stem != "kustomization")
-}
-
-fn parent(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
-        Some(parent) => parent.to_owned(),
-        None => path.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crate::{
     config::limits::MANIFEST_FILE_BYTES,
     source::{
         file::{
+            interest::Interest,
             manifest::{self, Definition, Format, Position},
             scan::{Place, Scan, Signature, scan},
         },
@@ -45,8 +46,8 @@ pub(super) struct Outcome {
     pub changes: Vec<Change>,
     /// Everything wrong with the files now.
     pub findings: Vec<Diagnostic>,
-    /// The directories in which a change may matter.
-    pub directories: BTreeSet<PathBuf>,
+    /// What changes may matter.
+    pub interest: Interest,
     /// When to look again even if nothing happens: a file is missing that may come back.
     pub again: Option<Instant>,
 }
@@ -54,7 +55,7 @@ pub(super) struct Outcome {
 impl State {
     /// Looks at the files, reads those that changed, and works out what that means.
     pub(super) fn refresh(&mut self, roots: &[PathBuf], now: Instant) -> Outcome {
-        let Scan { files, directories, empty, unreadable } = scan(roots);
+        let Scan { files, interest, empty, unreadable } = scan(roots);
         let mut touched = BTreeSet::new();
         for (place, signature) in &files {
             self.look(place, *signature, now, &mut touched);
@@ -65,7 +66,7 @@ impl State {
         let mut findings = self.findings();
         findings.extend(empty.iter().map(|path| empty_directory(path)));
         findings.extend(unreadable.iter().map(|(place, error)| unreadable_path(&place.path, error)));
-        Outcome { changes, findings, directories, again }
+        Outcome { changes, findings, interest, again }
     }
 
     /// Reads one file, if it changed.

@@ -1,22 +1,23 @@
 //! Learns from the kernel (inotify) that something happened in a directory, and when a burst of such events is over.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
-    ffi::OsStr,
-    fs,
+    collections::{BTreeMap, HashSet},
+    fs, mem,
     os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
-    event::{AccessKind, AccessMode, ModifyKind},
+    event::{AccessKind, AccessMode, ModifyKind, RenameMode},
 };
 use tokio::{
     sync::Notify,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
+
+use super::interest::{Change, Interest};
 
 use crate::{
     compile::{Diagnostic, Severity, Subject},
@@ -43,19 +44,37 @@ struct Signal {
 
 #[derive(Debug, Default)]
 struct Pending {
-    /// When the first event came that nobody has asked for yet.
-    since: Option<Instant>,
+    /// Everything else is ignored: a busy log beside a manifest makes thousands of events a second.
+    interest: Interest,
+    /// The events that nobody has asked for yet.
+    burst: Option<Burst>,
     /// Files that were written to and not closed since: a writer is in the middle of them.
     writing: HashSet<PathBuf>,
 }
 
+/// Events that came close together.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Burst {
+    /// When the first one came.
+    pub since: Instant,
+    last: Instant,
+    /// How many there were, those that concern nothing left out.
+    pub events: u64,
+}
+
+impl Burst {
+    fn none() -> Self {
+        let now = Instant::now();
+        Self { since: now, last: now, events: 0 }
+    }
+}
+
 impl Watch {
-    /// Watches nothing yet. `roots` are the paths given, which count as manifests whatever their names are.
-    pub(super) fn new(roots: &[PathBuf]) -> Self {
+    /// Watches nothing yet.
+    pub(super) fn new() -> Self {
         let signal = Arc::new(Signal::default());
-        let named: HashSet<PathBuf> = roots.iter().cloned().collect();
         let receiver = Arc::clone(&signal);
-        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| receiver.note(event, &named));
+        let watcher = notify::recommended_watcher(move |event| receiver.note(event));
         let (watcher, fault) = match watcher {
             Ok(watcher) => (Some(watcher), None),
             Err(error) => (None, Some(error.to_string())),
@@ -63,10 +82,13 @@ impl Watch {
         Self { watcher, signal, watched: BTreeMap::new(), fault }
     }
 
-    /// Watches these directories and no others. Returns whether one was added, so that it has to be looked at once more.
-    pub(super) fn follow(&mut self, directories: &BTreeSet<PathBuf>) -> bool {
+    /// Watches for what this interest names and nothing else. Returns whether something is new in it, so that it has to be looked at once more.
+    pub(super) fn follow(&mut self, interest: Interest) -> bool {
         let Some(watcher) = &mut self.watcher else { return false };
-        let mut added = false;
+        let directories = interest.directories().clone();
+        // First, since events of what is watched from here on are judged by it.
+        let before = mem::replace(&mut self.signal.lock().interest, interest.clone());
+        let mut added = !before.covers(&interest);
         self.fault = None;
         let gone: Vec<PathBuf> = self.watched.keys().filter(|path| !directories.contains(*path)).cloned().collect();
         for path in gone {
@@ -74,7 +96,7 @@ impl Watch {
             // It fails where the directory is gone, and the kernel has dropped the watch already.
             let _ = watcher.unwatch(&path);
         }
-        for path in directories {
+        for path in &directories {
             let Ok(metadata) = fs::metadata(path) else { continue };
             let identity = (metadata.dev(), metadata.ino());
             if self.watched.get(path) == Some(&identity) {
@@ -106,68 +128,78 @@ impl Watch {
         })
     }
 
-    /// Waits until a burst of events is over and nobody is in the middle of writing, but no longer than the ceiling after its first event; or
-    /// until `deadline`, if nothing happens. Returns when the first event came.
-    pub(super) async fn changed(&self, deadline: Instant) -> Instant {
-        while self.signal.lock().since.is_none() {
+    /// Waits until a burst of events is over and nobody is in the middle of writing, but no longer than the ceiling after it was noticed, and not
+    /// less than until `earliest`; or until `deadline`, if nothing happens. However many events a burst has, it
+    /// wakes this task once in each quiet time.
+    pub(super) async fn changed(&self, earliest: Instant, deadline: Instant) -> Burst {
+        while self.signal.lock().burst.is_none() {
             if timeout_at(deadline, self.signal.happened.notified()).await.is_err() {
-                return Instant::now();
+                return Burst::none();
             }
         }
-        let ceiling = Instant::now() + REBUILD_CEILING;
+        let ceiling = earliest.max(Instant::now() + REBUILD_CEILING);
         loop {
-            let quiet = (Instant::now() + REBUILD_DEBOUNCE).min(ceiling);
-            let calm = timeout_at(quiet, self.signal.happened.notified()).await.is_err();
-            let over = Instant::now() >= ceiling;
-            let mut pending = self.signal.lock();
-            if over || (calm && pending.writing.is_empty()) {
-                // A file that is written to for ever (or whose end was missed) isn't waited for twice.
-                pending.writing.clear();
-                return pending.since.take().unwrap_or_else(Instant::now);
+            let (quiet, writing) = self.signal.state();
+            let quiet = quiet.max(earliest).min(ceiling);
+            let now = Instant::now();
+            if now < quiet {
+                sleep_until(quiet).await;
+            } else if writing && now < ceiling {
+                // A timeout is seen at the top.
+                let _ = timeout_at(ceiling, self.signal.happened.notified()).await;
+            } else {
+                return self.signal.take();
             }
         }
     }
 }
 
 impl Signal {
-    fn note(&self, event: notify::Result<Event>, named: &HashSet<PathBuf>) {
+    fn note(&self, event: notify::Result<Event>) {
         // An error says that events may have been lost, so it counts as one.
         let (kind, paths) = event.map_or((EventKind::Any, Vec::new()), |event| (event.kind, event.paths));
-        let concerned = |path: &PathBuf| is_content(path) || named.contains(path);
-        let mut pending = self.lock();
-        match kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
-                pending.writing.retain(|path| !paths.contains(path));
-                if !paths.iter().any(concerned) {
-                    return;
-                }
+        let change = match kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) | EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Metadata(_)) => {
+                Change::Other
             }
             EventKind::Access(_) => return,
-            EventKind::Modify(ModifyKind::Data(_)) => {
-                if !paths.iter().any(concerned) {
-                    return;
-                }
-                pending.writing.extend(paths);
-            }
-            EventKind::Modify(ModifyKind::Metadata(_)) | EventKind::Create(_) | EventKind::Any | EventKind::Other => {}
-            EventKind::Modify(_) | EventKind::Remove(_) => {
-                pending.writing.retain(|path| !paths.contains(path));
-            }
+            EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)) => Change::Other,
+            EventKind::Create(_) | EventKind::Modify(_) | EventKind::Any | EventKind::Other => Change::Appeared,
+        };
+        let mut pending = self.lock();
+        if !paths.is_empty() && !paths.iter().any(|path| pending.interest.concerns(path, change)) {
+            return;
         }
-        pending.since.get_or_insert_with(Instant::now);
+        match kind {
+            EventKind::Modify(ModifyKind::Data(_)) => pending.writing.extend(paths),
+            EventKind::Modify(ModifyKind::Metadata(_)) | EventKind::Create(_) | EventKind::Any | EventKind::Other => {}
+            EventKind::Access(_) | EventKind::Modify(_) | EventKind::Remove(_) => pending.writing.retain(|path| !paths.contains(path)),
+        }
+        let burst = pending.burst.get_or_insert_with(Burst::none);
+        burst.last = Instant::now();
+        burst.events += 1;
         drop(pending);
         self.happened.notify_one();
+    }
+
+    /// When the burst is over if nothing more comes, and whether somebody is in the middle of writing.
+    fn state(&self) -> (Instant, bool) {
+        let pending = self.lock();
+        let last = pending.burst.map_or_else(Instant::now, |burst| burst.last);
+        (last + REBUILD_DEBOUNCE, !pending.writing.is_empty())
+    }
+
+    /// Ends the burst.
+    fn take(&self) -> Burst {
+        let mut pending = self.lock();
+        // A file that is written to for ever (or whose end was missed) isn't waited for twice.
+        pending.writing.clear();
+        pending.burst.take().unwrap_or_else(Burst::none)
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether writing to a file of this name may change a manifest. Others (a log that grows beside the manifests) are left to the poll, in
-/// case a link with a manifest's name leads to them.
-fn is_content(path: &Path) -> bool {
-    path.extension().and_then(OsStr::to_str).is_none_or(|extension| matches!(extension, "yaml" | "yml" | "json"))
 }
 
 #[cfg(test)]

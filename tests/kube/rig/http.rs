@@ -17,6 +17,7 @@ pub struct Answer {
     pub status: u16,
     /// `X-Nodegate-Reason`, of Nodegate's own answers.
     pub reason: Option<String>,
+    pub retry_after: Option<String>,
     pub body: String,
 }
 
@@ -73,9 +74,10 @@ impl Client {
         connection.ready().await.map_err(|error| format!("kept connection: {error:?}"))?;
         let response = connection.send_request(request).await.map_err(|error| format!("{error:?}"))?;
         let status = response.status().as_u16();
-        let reason = response.headers().get("x-nodegate-reason").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (reason, retry_after) = (header("x-nodegate-reason"), header("retry-after"));
         let body = response.into_body().collect().await.map_err(|error| format!("body: {error:?}"))?.to_bytes();
-        Ok(Answer { status, reason, body: String::from_utf8_lossy(&body).into_owned() })
+        Ok(Answer { status, reason, retry_after, body: String::from_utf8_lossy(&body).into_owned() })
     }
 }
 

@@ -46,6 +46,11 @@ impl Nodegate {
         .await;
     }
 
+    /// What it has logged so far: one JSON object a line.
+    pub fn log(&self) -> Vec<Value> {
+        self.process.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
     /// What `/readyz` says now.
     pub async fn readyz(&self) -> Result<Answer, String> {
         get(self.admin, &self.admin.to_string(), "/readyz").await

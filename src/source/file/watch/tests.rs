@@ -1,5 +1,7 @@
 //! When a burst is over, in paused time with events of our own making, and what is watched, with the kernel's.
 
+use std::path::Path;
+
 use notify::event::{CreateKind, DataChange, MetadataKind, RenameMode};
 
 use super::*;
@@ -11,16 +13,27 @@ const CREATED: EventKind = EventKind::Create(CreateKind::File);
 const TOUCHED: EventKind = EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any));
 const OPENED: EventKind = EventKind::Access(AccessKind::Open(AccessMode::Any));
 
+/// A watch over the working directory's entries and a path elsewhere, for made-up events.
+fn watch() -> Watch {
+    let watch = Watch::new();
+    let mut interest = Interest::default();
+    interest.walked("/w".into());
+    interest.given(Path::new("/none/named.conf")).unwrap();
+    interest.given(Path::new("/w/..data")).unwrap();
+    watch.signal.lock().interest = interest;
+    watch
+}
+
 fn note(watch: &Watch, kind: EventKind, path: &str) {
-    watch.signal.note(Ok(Event::new(kind).add_path(path.into())), &HashSet::from([PathBuf::from("named.conf")]));
+    watch.signal.note(Ok(Event::new(kind).add_path(Path::new("/w").join(path))));
 }
 
 /// How long until the burst is over, and how long ago it began; `None` if only the deadline came.
 async fn settled(watch: &Watch) -> Option<(u128, u128)> {
     let begun = Instant::now();
-    let since = watch.changed(begun + REBUILD_CEILING * 10).await;
+    let burst = watch.changed(begun, begun + REBUILD_CEILING * 10).await;
     let took = begun.elapsed();
-    (took < REBUILD_CEILING * 10).then(|| (took.as_millis(), since.elapsed().as_millis()))
+    (took < REBUILD_CEILING * 10).then(|| (took.as_millis(), burst.since.elapsed().as_millis()))
 }
 
 #[tokio::test(start_paused = true)]
@@ -30,14 +43,19 @@ async fn events_that_cannot_concern_a_manifest_are_ignored() {
         ("reading", OPENED, "a.yaml", None),
         ("a log that grows", WRITTEN, "access.log", None),
         ("a log that is closed", CLOSED, "access.log", None),
+        ("a log without an extension", WRITTEN, "access", None),
+        ("a manifest's name beside a path given", WRITTEN, "/none/access.json", None),
+        ("permissions of a log", TOUCHED, "access.log", None),
+        ("a log that is rotated away", EventKind::Modify(ModifyKind::Name(RenameMode::From)), "access.log", None),
+        ("an editor's file", CREATED, ".a.yaml.swp", None),
         ("a rename, which may be a link or a directory", RENAMED, "..data", Some((quiet, quiet))),
         ("a new file", CREATED, "a.yaml", Some((quiet, quiet))),
         ("permissions", TOUCHED, "a.yaml", Some((quiet, quiet))),
         ("the end of a write", CLOSED, "a.yaml", Some((quiet, quiet))),
-        ("a path given, whatever its name", CLOSED, "named.conf", Some((quiet, quiet))),
+        ("a path given, whatever its name", CLOSED, "/none/named.conf", Some((quiet, quiet))),
     ];
     for (label, kind, path, expected) in cases {
-        let watch = Watch::new(&[]);
+        let watch = watch();
         note(&watch, kind, path);
         let found = settled(&watch).await;
         // Timers have a resolution of 1 ms.
@@ -52,7 +70,7 @@ async fn events_that_cannot_concern_a_manifest_are_ignored() {
 
 #[tokio::test(start_paused = true)]
 async fn a_file_that_is_being_written_is_waited_for_but_not_for_ever() {
-    let watch = Watch::new(&[]);
+    let watch = watch();
     note(&watch, WRITTEN, "a.yaml");
     let calm = tokio::time::timeout(REBUILD_DEBOUNCE * 3, settled(&watch)).await;
     assert!(calm.is_err(), "taken for finished: {calm:?}");
@@ -68,23 +86,44 @@ async fn a_file_that_is_being_written_is_waited_for_but_not_for_ever() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_event_counts_as_one() {
-    let watch = Watch::new(&[]);
-    watch.signal.note(Err(notify::Error::generic("overflow")), &HashSet::new());
+    let watch = watch();
+    watch.signal.note(Err(notify::Error::generic("overflow")));
     assert!(settled(&watch).await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rest_is_kept_even_if_something_happened() {
+    let watch = watch();
+    note(&watch, CLOSED, "a.yaml");
+    let begun = Instant::now();
+    watch.changed(begun + REBUILD_CEILING * 3, begun + REBUILD_CEILING * 10).await;
+    assert!(begun.elapsed() >= REBUILD_CEILING * 3, "{:?}", begun.elapsed());
 }
 
 #[test]
 fn a_directory_replaced_by_another_of_its_name_is_watched_anew() {
     let base = tempfile::tempdir().unwrap();
-    let path = base.path().join("d");
+    let path = base.path().canonicalize().unwrap().join("d");
     fs::create_dir(&path).unwrap();
-    let wanted = BTreeSet::from([path.clone()]);
-    let mut watch = Watch::new(&[]);
-    assert!(watch.follow(&wanted));
-    assert!(!watch.follow(&wanted), "once is enough");
+    let mut wanted = Interest::default();
+    wanted.walked(path.clone());
+    let mut watch = Watch::new();
+    assert!(watch.follow(wanted.clone()));
+    assert!(!watch.follow(wanted.clone()), "once is enough");
     fs::rename(&path, base.path().join("old")).unwrap();
     fs::create_dir(&path).unwrap();
-    assert!(watch.follow(&wanted));
+    assert!(watch.follow(wanted.clone()));
     assert!(watch.fault().is_none());
-    assert!(!watch.follow(&BTreeSet::new()) && watch.watched.is_empty());
+    assert!(!watch.follow(Interest::default()) && watch.watched.is_empty());
+}
+
+#[test]
+fn a_path_in_a_directory_that_is_watched_already_is_new_all_the_same() {
+    let base = tempfile::tempdir().unwrap();
+    let mut wanted = Interest::default();
+    wanted.given(&base.path().join("a.yaml")).unwrap();
+    let mut watch = Watch::new();
+    assert!(watch.follow(wanted.clone()));
+    wanted.given(&base.path().join("b.yaml")).unwrap();
+    assert!(watch.follow(wanted), "it may have changed while events of it were ignored");
 }

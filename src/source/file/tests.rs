@@ -1,0 +1,99 @@
+//! How often the files are looked at, with the kernel's own events.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::*;
+
+/// Looks until the store holds a Service of that name. Returns how many looks that took, and how many events.
+async fn looks_until(watcher: &mut Watcher, shared: &Shared, service: &str, mut pause: Pause) -> (usize, u64) {
+    let mut events = 0;
+    for looks in 1.. {
+        watcher.wait(pause).await;
+        events += watcher.events;
+        pause = watcher.look(shared).await.unwrap();
+        let objects = shared.take().map(|work| work.objects).unwrap_or_default();
+        if objects.services.iter().any(|one| one.metadata.name.as_deref() == Some(service)) {
+            return (looks, events);
+        }
+    }
+    unreachable!("counted to the end of numbers");
+}
+
+/// The first look, and those that follow since there was something new to watch.
+async fn settled(watcher: &mut Watcher, shared: &Shared) -> Pause {
+    loop {
+        let pause = watcher.look(shared).await.unwrap();
+        if !pause.again {
+            return pause;
+        }
+    }
+}
+
+fn service(name: &str) -> String {
+    format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{clusterIP: 127.43.0.1, ports: [{{port: 80}}]}}\n")
+}
+
+#[tokio::test]
+async fn a_busy_file_beside_a_manifest_causes_no_look() {
+    let base = tempfile::tempdir().unwrap();
+    let manifest = base.path().join("site.yaml");
+    fs::write(&manifest, service("one")).unwrap();
+    // Names that would count in a directory of manifests, and one that never does.
+    for name in ["access.json", "access", "access.log"] {
+        let mut watcher = Watcher::new(Files::open(vec![manifest.clone()]).unwrap(), Instant::now());
+        let shared = Shared::new(Stores::new(lists()));
+        let pause = settled(&mut watcher, &shared).await;
+        for _ in 0..1_000 {
+            fs::write(base.path().join(name), "line\n").unwrap();
+        }
+        let changed = format!("after-{name}");
+        fs::write(&manifest, service(&changed)).unwrap();
+        // The kernel tells events in order, so all of the log's were seen before the edit's, of which there are three: emptied, written, closed.
+        let (looks, events) = looks_until(&mut watcher, &shared, &changed, pause).await;
+        assert!(looks == 1 && events <= 3, "{name}: {looks} looks, {events} events");
+    }
+}
+
+#[tokio::test]
+async fn a_storm_beside_a_manifest_hides_no_edit_replacement_or_swapped_link() {
+    let base = tempfile::tempdir().unwrap();
+    let path = base.path().to_owned();
+    fs::write(path.join("v1"), service("one")).unwrap();
+    fs::write(path.join("v2"), service("two")).unwrap();
+    std::os::unix::fs::symlink("v1", path.join("site.yaml")).unwrap();
+    let mut watcher = Watcher::new(Files::open(vec![path.join("site.yaml")]).unwrap(), Instant::now());
+    let shared = Shared::new(Stores::new(lists()));
+    let mut pause = settled(&mut watcher, &shared).await;
+
+    let over = std::sync::Arc::new(AtomicBool::new(false));
+    let (told, log) = (std::sync::Arc::clone(&over), path.join("access.json"));
+    let storm = std::thread::spawn(move || {
+        let mut written = 0;
+        while !told.load(Ordering::Relaxed) {
+            fs::write(&log, "line\n").unwrap();
+            written += 1;
+        }
+        written
+    });
+    type Step = (&'static str, fn(&Path));
+    let steps: [Step; 3] = [
+        ("two", |path| {
+            std::os::unix::fs::symlink("v2", path.join("next")).unwrap();
+            fs::rename(path.join("next"), path.join("site.yaml")).unwrap();
+        }),
+        ("three", |path| fs::write(path.join("v2"), service("three")).unwrap()),
+        ("four", |path| {
+            fs::write(path.join("tmp"), service("four")).unwrap();
+            fs::rename(path.join("tmp"), path.join("site.yaml")).unwrap();
+        }),
+    ];
+    let mut looks = 0;
+    for (name, step) in steps {
+        step(&path);
+        looks += looks_until(&mut watcher, &shared, name, pause).await.0;
+        pause = settled(&mut watcher, &shared).await;
+    }
+    over.store(true, Ordering::Relaxed);
+    let written = storm.join().unwrap();
+    assert!(looks <= 2 * steps.len(), "{looks} looks for {} changes, among {written} writes", steps.len());
+}
