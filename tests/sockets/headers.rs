@@ -239,6 +239,20 @@ fn an_http_1_0_client_keeps_its_connection_where_it_asks_for_it() {
 }
 
 #[test]
+fn a_client_that_asks_for_the_end_of_its_connection_gets_it() {
+    let pair = Pair::untrusted();
+    let mut client = pair.proxy.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let (_upstream, _) = pair.backend.answer("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let response = client.message();
+    assert_fields(&response.head, &[("Connection", &["close"])]);
+    assert_eq!(response.text(), "ok");
+    client.expect_end();
+    // The backend's connection is another matter.
+    pair.proxy.wait_for(|numbers| numbers.upstream_idle == 1);
+}
+
+#[test]
 fn text_beyond_ascii_passes_and_is_logged() {
     let mut pair = Pair::untrusted();
     assert_fields(&pair.seen("X: h\u{e9}\r\nUser-Agent: \u{fc}\"\\\r\n"), &[("X", &["h\u{e9}"]), ("User-Agent", &["\u{fc}\"\\"])]);
