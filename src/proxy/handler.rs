@@ -158,7 +158,9 @@ fn refuse(mut exchange: Exchange, error: &ProxyError, form: Form) -> Response<Re
     let peer = exchange.connection().peer();
     tracing::debug!(%peer, error = error as &dyn std::error::Error, "answered ourselves");
     exchange.answered(error.reason);
-    answer::answer(error.reason, form, exchange.connection().worker().settings.server_header)
+    // A client that is gone may have closed one direction only, and what it sent is no whole request (RFC 9112 section 8).
+    let told = if error.reason == Reason::ClientGone { Reason::BadRequest } else { error.reason };
+    answer::answer(told, form, exchange.connection().worker().settings.server_header)
 }
 
 /// 128 random bits, as nginx's `$request_id`.

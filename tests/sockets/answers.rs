@@ -2,8 +2,6 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use nodegate::message::IpSet;
-
 use crate::support::{Backend, Proxy, Refusing, manifest};
 
 #[test]
@@ -14,6 +12,17 @@ fn no_route_is_404() {
     proxy.get("known.test", "/b").assert_own(404, "no_route");
     let record = proxy.record();
     assert_eq!((&record["status"], &record["reason"], &record["host"]), (&404.into(), &"no_route".into(), &"unknown.test".into()));
+}
+
+#[test]
+fn before_the_first_table_it_is_503_and_never_404() {
+    let mut proxy = Proxy::without_table(|_| {});
+    let mut client = proxy.connect();
+    let response = client.exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    response.assert_own(503, "not_ready");
+    assert_eq!(response.head.field("retry-after"), Some("1"));
+    proxy.publish("");
+    client.exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n").assert_own(404, "no_route");
 }
 
 #[test]
@@ -149,17 +158,4 @@ fn the_body_takes_the_form_that_accept_prefers() {
         assert!(response.text().starts_with(start), "{}", response.text());
         assert!(response.complete);
     }
-}
-
-#[test]
-fn connections_from_peers_that_are_not_allowed_are_closed() {
-    let address = Backend::start().serve("hello");
-    let only = |range: &str| Some(IpSet::parse(&[range.to_owned()], None).unwrap());
-    let closed = Proxy::to_with(address, |settings| settings.allow_peers = only("192.0.2.0/24"));
-    let mut client = closed.connect();
-    let _ = client.try_send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    client.expect_end();
-    assert_eq!(closed.numbers().connections_refused, 1);
-    let open = Proxy::to_with(address, |settings| settings.allow_peers = only("127.0.0.0/8"));
-    assert_eq!(open.get("a", "/").text(), "hello");
 }

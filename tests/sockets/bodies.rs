@@ -107,17 +107,22 @@ fn trailers_do_not_say_who_the_client_is() {
 }
 
 #[test]
-fn a_response_with_trailers_ends_well() {
+fn messages_with_trailers_end_well_announced_or_not() {
     let backend = Backend::start();
     let mut proxy = Proxy::to(backend.address());
     let mut client = proxy.connect();
     let mut upstream = None;
-    for _ in 0..2 {
-        client.send("GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n");
+    // What nobody has announced is dropped, which RFC 9110 section 6.5.1 allows.
+    for (te, trailer, passed) in [("TE: trailers\r\n", "Trailer: X-Sum\r\n", 1), ("", "", 0), ("TE: trailers\r\n", "Trailer: X-Sum\r\n", 1)]
+    {
+        let body = "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n";
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{te}{trailer}{body}"));
         let upstream = upstream.get_or_insert_with(|| backend.accept());
-        upstream.message();
-        upstream.send("HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n");
-        assert_eq!(client.message().trailers.len(), 1);
+        let request = upstream.message();
+        assert!(request.complete && request.text() == "ok" && request.trailers.len() == passed, "{request:?}");
+        upstream.send(format!("HTTP/1.1 200 OK\r\n{trailer}{body}"));
+        let response = client.message();
+        assert!(response.complete && response.text() == "ok" && response.trailers.len() == passed, "{response:?}");
         let record = proxy.record();
         assert_eq!((&record["status"], &record["reason"]), (&200.into(), &serde_json::Value::Null));
         proxy.wait_for(|numbers| numbers.upstream_idle == 1);
@@ -237,6 +242,10 @@ fn responses_without_a_body_stay_without() {
         ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", Some("1000")),
         ("HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", None),
         ("GET", "HTTP/1.1 204 No Content\r\n\r\n", None),
+        // RFC 9112 section 6: neither may tell of a body, and neither has one.
+        ("GET", "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", None),
+        ("GET", "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", None),
+        ("GET", "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", None),
         ("GET", "HTTP/1.1 304 Not Modified\r\nETag: x\r\n\r\n", None),
         // RFC 9110 section 15.4.5 leaves it to the sender whether a 304 tells the length; hyper doesn't.
         ("GET", "HTTP/1.1 304 Not Modified\r\nETag: x\r\nContent-Length: 1000\r\n\r\n", None),
@@ -248,6 +257,7 @@ fn responses_without_a_body_stay_without() {
         upstream.send(response);
         let head = client.head();
         assert_eq!(head.field("content-length"), length, "{method} {response:?}");
+        assert!(method == "HEAD" || head.field("transfer-encoding").is_none(), "{method} {response:?}");
         assert!(!client.stirs(Duration::from_millis(20)), "{method} {response:?} has a body");
     }
 }
@@ -264,6 +274,41 @@ fn a_client_that_breaks_off_its_upload_leaves_no_whole_request_behind() {
         let rest = String::from_utf8(upstream.rest()).unwrap();
         assert!(!rest.contains("0\r\n"), "{request:?}: the backend saw a clean end: {head:?} {rest:?}");
         assert_eq!(proxy.record()["reason"], "client_gone");
+    }
+}
+
+#[test]
+fn a_client_that_ends_its_side_in_mid_upload_is_told_that_it_sent_no_whole_request() {
+    for request in [
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf",
+    ] {
+        let (mut proxy, _backend, mut client, mut upstream, _) = begin(request);
+        upstream.until(b"half");
+        client.finish();
+        client.message().assert_own(400, "bad_request");
+        client.expect_end();
+        let record = proxy.record();
+        assert_eq!((&record["status"], &record["reason"]), (&499.into(), &"client_gone".into()));
+    }
+}
+
+#[test]
+fn a_request_that_breaks_beside_its_response_is_its_clients_fault() {
+    for (broken, reason) in [("zz\r\n", "bad_request"), ("", "client_timeout")] {
+        let backend = Backend::start();
+        let mut proxy = Proxy::to_with(backend.address(), |settings| settings.limits.body_idle_timeout = Duration::from_millis(500));
+        let mut client = proxy.connect();
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n");
+        let mut upstream = backend.accept();
+        upstream.until(b"ab");
+        upstream.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n");
+        client.until(b"half");
+        client.send(broken);
+        assert!(!String::from_utf8_lossy(&upstream.rest()).contains("0\r\n"), "{reason}: the backend saw a clean end");
+        assert!(!String::from_utf8_lossy(&client.rest()).contains("0\r\n"), "{reason}: the client saw a clean end");
+        let record = proxy.record();
+        assert_eq!((&record["status"], &record["reason"]), (&200.into(), &reason.into()));
     }
 }
 

@@ -64,36 +64,6 @@ fn a_pod_that_goes_away_retires_idle_connections() {
 }
 
 #[test]
-fn a_pod_that_comes_leaves_idle_connections_alone() {
-    let backend = Backend::start();
-    let mut proxy = Proxy::start(&service(backend.address(), &[("192.0.2.1", READY)]));
-    let mut client = proxy.connect();
-    client.send(GET);
-    let (mut upstream, _) = backend.answer(OK);
-    assert_eq!(client.message().text(), "ok");
-    proxy.publish(&service(backend.address(), &[("192.0.2.1", READY), ("192.0.2.2", READY)]));
-    client.send("GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(upstream.message().head.target(), "/next");
-}
-
-#[test]
-fn connections_are_opened_until_each_pod_may_have_several() {
-    let backend = Backend::start();
-    let endpoints: Vec<_> = ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|address| (address, READY)).into();
-    let proxy = Proxy::start(&service(backend.address(), &endpoints));
-    let address = backend.address();
-    backend.serve("hello");
-    let mut client = proxy.connect();
-    // One client, one request after another: reuse alone would need one connection.
-    for _ in 0..200 {
-        assert_eq!(client.exchange(GET).text(), "hello");
-    }
-    proxy.wait_for(|numbers| numbers.upstream_open == 6);
-    assert_eq!(client.exchange(GET).text(), "hello", "{address}");
-    assert_eq!(proxy.numbers().upstream_dials, 6);
-}
-
-#[test]
 fn a_service_without_hints_is_dialled_and_not_spread() {
     let proxy = Proxy::to(Backend::start().serve("hello"));
     let mut client = proxy.connect();
@@ -141,17 +111,4 @@ fn a_pod_that_refuses_is_passed_over() {
         assert_eq!(response.text(), "hello");
     }
     assert!(proxy.numbers().upstream_dial_failures > 0, "the dead pod was never tried");
-}
-
-#[test]
-fn pods_that_are_terminating_serve_where_no_other_is_left() {
-    let backend = Backend::start();
-    let proxy = Proxy::start(&service(
-        backend.address(),
-        &[("192.0.2.1", TERMINATING), ("192.0.2.2", "ready: false, serving: false, terminating: true")],
-    ));
-    let mut client = proxy.connect();
-    client.send(GET);
-    backend.answer(OK);
-    assert_eq!(client.message().text(), "ok");
 }

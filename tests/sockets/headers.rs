@@ -222,6 +222,46 @@ fn http_1_0_reaches_the_backend_as_http_1_1() {
 }
 
 #[test]
+fn an_http_1_0_client_keeps_its_connection_where_it_asks_for_it() {
+    let pair = Pair::untrusted();
+    let mut client = pair.proxy.connect();
+    client.send("GET /1 HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n");
+    let (mut upstream, _) = pair.backend.answer("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let response = client.message();
+    assert_fields(&response.head, &[("Connection", &["keep-alive"])]);
+    assert_eq!(response.text(), "ok");
+    client.send("GET /2 HTTP/1.0\r\n\r\n");
+    // HTTP/1.1 wants a Host, even where there is none (RFC 9112 section 3.2).
+    assert_fields(&upstream.message().head, &[("Host", &[""]), ("X-Forwarded-Host", &[])]);
+    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    assert_eq!(client.message().text(), "ok");
+    client.expect_end();
+}
+
+#[test]
+fn a_client_that_asks_for_the_end_of_its_connection_gets_it() {
+    let pair = Pair::untrusted();
+    let mut client = pair.proxy.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let (_upstream, _) = pair.backend.answer("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let response = client.message();
+    assert_fields(&response.head, &[("Connection", &["close"])]);
+    assert_eq!(response.text(), "ok");
+    client.expect_end();
+    // The backend's connection is another matter.
+    pair.proxy.wait_for(|numbers| numbers.upstream_idle == 1);
+}
+
+#[test]
+fn text_beyond_ascii_passes_and_is_logged() {
+    let mut pair = Pair::untrusted();
+    assert_fields(&pair.seen("X: h\u{e9}\r\nUser-Agent: \u{fc}\"\\\r\n"), &[("X", &["h\u{e9}"]), ("User-Agent", &["\u{fc}\"\\"])]);
+    assert_eq!(pair.proxy.record()["user_agent"], "\u{fc}\"\\");
+    let head = pair.returned("HTTP/1.1 200 OK\r\nX: h\u{e9}\r\nContent-Length: 0\r\n\r\n");
+    assert_fields(&head, &[("X", &["h\u{e9}"])]);
+}
+
+#[test]
 fn hop_by_hop_fields_of_a_response_stop_here() {
     let head = Pair::untrusted().returned(
         "HTTP/1.1 200 Fine\r\nConnection: close, X-Mine\r\nKeep-Alive: timeout=5\r\nX-Mine: 1\r\nProxy-Authenticate: x\r\nUpgrade: h2c\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Backend, Proxy, Wire};
+use crate::support::{Backend, PATIENCE, Proxy, Wire, manifest};
 
 /// Sends each request on a connection of its own. Each is answered 400 and its connection closed, and no backend hears of it.
 #[track_caller]
@@ -31,6 +31,7 @@ fn malformed_heads_are_refused() {
         ("version 9.9", "GET / HTTP/9.9\r\nHost: a\r\n\r\n"),
         ("HTTP/0.9", "GET /\r\n\r\n"),
         ("HTTP/2's preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+        ("the server as a whole, which has no path", "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"),
         ("a TLS handshake", "\x16\x03\x01\x02\x00\x01\x00\x01\r\n\r\n"),
         ("obs-fold", "GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n"),
         ("obs-fold in the first field", "GET / HTTP/1.1\r\n Host: a\r\n\r\n"),
@@ -241,4 +242,43 @@ fn an_empty_line_before_a_request_is_ignored() {
     for _ in 0..2 {
         assert_eq!(client.exchange("\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").text(), "hello");
     }
+}
+
+#[test]
+fn more_requests_than_are_kept_at_once_are_all_answered() {
+    const REQUESTS: usize = 2000;
+    let proxy = Proxy::to(Backend::start().serve_each(|_, mut wire| {
+        while wire.stirs(PATIENCE) && !wire.ended() {
+            let target = wire.message().head.target().to_owned();
+            wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{target}", target.len()));
+        }
+    }));
+    let mut client = proxy.connect();
+    let padding = |number: usize| "y".repeat(number % 50);
+    let requests: Vec<String> =
+        (0..REQUESTS).map(|number| format!("GET /{number} HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", padding(number))).collect();
+    client.send(requests.concat());
+    for number in 0..REQUESTS {
+        assert_eq!(client.message().text(), format!("/{number}"));
+    }
+}
+
+#[test]
+fn a_host_is_found_however_it_is_written() {
+    let proxy =
+        Proxy::start(&manifest(&[("shop.test", "/", Backend::start().serve("shop")), ("*.shop.test", "/", Backend::start().serve("any"))]));
+    for (target, host, expected) in [
+        ("/", "shop.test", "shop"),
+        ("/", "SHOP.Test", "shop"),
+        ("/", "shop.test:8080", "shop"),
+        ("/", "shop.test.", "shop"),
+        ("/", "Shop.Test.:80", "shop"),
+        ("/", "a.shop.test", "any"),
+        ("http://shop.test/", "other.test", "shop"),
+        ("http://A.SHOP.TEST:81/", "shop.test", "any"),
+    ] {
+        let response = proxy.exchange(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert_eq!(response.text(), expected, "{target} {host}");
+    }
+    proxy.get("a.b.shop.test", "/").assert_own(404, "no_route");
 }

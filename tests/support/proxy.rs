@@ -45,6 +45,13 @@ impl Proxy {
 
     /// With settings of the test's own.
     pub fn with(manifests: &str, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut proxy = Self::without_table(change);
+        proxy.publish(manifests);
+        proxy
+    }
+
+    /// With settings of the test's own, before its first table.
+    pub fn without_table(change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings {
             http: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
             workers: 1,
@@ -61,9 +68,7 @@ impl Proxy {
         let bound = proxy::bind(settings).unwrap();
         let addresses = bound.addresses();
         let handle = bound.start(&reader, locals).unwrap();
-        let mut proxy = Self { address: addresses[0], addresses, handle, publisher, directory, seen: 0, log: Some(log) };
-        proxy.publish(manifests);
-        proxy
+        Self { address: addresses[0], addresses, handle, publisher, directory, seen: 0, log: Some(log) }
     }
 
     /// One backend for every host and path.

@@ -105,13 +105,10 @@ impl Upload {
                 return Poll::Ready(None);
             }
             Some(Err(error)) => {
-                let reason = match self.connection.body_fault() {
-                    Some(BodyFault::Gone) => Reason::ClientGone,
-                    Some(BodyFault::Timeout) => Reason::ClientTimeout,
-                    // Found by us, or by the server alone.
-                    Some(BodyFault::Malformed) | None => Reason::BadRequest,
-                };
-                return Poll::Ready(Some(Err(ProxyError::caused(reason, "reading the request's body", error))));
+                // Without one, the server alone has found something.
+                let fault = self.connection.body_fault().unwrap_or(BodyFault::Malformed);
+                self.connection.set_body_fault(fault);
+                return Poll::Ready(Some(Err(ProxyError::caused(fault.reason(), "reading the request's body", error))));
             }
             Some(Ok(frame)) => frame,
         };

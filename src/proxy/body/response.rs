@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 
 use super::{
     super::{
+        connection::BodyFault,
         error::{ProxyError, Reason},
         exchange::Exchange,
         upstream::Lease,
@@ -74,8 +75,10 @@ impl Download {
                 Poll::Ready(None)
             }
             Some(Err(error)) => {
-                self.break_off(Reason::UpstreamReset);
-                Poll::Ready(Some(Err(ProxyError::caused(Reason::UpstreamReset, "reading the response's body", error))))
+                // A request that can't be finished costs the backend's connection, too.
+                let reason = self.exchange.connection().body_fault().map_or(Reason::UpstreamReset, BodyFault::reason);
+                self.break_off(reason);
+                Poll::Ready(Some(Err(ProxyError::caused(reason, "reading the response's body", error))))
             }
             Some(Ok(mut frame)) => {
                 if let Some(data) = frame.data_ref() {

@@ -64,6 +64,17 @@ pub(crate) enum BodyFault {
     Timeout,
 }
 
+impl BodyFault {
+    /// What becomes of its request.
+    pub(crate) fn reason(self) -> Reason {
+        match self {
+            Self::Gone => Reason::ClientGone,
+            Self::Malformed => Reason::BadRequest,
+            Self::Timeout => Reason::ClientTimeout,
+        }
+    }
+}
+
 /// What is expected of the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Timing {
