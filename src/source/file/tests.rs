@@ -54,6 +54,9 @@ async fn a_busy_file_beside_a_manifest_causes_no_look() {
     }
 }
 
+/// What is done to the files, and what to call it.
+type Step = (&'static str, fn(&Path));
+
 #[tokio::test]
 async fn a_storm_beside_a_manifest_hides_no_edit_replacement_or_swapped_link() {
     let base = tempfile::tempdir().unwrap();
@@ -75,7 +78,6 @@ async fn a_storm_beside_a_manifest_hides_no_edit_replacement_or_swapped_link() {
         }
         written
     });
-    type Step = (&'static str, fn(&Path));
     let steps: [Step; 3] = [
         ("two", |path| {
             std::os::unix::fs::symlink("v2", path.join("next")).unwrap();
