@@ -301,6 +301,7 @@ fn a_request_that_breaks_beside_its_response_is_its_clients_fault() {
         let mut client = proxy.connect();
         client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n");
         let mut upstream = backend.accept();
+        upstream.head();
         upstream.until(b"ab");
         upstream.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n");
         client.until(b"half");
