@@ -1,9 +1,8 @@
 //! What is known of every file, and which file's version of an object counts: turns a look at the file system into changes for the stores.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry, hash_map::DefaultHasher},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
     fs::File,
-    hash::{Hash, Hasher},
     io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
@@ -12,12 +11,14 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    compile::{Diagnostic, Severity, Subject},
+    compile::{Diagnostic, Severity},
     config::limits::{MANIFEST_FILE_BYTES, MANIFEST_HOLD},
     source::{
         file::{
+            document::fingerprint,
+            finding::{display, duplicate, empty_directory, problem, unreadable_path},
             interest::Interest,
-            manifest::{self, Definition, Format, Manifest, Position},
+            manifest::{self, Definition, Format, Manifest},
             scan::{Place, Scan, Signature, scan},
         },
         object::{Key, Kind},
@@ -99,22 +100,30 @@ impl State {
         if text.is_empty() && !known.objects.is_empty() && now < *known.gone.get_or_insert(now) + MANIFEST_HOLD {
             return;
         }
-        let content = Some(hash(&text));
-        if known.gone.take().is_none() && known.content == content {
+        let content = Some(fingerprint(&text));
+        let returned = known.gone.take().is_some();
+        if !returned && known.content == content {
             return;
         }
         known.content = content;
         let path = display(&place.path);
         let format = if place.path.extension().is_some_and(|extension| extension == "json") { Format::Json } else { Format::Yaml };
-        let before: Vec<Key> = known.keys().cloned().collect();
-        known.take(&path, manifest::parse(&path, &text, format));
+        let before = known.objects.clone();
+        let earlier = before.iter().filter_map(|(_, definition)| Some((definition.text?, &definition.version))).collect();
+        known.take(&path, manifest::parse(&path, &text, format, &earlier));
         for key in known.keys() {
             claim(&mut self.claims, key, place);
         }
-        for key in before.iter().filter(|key| known.definition(key).is_none()) {
+        for (key, _) in before.iter().filter(|(key, _)| known.definition(key).is_none()) {
             unclaim(&mut self.claims, key, place);
         }
-        touched.extend(before.into_iter().chain(known.keys().cloned()));
+        // While it was gone another file's definition may have counted, so everything in it is decided anew once it is back.
+        let news = |one: &[(Key, Definition)], other: &[(Key, Definition)]| {
+            let same = |key, text: Option<u64>| definition(other, key).is_some_and(|other| text == other.text && text.is_some());
+            one.iter().filter(|(key, one)| returned || !same(key, one.text)).map(|(key, _)| key.clone()).collect::<Vec<_>>()
+        };
+        touched.extend(news(&before, &known.objects));
+        touched.extend(news(&known.objects, &before));
     }
 
     /// Deals with files that were there and aren't: forgets them, unless they may just be out for a moment, or behind something unreadable.
@@ -188,8 +197,7 @@ impl Known {
     }
 
     fn definition(&self, key: &Key) -> Option<&Definition> {
-        let index = self.objects.binary_search_by(|(other, _)| other.cmp(key)).ok()?;
-        self.objects.get(index).map(|(_, definition)| definition)
+        definition(&self.objects, key)
     }
 
     /// Takes over what the file says now. A malformed file keeps its previous content as a whole: half of an edit could pair a new Ingress with
@@ -225,6 +233,11 @@ impl Known {
     }
 }
 
+fn definition<'a>(objects: &'a [(Key, Definition)], key: &Key) -> Option<&'a Definition> {
+    let index = objects.binary_search_by(|(other, _)| other.cmp(key)).ok()?;
+    objects.get(index).map(|(_, definition)| definition)
+}
+
 fn claim(claims: &mut HashMap<Key, Vec<Place>>, key: &Key, place: &Place) {
     let places = claims.entry(key.clone()).or_default();
     if let Err(index) = places.binary_search(place) {
@@ -258,43 +271,5 @@ fn read(path: &Path) -> Result<String, Box<Diagnostic>> {
 }
 
 /// Tells texts apart; nobody gains anything by a collision.
-fn hash(text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    hasher.finish()
-}
-
-fn display(path: &Path) -> Arc<str> {
-    path.to_string_lossy().into()
-}
-
-fn empty_directory(path: &Path) -> Diagnostic {
-    let message = "no manifest below this directory, so every request is answered 404".into();
-    problem("no_manifests", Severity::Warning, path, 0, message, "put *.yaml, *.yml or *.json files there")
-}
-
-fn unreadable_path(path: &Path, error: &io::Error) -> Diagnostic {
-    let message = format!("can't be read: {error}");
-    problem(
-        "unreadable",
-        Severity::Error,
-        path,
-        0,
-        message,
-        "whatever was read of it before stays in force until it is readable again, or removed",
-    )
-}
-
-fn duplicate(path: &Arc<str>, at: Position, key: &Key, winner: &str) -> Diagnostic {
-    let subject = Subject::File { path: Arc::clone(path), document: at.document, line: at.line };
-    let message = format!("{key} is already defined in {winner}, which counts");
-    Diagnostic { severity: Severity::Error, code: "duplicate_object", subject, message, help: "remove one of the two".into() }
-}
-
-fn problem(code: &'static str, severity: Severity, path: &Path, line: usize, message: String, help: &str) -> Diagnostic {
-    let subject = Subject::File { path: display(path), document: 0, line };
-    Diagnostic { severity, code, subject, message, help: help.into() }
-}
-
 #[cfg(test)]
 mod tests;
