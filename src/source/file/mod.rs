@@ -127,7 +127,7 @@ impl Watcher {
         (self.state, outcome) = look.await.map_err(|_| SourceError::Stopped("reading manifests"))?;
         let Outcome { changes, mut findings, interest, again } = outcome;
         // Something may have happened to what is new in it after it was looked at and before it was watched.
-        let incomplete = self.watch.follow(interest);
+        let incomplete = self.watch.follow(&interest);
         findings.extend(self.watch.fault());
         // A poll that found nothing is no reason to compile ten thousand Ingresses anew.
         let fruitful = !changes.is_empty() || self.said.as_ref() != Some(&findings);

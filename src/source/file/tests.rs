@@ -4,6 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 
+/// The Service that a change brings, and the change.
+type Step = (&'static str, fn(&Path));
+
 /// Looks until the store holds a Service of that name. Returns how many looks that took, and how many events.
 async fn looks_until(watcher: &mut Watcher, shared: &Shared, service: &str, mut pause: Pause) -> (usize, u64) {
     let mut events = 0;
@@ -75,7 +78,6 @@ async fn a_storm_beside_a_manifest_hides_no_edit_replacement_or_swapped_link() {
         }
         written
     });
-    type Step = (&'static str, fn(&Path));
     let steps: [Step; 3] = [
         ("two", |path| {
             std::os::unix::fs::symlink("v2", path.join("next")).unwrap();

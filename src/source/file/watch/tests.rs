@@ -108,13 +108,13 @@ fn a_directory_replaced_by_another_of_its_name_is_watched_anew() {
     let mut wanted = Interest::default();
     wanted.walked(path.clone());
     let mut watch = Watch::new();
-    assert!(watch.follow(wanted.clone()));
-    assert!(!watch.follow(wanted.clone()), "once is enough");
+    assert!(watch.follow(&wanted));
+    assert!(!watch.follow(&wanted), "once is enough");
     fs::rename(&path, base.path().join("old")).unwrap();
     fs::create_dir(&path).unwrap();
-    assert!(watch.follow(wanted.clone()));
+    assert!(watch.follow(&wanted));
     assert!(watch.fault().is_none());
-    assert!(!watch.follow(Interest::default()) && watch.watched.is_empty());
+    assert!(!watch.follow(&Interest::default()) && watch.watched.is_empty());
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_path_in_a_directory_that_is_watched_already_is_new_all_the_same() {
     let mut wanted = Interest::default();
     wanted.given(&base.path().join("a.yaml")).unwrap();
     let mut watch = Watch::new();
-    assert!(watch.follow(wanted.clone()));
+    assert!(watch.follow(&wanted));
     wanted.given(&base.path().join("b.yaml")).unwrap();
-    assert!(watch.follow(wanted), "it may have changed while events of it were ignored");
+    assert!(watch.follow(&wanted), "it may have changed while events of it were ignored");
 }
