@@ -1,6 +1,7 @@
 //! The `file` source: manifests on disk, read again when they change. The production path without a cluster: the same stores, the same calls.
 
 mod document;
+mod finding;
 mod interest;
 mod manifest;
 mod scan;

@@ -3,24 +3,24 @@
 mod known;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, hash_map::DefaultHasher},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::File,
-    hash::{Hash, Hasher},
     io::{self, Read},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use tokio::time::Instant;
 
-use self::known::{Absence, Known};
+use self::known::{Absence, Known, definition};
 use crate::{
-    compile::{Diagnostic, Severity, Subject},
+    compile::{Diagnostic, Severity},
     config::limits::MANIFEST_FILE_BYTES,
     source::{
         file::{
+            document::fingerprint,
+            finding::{display, duplicate, empty_directory, problem, unreadable_path},
             interest::Interest,
-            manifest::{self, Definition, Format, Position},
+            manifest::{self, Definition, Format},
             scan::{Place, Scan, Signature, scan},
         },
         object::{Key, Kind},
@@ -88,22 +88,30 @@ impl State {
         if text.is_empty() && known.is_held(Absence::Empty, now) {
             return;
         }
-        let content = Some(hash(&text));
-        if known.gone.take().is_none() && known.content == content {
+        let content = Some(fingerprint(&text));
+        let returned = known.gone.take().is_some();
+        if !returned && known.content == content {
             return;
         }
         known.content = content;
         let path = display(&place.path);
         let format = if place.path.extension().is_some_and(|extension| extension == "json") { Format::Json } else { Format::Yaml };
-        let before: Vec<Key> = known.keys().cloned().collect();
-        known.take(&path, manifest::parse(&path, &text, format));
+        let before = known.objects.clone();
+        let earlier = before.iter().filter_map(|(_, definition)| Some((definition.text?, &definition.version))).collect();
+        known.take(&path, manifest::parse(&path, &text, format, &earlier));
         for key in known.keys() {
             claim(&mut self.claims, key, place);
         }
-        for key in before.iter().filter(|key| known.definition(key).is_none()) {
+        for (key, _) in before.iter().filter(|(key, _)| known.definition(key).is_none()) {
             unclaim(&mut self.claims, key, place);
         }
-        touched.extend(before.into_iter().chain(known.keys().cloned()));
+        // While it was gone another file's definition may have counted, so everything in it is decided anew once it is back.
+        let news = |one: &[(Key, Definition)], other: &[(Key, Definition)]| {
+            let same = |key, text: Option<u64>| definition(other, key).is_some_and(|other| text == other.text && text.is_some());
+            one.iter().filter(|(key, one)| returned || !same(key, one.text)).map(|(key, _)| key.clone()).collect::<Vec<_>>()
+        };
+        touched.extend(news(&before, &known.objects));
+        touched.extend(news(&known.objects, &before));
     }
 
     /// Deals with files that were there and aren't: forgets them, unless they may just be out for a moment, or behind something unreadable.
@@ -201,45 +209,6 @@ fn read(path: &Path) -> Result<String, Box<Diagnostic>> {
         let line = valid.split(|byte| *byte == b'\n').count();
         Box::new(problem("malformed", Severity::Error, path, line, "not UTF-8".into(), "save it as UTF-8"))
     })
-}
-
-/// Tells texts apart; nobody gains anything by a collision.
-fn hash(text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    hasher.finish()
-}
-
-fn display(path: &Path) -> Arc<str> {
-    path.to_string_lossy().into()
-}
-
-fn empty_directory(path: &Path) -> Diagnostic {
-    let message = "no manifest below this directory, so every request is answered 404".into();
-    problem("no_manifests", Severity::Warning, path, 0, message, "put *.yaml, *.yml or *.json files there")
-}
-
-fn unreadable_path(path: &Path, error: &io::Error) -> Diagnostic {
-    let message = format!("can't be read: {error}");
-    problem(
-        "unreadable",
-        Severity::Error,
-        path,
-        0,
-        message,
-        "whatever was read of it before stays in force until it is readable again, or removed",
-    )
-}
-
-fn duplicate(path: &Arc<str>, at: Position, key: &Key, winner: &str) -> Diagnostic {
-    let subject = Subject::File { path: Arc::clone(path), document: at.document, line: at.line };
-    let message = format!("{key} is already defined in {winner}, which counts");
-    Diagnostic { severity: Severity::Error, code: "duplicate_object", subject, message, help: "remove one of the two".into() }
-}
-
-fn problem(code: &'static str, severity: Severity, path: &Path, line: usize, message: String, help: &str) -> Diagnostic {
-    let subject = Subject::File { path: display(path), document: 0, line };
-    Diagnostic { severity, code, subject, message, help: help.into() }
 }
 
 #[cfg(test)]

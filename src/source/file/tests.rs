@@ -4,6 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 
+/// The Service that a change brings, and the change.
+type Step = (&'static str, fn(&Path));
+
 /// Looks until the store holds a Service of that name. Returns how many looks that took, and how many events.
 async fn looks_until(watcher: &mut Watcher, shared: &Shared, service: &str, mut pause: Pause) -> (usize, u64) {
     let mut events = 0;
@@ -53,9 +56,6 @@ async fn a_busy_file_beside_a_manifest_causes_no_look() {
         assert!(looks == 1 && events <= 3, "{name}: {looks} looks, {events} events");
     }
 }
-
-/// What is done to the files, and what to call it.
-type Step = (&'static str, fn(&Path));
 
 #[tokio::test]
 async fn a_storm_beside_a_manifest_hides_no_edit_replacement_or_swapped_link() {

@@ -85,7 +85,7 @@ impl Watch {
     /// Watches for what this interest names and nothing else. Returns whether something is new in it, so that it has to be looked at once more.
     pub(super) fn follow(&mut self, interest: &Interest) -> bool {
         let Some(watcher) = &mut self.watcher else { return false };
-        let directories = interest.directories().clone();
+        let directories = interest.directories();
         // First, since events of what is watched from here on are judged by it.
         let before = mem::replace(&mut self.signal.lock().interest, interest.clone());
         let mut added = !before.covers(interest);
@@ -96,7 +96,7 @@ impl Watch {
             // It fails where the directory is gone, and the kernel has dropped the watch already.
             let _ = watcher.unwatch(&path);
         }
-        for path in &directories {
+        for path in directories {
             let Ok(metadata) = fs::metadata(path) else { continue };
             let identity = (metadata.dev(), metadata.ino());
             if self.watched.get(path) == Some(&identity) {

@@ -8,12 +8,12 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::duplicate;
 use crate::{
     compile::Diagnostic,
     config::limits::{MANIFEST_EMPTY_HOLD, MANIFEST_HOLD},
     source::{
         file::{
+            finding::duplicate,
             manifest::{Definition, Manifest},
             scan::Signature,
         },
@@ -64,8 +64,7 @@ impl Known {
     }
 
     pub(super) fn definition(&self, key: &Key) -> Option<&Definition> {
-        let index = self.objects.binary_search_by(|(other, _)| other.cmp(key)).ok()?;
-        self.objects.get(index).map(|(_, definition)| definition)
+        definition(&self.objects, key)
     }
 
     /// Whether its objects are to be kept for another moment, although it is gone in this way.
@@ -109,4 +108,10 @@ impl Known {
         }
         problem
     }
+}
+
+/// Looks a key up among sorted objects.
+pub(super) fn definition<'a>(objects: &'a [(Key, Definition)], key: &Key) -> Option<&'a Definition> {
+    let index = objects.binary_search_by(|(other, _)| other.cmp(key)).ok()?;
+    objects.get(index).map(|(_, definition)| definition)
 }

@@ -4,6 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use super::*;
 use crate::{
+    compile::Subject,
     config::limits::{MANIFEST_EMPTY_HOLD, MANIFEST_HOLD},
     source::stores::Stores,
 };
@@ -256,4 +257,26 @@ fn a_directory_without_manifests_is_a_warning() {
     rig.write("a.yaml", &service("a", 1));
     rig.look(0);
     assert_eq!(rig.last.findings.len(), 0);
+}
+
+#[test]
+fn an_edit_of_one_document_among_many_changes_that_object_alone() {
+    let text =
+        |edited: u16| (0..200).map(|number| service(&format!("s{number}"), if number == 7 { edited } else { 80 })).collect::<String>();
+    let mut rig = Rig::new(&[("many.yaml", text(80))]);
+    rig.write("many.yaml", &text(81));
+    assert_eq!(rig.look(10), 1);
+    assert!(rig.services().contains("s7:81"));
+
+    // One in front of all of them moves every other, and changes none.
+    rig.write("many.yaml", &(service("first", 80) + &text(81)));
+    assert_eq!(rig.look(10), 1);
+    rig.write("many.yaml", &text(81).replace(&service("s9", 80), ""));
+    assert_eq!(rig.look(10), 2, "the first and s9 are gone");
+
+    // Whose definition counts may have changed meanwhile.
+    rig.remove("many.yaml");
+    rig.look(10);
+    rig.write("many.yaml", &text(81));
+    assert_eq!(rig.look(10), 200);
 }
