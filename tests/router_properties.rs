@@ -3,7 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")]
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+};
 
 use k8s_openapi::{
     api::{core::v1::Service, discovery::v1::EndpointSlice, networking::v1::Ingress},
@@ -21,6 +24,8 @@ const ELEMENTS: [&str; 15] = ["a", "b", "ab", "abc", "", "", "{", "}", "{{", "{x
 const EXPRESSIONS: [&str; 5] = ["/a.*", "/(a|b)$", "/[ab]+/", "/ab", ".*c"];
 static REGEXES: LazyLock<Vec<regex::Regex>> =
     LazyLock::new(|| EXPRESSIONS.iter().map(|source| regex::Regex::new(source).unwrap()).collect());
+static COMPILED: LazyLock<HashMap<&str, PathPattern>> =
+    LazyLock::new(|| EXPRESSIONS.iter().map(|source| (*source, PathPattern::expression(source, 1 << 20).unwrap())).collect());
 const HOSTS: [&str; 6] = ["a.x.com", "b.x.com", "x.com", "a.b.x.com", "other.org", ""];
 const PATTERNS: [&str; 6] = ["a.x.com", "x.com", "*.x.com", "*.b.x.com", "", "other.org"];
 
@@ -53,7 +58,7 @@ fn rule() -> impl Strategy<Value = Rule> {
     })
 }
 
-/// What wins, read straight off the rules: the best of all rules that match, the first of equals.
+/// What wins, read straight off SEMANTICS: the best of all rules that match, the first of equals.
 fn oracle(rules: &[Rule], host: &str, path: &str) -> Option<usize> {
     let matching = rules.iter().enumerate().filter(|(_, rule)| matches(rule, host, path));
     matching.min_by_key(|(index, rule)| (rank(rule), *index)).map(|(index, _)| index)
@@ -112,7 +117,7 @@ fn build(rules: &[Rule]) -> nodegate::route::Snapshot {
         let _ = match rule.kind {
             Kind::Exact => builder.path(&host, &PathPattern::exact(&rule.path), &route),
             Kind::Prefix => builder.path(&host, &PathPattern::prefix(&rule.path), &route),
-            Kind::Expression => builder.path(&host, &PathPattern::expression(&rule.path, 1 << 20).unwrap(), &route),
+            Kind::Expression => builder.path(&host, &COMPILED[&*rule.path], &route),
             Kind::HostDefault => builder.host_default(&host, &route),
             Kind::Otherwise => builder.otherwise(&route),
         };
@@ -126,7 +131,7 @@ proptest! {
     #[test]
     fn the_router_agrees_with_a_naive_reading_of_the_rules(
         // Few for each host, which are tried one by one, and enough for trees.
-        rules in prop_oneof![14 => vec(rule(), 0..14), 1 => vec(rule(), 60..90)],
+        rules in prop_oneof![4 => vec(rule(), 0..14), 1 => vec(rule(), 40..100)],
         requests in vec((select(&HOSTS[..]), path()), 1..14),
     ) {
         let table = build(&rules);
