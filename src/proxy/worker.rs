@@ -240,6 +240,8 @@ async fn work(seed: Seed) -> std::io::Result<Rc<Worker>> {
 impl Worker {
     fn tick(&self) {
         self.deadlines.sweep();
+        // A worker without requests would keep the table of its last one alive, and with it all that an edit has replaced.
+        drop(self.table());
         self.pools.sweep(self.deadlines.now(), &self.settings.limits);
         self.log.borrow_mut().flush();
     }
