@@ -47,7 +47,7 @@ $(DENY):
 
 kube:
 	@echo '== kube-apiserver and etcd for the tests, built once'
-	tests/kube/build.sh
+	tests/kube/build.sh kube-apiserver etcd
 
 # Last, so that its `test result` lines end the output.
 check:

@@ -1,5 +1,8 @@
 #!/usr/bin/env bash
-# Builds the kube-apiserver and etcd that the tests run against, once per version, and prints the directory that holds them.
+# Builds the named parts of Kubernetes (and etcd) that tests run against, once per version, and prints the directory that holds them:
+#
+#     build.sh kube-apiserver etcd
+#
 # The versions are those of go.mod beside this file. Progress goes to stderr, so that stdout is the path alone.
 set -euo pipefail
 
@@ -15,26 +18,36 @@ version=$(awk '$1 == "k8s.io/kubernetes" && $2 ~ /^v/ { print substr($2, 2); exi
 cache=${NODEGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/nodegate}/kube
 bin=$cache/$version
 
-complete() { [ -x "$bin/kube-apiserver" ] && [ -x "$bin/etcd" ]; }
+missing() { # the parts that aren't there yet
+    local part
+    for part in "$@"; do [ -x "$bin/$part" ] || echo "$part"; done
+}
 
-if complete; then
+package() { # where a part's main package is
+    case $1 in
+        etcd) echo go.etcd.io/etcd/server/v3 ;;
+        kube-apiserver | kube-controller-manager | kube-scheduler | kube-proxy | kubectl | kubelet) echo "k8s.io/kubernetes/cmd/$1" ;;
+        *) return 1 ;;
+    esac
+}
+
+[ $# -gt 0 ] || die "usage: build.sh PART..., such as kube-apiserver or etcd"
+for part; do package "$part" >/dev/null || die "'$part' is no part that can be built here"; done
+
+if [ -z "$(missing "$@")" ]; then
     echo "$bin"
     exit 0
 fi
 
-command -v go >/dev/null || die "building kube-apiserver needs Go 1.24 or newer on PATH: install it (package golang-go, or the archive from the Go project)"
+command -v go >/dev/null || die "building Kubernetes needs Go 1.24 or newer on PATH: install it (package golang-go, or the archive from the Go project)"
 command -v flock >/dev/null || die "flock is missing: install util-linux"
 
 # Several test runs may start at once: one builds, the others wait here and then find its result.
-mkdir -p "$cache"
+mkdir -p "$bin"
 exec 9>"$cache/.lock"
 if ! flock -n 9; then
-    say "waiting for another build of kube-apiserver $version"
+    say "waiting for another build of Kubernetes $version"
     flock 9
-fi
-if complete; then
-    echo "$bin"
-    exit 0
 fi
 
 rm -rf "$cache"/.build.* # of builds that were killed: we hold the lock
@@ -44,22 +57,16 @@ trap 'rm -rf "$work"' EXIT
 # A vendored or module-rewriting GOFLAGS would change what go.sum pins; cgo would tie the binaries to this machine's libc.
 export GOFLAGS=-mod=readonly CGO_ENABLED=0 GOWORK=off
 
-build() { # name, package, linker flags
-    local began=$SECONDS
-    say "building $1 (several minutes the first time)"
+# Without these every part calls itself v0.0.0, and whoever looks at the version is misled.
+stamp=k8s.io/component-base/version
+flags="-s -w -X $stamp.gitVersion=v$version -X $stamp.gitMajor=${version%%.*} -X $stamp.gitMinor=$(cut -d. -f2 <<<"$version")"
+
+for part in $(missing "$@"); do
+    began=$SECONDS
+    say "building $part $version, once, into $bin (minutes the first time)"
     # 9>&-: a build daemon that outlives the script must not hold the lock.
-    nice go build -trimpath -buildvcs=false -ldflags "-s -w $3" -o "$work/$1" "$2" 9>&-
-    say "built $1 in $((SECONDS - began)) s"
-}
-
-say "kube-apiserver $version and etcd are built once, into $bin"
-build etcd go.etcd.io/etcd/server/v3 ''
-# Without this the API server calls itself v0.0.0, and clients that look at the version are misled.
-build kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver "-X k8s.io/component-base/version.gitVersion=v$version -X k8s.io/component-base/version.gitMajor=${version%%.*} -X k8s.io/component-base/version.gitMinor=$(cut -d. -f2 <<<"$version")"
-
-rm -rf "$bin" # an earlier, incomplete directory
-chmod 755 "$work"
-mv "$work" "$bin"
-trap - EXIT
-say "done"
+    nice go build -trimpath -buildvcs=false -ldflags "$flags" -o "$work/$part" "$(package "$part")" 9>&-
+    mv "$work/$part" "$bin/$part" # whole, or not at all
+    say "built $part in $((SECONDS - began)) s"
+done
 echo "$bin"

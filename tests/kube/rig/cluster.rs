@@ -199,7 +199,11 @@ fn binaries() -> PathBuf {
     static BINARIES: OnceLock<PathBuf> = OnceLock::new();
     let build = || {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kube/build.sh");
-        let output = Command::new(&script).stderr(Stdio::inherit()).output().expect("bash, for tests/kube/build.sh");
+        let output = Command::new(&script)
+            .args(["kube-apiserver", "etcd"])
+            .stderr(Stdio::inherit())
+            .output()
+            .expect("bash, for tests/kube/build.sh");
         assert!(output.status.success(), "{} failed ({}); it says above what is missing", script.display(), output.status);
         PathBuf::from(String::from_utf8(output.stdout).expect("a path in UTF-8").trim_end())
     };
