@@ -119,12 +119,6 @@ impl Cluster {
         )
     }
 
-    /// Drops everything that two nodes send each other over the overlay, or no longer.
-    pub fn set_overlay(&self, a: &Node, b: &Node, broken: bool) {
-        network::set_overlay(&a.namespace, b.address, broken);
-        network::set_overlay(&b.namespace, a.address, broken);
-    }
-
     /// Kills the API server.
     pub fn stop_api_server(&self) {
         self.control_plane.api_server.stop();

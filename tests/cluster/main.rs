@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
 #![allow(unreachable_pub, reason = "`pub` marks what a module of the rig is for, as in the crate itself")]
 #![allow(dead_code, reason = "the rig offers more than today's scenarios ask for")]
+#![allow(clippy::format_push_string, clippy::format_collect, reason = "commands and documents are put together once, and are to be read")]
 
 mod artifacts;
 mod cluster;
@@ -14,6 +15,7 @@ mod daemon;
 mod dns;
 mod http;
 mod images;
+mod load;
 mod namespace;
 mod network;
 mod node;

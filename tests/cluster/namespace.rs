@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     os::fd::AsFd,
     panic::resume_unwind,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     thread,
 };
 
@@ -17,8 +17,7 @@ use crate::tools;
 /// One of the machines that these tests pretend to be.
 #[derive(Debug)]
 pub struct Namespace {
-    /// What the sandbox calls the process that holds it.
-    pub holder: u32,
+    holder: Child,
     network: File,
 }
 
@@ -37,12 +36,17 @@ impl Namespace {
         BufReader::new(stdout).read_line(&mut said).expect("the holder's line");
         assert_eq!(said, "prepared\n", "a namespace could not be prepared; it says above why");
         let network = File::open(format!("/proc/{}/ns/net", holder.id())).expect("the namespace of a process that runs");
-        Self { holder: holder.id(), network }
+        Self { holder, network }
+    }
+
+    /// The process that holds it, as the sandbox counts.
+    pub fn holder(&self) -> u32 {
+        self.holder.id()
     }
 
     /// The words before a command that make it run in here.
     pub fn prefix(&self) -> Vec<String> {
-        let of = |kind: &str, file: &str| format!("--{kind}=/proc/{}/ns/{file}", self.holder);
+        let of = |kind: &str, file: &str| format!("--{kind}=/proc/{}/ns/{file}", self.holder());
         vec!["nsenter".to_owned(), of("net", "net"), of("mount", "mnt"), "--".to_owned()]
     }
 
@@ -59,11 +63,32 @@ impl Namespace {
         tools::run(&mut self.command(line))
     }
 
+    /// As [`Entrance::within`].
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.entrance().within(work)
+    }
+
+    /// As [`Entrance::within_async`].
+    pub fn within_async<T: Send>(&self, work: impl AsyncFnOnce() -> T + Send) -> T {
+        self.entrance().within_async(work)
+    }
+
+    /// A handle for threads that outlive this borrow.
+    pub fn entrance(&self) -> Entrance {
+        Entrance(self.network.try_clone().expect("a second handle"))
+    }
+}
+
+/// The way into a network namespace.
+#[derive(Debug)]
+pub struct Entrance(File);
+
+impl Entrance {
     /// Runs a closure on a thread that is in this network namespace: its sockets, and those of threads it starts, live there.
     pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                move_into_link_name_space(self.network.as_fd(), Some(LinkNameSpaceType::Network)).expect("root may enter a namespace");
+                move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network)).expect("root may enter a namespace");
                 work()
             });
             thread.join().unwrap_or_else(|panic| resume_unwind(panic))
@@ -73,10 +98,5 @@ impl Namespace {
     /// As [`Self::within`], for asynchronous work. It gets a runtime of its own, so what it makes (connections) has to end in it.
     pub fn within_async<T: Send>(&self, work: impl AsyncFnOnce() -> T + Send) -> T {
         self.within(|| runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(work()))
-    }
-
-    /// A handle for a thread that outlives this borrow.
-    pub fn network(&self) -> File {
-        self.network.try_clone().expect("a second handle")
     }
 }

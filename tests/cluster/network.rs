@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use crate::{namespace::Namespace, tools};
+use crate::{namespace::Namespace, node::Node, tools};
 
 /// The bridge in the sandbox's own namespace, and the nodes' default route.
 const ROUTER: &str = "198.51.100.1";
@@ -38,7 +38,7 @@ pub fn set_up_internet() -> Namespace {
     let internet = Namespace::create("");
     ip(&format!(
         "link add internet type veth peer name eth0 netns {}\naddr add {CLIENTS_ROUTER}/24 dev internet\nlink set internet up\n",
-        internet.holder
+        internet.holder()
     ));
     let addresses: String = CLIENTS.map(|last| format!("addr add {}/24 dev eth0\n", client_address(last))).collect();
     ip_in(&internet, &format!("{addresses}link set eth0 up\nroute add default via {CLIENTS_ROUTER}\n"));
@@ -49,7 +49,7 @@ pub fn set_up_internet() -> Namespace {
 pub fn join_node(node: &Namespace, number: u8, nodes: u8) {
     ip(&format!(
         "link add {link} type veth peer name eth0 netns {}\nlink set {link} master {BRIDGE} up\n",
-        node.holder,
+        node.holder(),
         link = link_name(number)
     ));
     let local = node_address(number);
@@ -76,12 +76,14 @@ pub fn set_link(number: u8, up: bool) {
     ip(&format!("link set {} {}\n", link_name(number), if up { "up" } else { "down" }));
 }
 
-/// Drops, or no longer drops, what comes from `peer` over the overlay.
-pub fn set_overlay(node: &Namespace, peer: Ipv4Addr, broken: bool) {
+/// Drops everything that two nodes send each other over the overlay, or no longer.
+pub fn set_overlay(a: &Node, b: &Node, broken: bool) {
     let action = if broken { "--insert" } else { "--delete" };
-    for (chain, direction) in [("INPUT", "--source"), ("OUTPUT", "--destination")] {
-        let peer = peer.to_string();
-        node.run(&["iptables", "--wait", action, chain, direction, &peer, "--protocol", "udp", "--dport", "8472", "--jump", "DROP"]);
+    for (node, peer) in [(a, b), (b, a)] {
+        for (chain, direction) in [("INPUT", "--source"), ("OUTPUT", "--destination")] {
+            let peer = peer.address.to_string();
+            node.run(&["iptables", "--wait", action, chain, direction, &peer, "--protocol", "udp", "--dport", "8472", "--jump", "DROP"]);
+        }
     }
 }
 

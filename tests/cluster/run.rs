@@ -27,6 +27,10 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     };
     let (mut passed, mut failed, began) = (0, Vec::new(), Instant::now());
     for scenario in scenarios {
+        if cluster.nodes.len() < scenario.nodes {
+            println!("left out {:<22} it needs {} nodes", scenario.name, scenario.nodes);
+            continue;
+        }
         let began = Instant::now();
         let result = attempt(&runtime, &cluster, scenario);
         let took = began.elapsed().as_secs_f32();

@@ -16,6 +16,8 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
+use crate::images;
+
 /// First argument of process 1 inside.
 pub const INIT: &str = "sandbox-init";
 /// First argument of its child.
@@ -38,6 +40,14 @@ pub fn enter() -> ExitCode {
         return ExitCode::from(2);
     }
     sweep();
+    // Inside there is no network to fetch anything from.
+    let built = match images::build() {
+        Ok(built) => built,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
     let pid = std::process::id();
     let started = start_time(pid).expect("this process in /proc");
     let name = format!("{PREFIX}{pid}-{started}");
@@ -47,6 +57,7 @@ pub fn enter() -> ExitCode {
         .arg(program)
         .arg(INIT)
         .args(std::env::args_os().skip(1))
+        .envs(built)
         .env(NAME, &name)
         .env(OUTER, pid.to_string())
         .spawn()

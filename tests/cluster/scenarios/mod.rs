@@ -1,5 +1,6 @@
 //! What a cluster with Nodegate has to do, one file for each scenario. A scenario makes its own namespaces, and leaves the cluster as it found it.
 
+mod faults;
 mod nodes;
 
 use std::{future::Future, pin::Pin};
@@ -13,8 +14,13 @@ type Outcome<'a> = Pin<Box<dyn Future<Output = anyhow::Result<()>> + 'a>>;
 pub struct Scenario {
     /// As on the command line.
     pub name: &'static str,
+    /// With how many nodes at least.
+    pub nodes: usize,
     pub run: fn(&Cluster) -> Outcome<'_>,
 }
 
 /// All of them, in the order in which they run.
-pub const ALL: &[Scenario] = &[Scenario { name: "nodes", run: |cluster| Box::pin(nodes::nodes(cluster)) }];
+pub const ALL: &[Scenario] = &[
+    Scenario { name: "nodes", nodes: 1, run: |cluster| Box::pin(nodes::nodes(cluster)) },
+    Scenario { name: "faults", nodes: 3, run: |cluster| Box::pin(faults::faults(cluster)) },
+];
