@@ -25,7 +25,7 @@ mod scenarios;
 mod tools;
 mod wait;
 
-use std::process::ExitCode;
+use std::{iter, process::ExitCode};
 
 use clap::Parser;
 
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     // The two inner ones of this program's three processes: see `sandbox`.
     match arguments.nth(1).as_deref() {
         Some(sandbox::INIT) => return sandbox::init(arguments),
-        Some(sandbox::INSIDE) => return run::run(&Arguments::parse_from(arguments)),
+        Some(sandbox::INSIDE) => return run::run(&Arguments::parse_from(iter::once("cluster".to_owned()).chain(arguments))),
         _ => {}
     }
     let arguments = Arguments::parse();
