@@ -28,7 +28,7 @@ run:
 
 test: fmt lint deny kube check
 
-# Static, sized for speed like any release, link-time optimisation included: minutes.
+# A release build of its own, link-time optimisation included: minutes.
 image:
 	manifests/image/build $(TARGET)/container
 

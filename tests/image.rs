@@ -115,7 +115,7 @@ fn a_wrong_order_is_refused_and_leaves_nothing_behind() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(said.contains(complaint) && !said.contains("Traceback"), "{label}: {said}");
     }
-    assert_eq!(fs::read_dir(sample.directory.path()).unwrap().count(), 2, "something was left behind");
+    assert_eq!(fs::read_dir(sample.directory.path()).unwrap().count(), 3, "something was left behind");
 }
 
 /// Both ways to the image are to lead to the same one; nothing here has an engine to build the other with.
@@ -160,6 +160,8 @@ impl Sample {
         symlink("/etc/nowhere", sample.path("tree/link")).unwrap();
         fs::write(sample.path("binary"), [0x7f; 3000]).unwrap();
         fs::set_permissions(sample.path("binary"), Permissions::from_mode(0o700)).unwrap();
+        // As a library is named: the link is followed, other than one inside a directory.
+        symlink("binary", sample.path("link to binary")).unwrap();
         sample
     }
 
@@ -172,7 +174,7 @@ impl Sample {
     fn image(&self) -> PathBuf {
         let out = self.path("image.tar");
         let (binary, tree) =
-            (format!("{}=/bin/dummy", self.path("binary").display()), format!("{}=/usr/share", self.path("tree").display()));
+            (format!("{}=/bin/dummy", self.path("link to binary").display()), format!("{}=/usr/share", self.path("tree").display()));
         let what = ["--entrypoint", "/bin/dummy", "--entrypoint", "run", "--cmd=--fast", "--env", "A=b=c", "--label", "org.example=x=y"];
         let output = pack(&out, &[&what[..], &["--net-bind", "/bin/dummy", &binary, &tree]].concat());
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
