@@ -20,6 +20,7 @@ mod namespace;
 mod network;
 mod node;
 mod run;
+mod sample;
 mod sandbox;
 mod scenarios;
 mod tools;

@@ -12,10 +12,10 @@ use kube::{Api, api::ListParams};
 use crate::{
     cluster::{Cluster, is_ready},
     http,
-    images::ECHO,
     load::Load,
     namespace::Namespace,
     network,
+    sample::{Sample, list, namespace},
     wait::{PATIENCE, eventually},
 };
 
@@ -25,49 +25,13 @@ const NOTICE: Duration = Duration::from_secs(40);
 /// Enough for a connection over the overlay.
 const SOON: Duration = Duration::from_secs(2);
 
-/// One pod on each node's own address, one behind the overlay.
-const APP: &str = r"
-apiVersion: v1
-kind: Namespace
-metadata: { name: rig-faults }
----
-apiVersion: apps/v1
-kind: DaemonSet
-metadata: { name: host, namespace: rig-faults }
-spec:
-  selector: { matchLabels: { app: host } }
-  template:
-    metadata: { labels: { app: host } }
-    spec:
-      terminationGracePeriodSeconds: 1
-      hostNetwork: true
-      containers:
-      - name: echo
-        image: IMAGE
-        imagePullPolicy: Never
-        args: [--listen, '0.0.0.0:18000', --name, $(NODE)]
-        env: [{ name: NODE, valueFrom: { fieldRef: { fieldPath: spec.nodeName } } }]
-        readinessProbe: { httpGet: { path: /, port: 18000 }, periodSeconds: 1 }
----
-apiVersion: apps/v1
-kind: DaemonSet
-metadata: { name: pods, namespace: rig-faults }
-spec:
-  selector: { matchLabels: { app: pods } }
-  template:
-    metadata: { labels: { app: pods } }
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - name: echo
-        image: IMAGE
-        imagePullPolicy: Never
-        args: [--listen, '0.0.0.0:18000', --name, pod]
-        readinessProbe: { httpGet: { path: /, port: 18000 }, periodSeconds: 1 }
-";
+/// A pod on each node's own address.
+const HOST: Sample<'_> = Sample { namespace: "rig-faults", name: "host", port: PORT, answers_as: "$(NODE)" };
+/// One on each node behind the overlay.
+const PODS: Sample<'_> = Sample { name: "pods", ..HOST };
 
 pub async fn faults(cluster: &Cluster) -> anyhow::Result<()> {
-    cluster.apply(&APP.replace("IMAGE", ECHO))?;
+    cluster.apply(&list(&[namespace("rig-faults"), HOST.daemon_set(true), PODS.daemon_set(false)]))?;
     for set in ["daemonset/host", "daemonset/pods"] {
         cluster.kubectl(&["rollout", "status", set, "--namespace=rig-faults", "--timeout=60s"])?;
     }
