@@ -15,14 +15,7 @@ use kube::{
 };
 
 use crate::{
-    control_plane::ControlPlane,
-    credentials::Credentials,
-    dns, images,
-    namespace::Namespace,
-    network,
-    node::Node,
-    tools,
-    wait::{PATIENCE, eventually},
+    control_plane::ControlPlane, credentials::Credentials, dns, images, namespace::Namespace, network, node::Node, tools, wait::eventually,
 };
 
 /// Where the work directory is inside the sandbox: in memory, and every node sees it.

@@ -59,7 +59,9 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::parse();
     if arguments.list {
-        ALL.iter().for_each(|scenario| println!("{}", scenario.name));
+        for scenario in ALL {
+            println!("{}", scenario.name);
+        }
         return ExitCode::SUCCESS;
     }
     if let Err(unknown) = chosen(&arguments.names) {

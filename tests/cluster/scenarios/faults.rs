@@ -36,7 +36,7 @@ pub async fn faults(cluster: &Cluster) -> anyhow::Result<()> {
         cluster.kubectl(&["rollout", "status", set, "--namespace=rig-faults", "--timeout=60s"])?;
     }
     let hosts: Vec<SocketAddr> = cluster.nodes.iter().map(|node| (node.address, PORT).into()).collect();
-    clients_keep_their_address(cluster, hosts[0]).await?;
+    clients_keep_their_address(cluster, hosts[0])?;
     let load = Load::start(&cluster.internet, &hosts[..2], "faults.example", 20);
     overlay_breaks_between_two_nodes_only(cluster).await?;
     api_server_stops(cluster).await?;
@@ -49,7 +49,7 @@ pub async fn faults(cluster: &Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn clients_keep_their_address(cluster: &Cluster, host: SocketAddr) -> anyhow::Result<()> {
+fn clients_keep_their_address(cluster: &Cluster, host: SocketAddr) -> anyhow::Result<()> {
     let answer = cluster.internet.within_async(async || http::get(host, "faults.example", "/").await)?;
     let account: serde_json::Value = serde_json::from_str(&answer.body)?;
     let peer: SocketAddr = account["peer"].as_str().unwrap_or_default().parse()?;

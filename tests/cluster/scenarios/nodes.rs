@@ -48,7 +48,7 @@ async fn backends(service: SocketAddr) -> anyhow::Result<BTreeSet<String>> {
     for _ in 0..REQUESTS {
         let answer = http::get(service, "web.example", "/").await?;
         ensure!(answer.status == 200, "{answer}");
-        names.insert(answer.backend().unwrap_or_default().to_owned());
+        names.insert(answer.backend().unwrap_or_default());
     }
     Ok(names)
 }
