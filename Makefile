@@ -2,6 +2,7 @@
 #   make run    two sample backends and Nodegate on 127.0.0.1:8080, from examples/quickstart
 #   make test   everything that needs no root: format, lints, dependencies, every test, a real kube-apiserver included
 #   make e2e    three real Kubernetes nodes on this machine, and every scenario on them; as root
+#   make image  the container image, without a container engine, into target/container
 
 # A failure in a pipe or in the middle of a line is a failure.
 SHELL := /bin/bash
@@ -16,7 +17,7 @@ DENY := $(CACHE)/cargo-deny/$(DENY_VERSION)/bin/cargo-deny
 # In CI the lock file is what was committed.
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: help run test fmt lint deny kube check e2e
+.PHONY: help run test image fmt lint deny kube check e2e
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -27,6 +28,10 @@ run:
 	@exec examples/quickstart/run.sh $(TARGET)/debug
 
 test: fmt lint deny kube check
+
+# A release build of its own, link-time optimisation included: minutes.
+image:
+	manifests/image/build $(TARGET)/container
 
 fmt:
 	@echo '== format'
