@@ -1,6 +1,7 @@
 //! Wiring only: binds everything, starts the threads, drains. The only place that sees every part.
 
 mod commands;
+mod handover;
 mod serve;
 
 use std::{
