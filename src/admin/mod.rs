@@ -6,8 +6,9 @@ mod question;
 
 use std::{
     convert::Infallible,
-    io,
+    fs, io,
     net::{SocketAddr, TcpListener as StdListener},
+    os::unix::fs::MetadataExt,
     sync::{Arc, OnceLock},
     time::SystemTime,
 };
@@ -76,6 +77,11 @@ impl State {
     pub fn node_not_ready(&self) -> Option<&'static str> {
         self.not_ready().filter(|_| *self.draining.borrow() || !*self.succession.predecessor_serves.borrow())
     }
+}
+
+/// What tells the processes of one container from all others, on a node whose containers share the network: the number of their PID namespace.
+pub fn process_namespace() -> io::Result<String> {
+    Ok(fs::metadata("/proc/self/ns/pid")?.ino().to_string())
 }
 
 /// Which pages a listener has.

@@ -73,6 +73,16 @@ async fn a_node_is_ready_while_the_process_before_serves() {
 }
 
 #[tokio::test]
+async fn a_process_speaks_for_its_own_container_only() {
+    let rig = rig();
+    let own = process_namespace().unwrap();
+    for (process, expected) in [(own.as_str(), "waiting for the first"), ("1", "another process"), ("", "another process")] {
+        let (status, _, text) = get(&rig, &format!("/readyz?process={process}")).await;
+        assert!(status == StatusCode::SERVICE_UNAVAILABLE && text.contains(expected), "{process}: {text}");
+    }
+}
+
+#[tokio::test]
 async fn each_page_answers_in_its_type() {
     let rig = rig();
     for (target, status, media_type, part) in [

@@ -33,6 +33,8 @@ pub enum Command {
     Routes(RoutesArgs),
     /// Say which rule a URL meets, which lost and why, and where it leads
     Explain(ExplainArgs),
+    /// Exit 0 if the process in this container serves, 1 if it doesn't yet: for a startup probe
+    Ready(ReadyArgs),
     /// Print the version
     Version,
 }
@@ -228,6 +230,14 @@ pub struct RoutesArgs {
     /// In which form
     #[arg(long, env = "NODEGATE_OUTPUT", value_name = "FORM", value_enum, default_value = "text")]
     pub output: Form,
+}
+
+/// `nodegate ready`.
+#[derive(Debug, Args)]
+pub struct ReadyArgs {
+    /// The admin listener
+    #[arg(long, env = "NODEGATE_ADMIN", value_name = "URL", default_value = "127.0.0.1:9080")]
+    pub admin: String,
 }
 
 /// `--output`.

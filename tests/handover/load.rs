@@ -11,8 +11,8 @@ use std::{
 };
 
 use crate::{
-    rig::{GET, Node},
-    support::{PATIENCE, eventually},
+    rig::Node,
+    support::{GET, PATIENCE, eventually},
 };
 
 /// Clients of each sort for each address.

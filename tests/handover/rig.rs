@@ -16,9 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Backend, Wire, eventually, manifest};
-
-pub const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+use crate::support::{Backend, GET, Wire, eventually, manifest};
 
 /// Addresses that no other test has, a backend that answers "hello", and manifests that lead to it.
 pub struct Node {
@@ -92,9 +90,25 @@ impl Node {
         self.spawn(&mut command, &[&["--manifests", manifests.to_str().unwrap()], arguments].concat())
     }
 
+    /// A process in a PID namespace of its own, as every container has one. Needs root.
+    #[track_caller]
+    pub fn launch_contained(&self, arguments: &[&str]) -> Contained {
+        let manifests = self.directory.path().join("manifests.yaml");
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--mount-proc", "--kill-child", env!("CARGO_BIN_EXE_nodegate")]);
+        let process = self.spawn(&mut command, &[&["--manifests", manifests.to_str().unwrap()], arguments].concat());
+        let outer = process.child.id();
+        let children = format!("/proc/{outer}/task/{outer}/children");
+        let pid = eventually("the first process of the namespace", || fs::read_to_string(&children).ok()?.trim().parse().ok());
+        Contained { process, pid, admin: self.admin }
+    }
+
     fn spawn(&self, command: &mut Command, arguments: &[&str]) -> Process {
         let own = |flag: &str| !arguments.contains(&flag);
-        command.arg("serve").args(["--admin", &self.admin.to_string(), "--handover", &self.name, "--access-log", "off"]);
+        command.arg("serve").args(["--admin", &self.admin.to_string(), "--access-log", "off"]);
+        if own("--handover") {
+            command.args(["--handover", &self.name]);
+        }
         if own("--http") {
             command.args(["--http", &format!("{},{}", self.http, self.http6)]);
         }
@@ -117,6 +131,14 @@ impl Node {
             }
         });
         Process { child, log }
+    }
+
+    /// What `nodegate ready` says in a container whose own process doesn't answer: the exit code. Needs root.
+    #[track_caller]
+    pub fn ready_elsewhere(&self) -> Option<i32> {
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--mount-proc", env!("CARGO_BIN_EXE_nodegate"), "ready", "--admin", &self.admin.to_string()]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).status().unwrap().code()
     }
 
     /// The status of an admin page, whoever answers.
@@ -181,6 +203,24 @@ impl Process {
     #[track_caller]
     pub fn exit(&mut self) -> ExitStatus {
         eventually("the end of the process", || self.child.try_wait().unwrap())
+    }
+}
+
+/// A process that is alone in its PID namespace.
+pub struct Contained {
+    pub process: Process,
+    pid: u32,
+    admin: SocketAddr,
+}
+
+impl Contained {
+    /// What `nodegate ready` says in its container: the exit code.
+    #[track_caller]
+    pub fn ready(&self) -> Option<i32> {
+        let pid = self.pid.to_string();
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &pid, "--pid", "--mount", env!("CARGO_BIN_EXE_nodegate"), "ready", "--admin", &self.admin.to_string()]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).status().unwrap().code()
     }
 }
 

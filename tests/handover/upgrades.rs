@@ -1,11 +1,11 @@
 //! What goes well: nobody notices that another process serves.
 
-use rustix::process::Signal;
+use rustix::process::{Signal, geteuid};
 
 use crate::{
     load::Load,
-    rig::{GET, Node},
-    support::{Wire, eventually},
+    rig::Node,
+    support::{GET, Wire, eventually},
 };
 
 #[test]
@@ -115,4 +115,24 @@ fn health_is_the_new_processs_and_the_node_stays_ready() {
     assert!(first.logged("handed over").is_none());
     second.kill();
     eventually("the old process answers again", || (node.admin("/readyz") == 200).then_some(()));
+}
+
+#[test]
+fn each_container_knows_whether_its_own_process_serves() {
+    if !geteuid().is_root() {
+        eprintln!("only root can make PID namespaces");
+        return;
+    }
+    let node = Node::new();
+    let first = node.launch_contained(&[]);
+    first.process.wait_for("serving");
+    assert_eq!(first.ready(), Some(0));
+    // In another namespace: that the first one is ready says nothing of the second.
+    assert_eq!(node.ready_elsewhere(), Some(1));
+    // The kernel doesn't number a process of another namespace: their users are what the two know of each other.
+    let second = node.launch_contained(&[]);
+    second.process.wait_for("taken over");
+    eventually("the new one serves", || (second.ready() == Some(0)).then_some(()));
+    assert_eq!((first.ready(), node.admin("/nodez")), (Some(1), 200));
+    node.assert_serves();
 }

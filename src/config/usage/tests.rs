@@ -139,6 +139,10 @@ fn looking_commands_take_their_place_and_form() {
         }
         other => panic!("{other:?}"),
     }
+    match read("ready").unwrap() {
+        Invocation::Run(Command::Ready(ready)) => assert_eq!(ready.admin, "127.0.0.1:9080", "where serve answers by default"),
+        other => panic!("{other:?}"),
+    }
     match read("explain http://a/b --method POST --header X:1 --header Y:2 --manifests m").unwrap() {
         Invocation::Run(Command::Explain(explain)) => {
             assert_eq!((explain.url.as_str(), explain.method.as_str(), explain.header.len()), ("http://a/b", "POST", 2));
