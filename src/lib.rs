@@ -24,4 +24,6 @@ pub mod metrics;
 pub mod proxy;
 
 pub mod admin;
+pub mod handover;
+
 pub mod app;

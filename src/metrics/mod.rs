@@ -1,10 +1,12 @@
 //! The numbers of each worker, and their Prometheus text. Workers count in plain integers of their own; a scrape asks each for a copy.
 
+mod handover;
 mod process;
 mod render;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+pub use handover::Handovers;
 pub use render::{CONTENT_TYPE, Scrape, render};
 
 use crate::{
