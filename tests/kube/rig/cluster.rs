@@ -23,11 +23,10 @@ use tokio::{runtime, task::block_in_place};
 use super::{Client, directory::Directory, eventually, objects, process::Process};
 
 /// Everything that Nodegate may read, as (API group, resource): what its ClusterRole grants.
-pub const WATCHED: [(&str, &str); 5] = [
+pub const WATCHED: [(&str, &str); 4] = [
     ("networking.k8s.io", "ingresses"),
     ("networking.k8s.io", "ingressclasses"),
     ("", "services"),
-    ("", "secrets"),
     ("discovery.k8s.io", "endpointslices"),
 ];
 
@@ -121,7 +120,7 @@ impl Cluster {
     /// Makes exactly these resources readable for Nodegate.
     pub async fn grant(&self, resources: &[(&str, &str)]) {
         let readable =
-            |(group, resource): &(&str, &str)| json!({ "apiGroups": [group], "resources": [resource], "verbs": ["get", "list", "watch"] });
+            |(group, resource): &(&str, &str)| json!({ "apiGroups": [group], "resources": [resource], "verbs": ["list", "watch"] });
         let rules: Vec<Value> = resources.iter().map(readable).collect();
         let client = self.client().await;
         let existing = kube::Api::<ClusterRole>::all(client.clone());
