@@ -2,20 +2,26 @@
 # Builds the named parts of Kubernetes (and etcd) that tests run against, once per version, and prints the directory that holds them:
 #
 #     build.sh kube-apiserver etcd
+#     build.sh helm
 #
-# The versions are those of go.mod beside this file. Progress goes to stderr, so that stdout is the path alone.
+# The versions are those of go.mod beside this file; helm has its own, in its own folder. Progress goes to stderr, so that stdout is the path alone.
 set -euo pipefail
 
 say() { printf 'kube: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-cd "$here"
+[ $# -gt 0 ] || die "usage: build.sh PART..., such as kube-apiserver or etcd"
+case $* in
+    helm) what=Helm product=helm module=helm.sh/helm/v3 ;;
+    *) what=Kubernetes product=kube module=k8s.io/kubernetes ;;
+esac
+if [ $product = helm ]; then cd "$here/helm"; else cd "$here"; fi
 
-version=$(awk '$1 == "k8s.io/kubernetes" && $2 ~ /^v/ { print substr($2, 2); exit } $2 == "k8s.io/kubernetes" { print substr($3, 2); exit }' go.mod)
-[ -n "$version" ] || die "go.mod names no version of k8s.io/kubernetes"
+version=$(awk -v module=$module '$1 == module && $2 ~ /^v/ { print substr($2, 2); exit } $2 == module && $3 ~ /^v/ { print substr($3, 2); exit }' go.mod)
+[ -n "$version" ] || die "$PWD/go.mod names no version of $module"
 
-cache=${NODEGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/nodegate}/kube
+cache=${NODEGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/nodegate}/$product
 bin=$cache/$version
 
 missing() { # the parts that aren't there yet
@@ -26,27 +32,27 @@ missing() { # the parts that aren't there yet
 package() { # where a part's main package is
     case $1 in
         etcd) echo go.etcd.io/etcd/server/v3 ;;
+        helm) [ $product = helm ] && echo helm.sh/helm/v3/cmd/helm ;; # alone: it lives in a directory of its own
         kube-apiserver | kube-controller-manager | kube-scheduler | kube-proxy | kubectl | kubelet) echo "k8s.io/kubernetes/cmd/$1" ;;
         *) return 1 ;;
     esac
 }
 
-[ $# -gt 0 ] || die "usage: build.sh PART..., such as kube-apiserver or etcd"
-for part; do package "$part" >/dev/null || die "'$part' is no part that can be built here"; done
+for part; do package "$part" >/dev/null || die "'$part' is no part that can be built here$([ "$part" != helm ] || echo ' together with others')"; done
 
 if [ -z "$(missing "$@")" ]; then
     echo "$bin"
     exit 0
 fi
 
-command -v go >/dev/null || die "building Kubernetes needs Go 1.24 or newer on PATH: install it (package golang-go, or the archive from the Go project)"
+command -v go >/dev/null || die "building $what needs Go 1.24 or newer on PATH: install it (package golang-go, or the archive from the Go project)"
 command -v flock >/dev/null || die "flock is missing: install util-linux"
 
 # Several test runs may start at once: one builds, the others wait here and then find its result.
 mkdir -p "$bin"
 exec 9>"$cache/.lock"
 if ! flock -n 9; then
-    say "waiting for another build of Kubernetes $version"
+    say "waiting for another build of $what $version"
     flock 9
 fi
 
@@ -57,7 +63,7 @@ trap 'rm -rf "$work"' EXIT
 # A vendored or module-rewriting GOFLAGS would change what go.sum pins; cgo would tie the binaries to this machine's libc.
 export GOFLAGS=-mod=readonly CGO_ENABLED=0 GOWORK=off
 
-# Without these every part calls itself v0.0.0, and whoever looks at the version is misled.
+# Without these every part of Kubernetes calls itself v0.0.0, and whoever looks at the version is misled.
 stamp=k8s.io/component-base/version
 flags="-s -w -X $stamp.gitVersion=v$version -X $stamp.gitMajor=${version%%.*} -X $stamp.gitMinor=$(cut -d. -f2 <<<"$version")"
 
