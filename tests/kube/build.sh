@@ -63,15 +63,19 @@ trap 'rm -rf "$work"' EXIT
 # A vendored or module-rewriting GOFLAGS would change what go.sum pins; cgo would tie the binaries to this machine's libc.
 export GOFLAGS=-mod=readonly CGO_ENABLED=0 GOWORK=off
 
-# Without these every part of Kubernetes calls itself v0.0.0, and whoever looks at the version is misled.
-stamp=k8s.io/component-base/version
-flags="-s -w -X $stamp.gitVersion=v$version -X $stamp.gitMajor=${version%%.*} -X $stamp.gitMinor=$(cut -d. -f2 <<<"$version")"
+# Without these every part calls itself v0.0.0, and whoever looks at the version is misled.
+if [ $product = helm ]; then
+    stamps="-X $module/internal/version.version=v$version"
+else
+    stamp=k8s.io/component-base/version
+    stamps="-X $stamp.gitVersion=v$version -X $stamp.gitMajor=${version%%.*} -X $stamp.gitMinor=$(cut -d. -f2 <<<"$version")"
+fi
 
 for part in $(missing "$@"); do
     began=$SECONDS
     say "building $part $version, once, into $bin (minutes the first time)"
     # 9>&-: a build daemon that outlives the script must not hold the lock.
-    nice go build -trimpath -buildvcs=false -ldflags "$flags" -o "$work/$part" "$(package "$part")" 9>&-
+    nice go build -trimpath -buildvcs=false -ldflags "-s -w $stamps" -o "$work/$part" "$(package "$part")" 9>&-
     mv "$work/$part" "$bin/$part" # whole, or not at all
     say "built $part in $((SECONDS - began)) s"
 done
