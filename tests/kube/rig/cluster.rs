@@ -3,7 +3,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    process::{self, Command, Stdio},
+    process,
     sync::{
         OnceLock,
         atomic::{AtomicU16, Ordering},
@@ -20,15 +20,11 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::{runtime, task::block_in_place};
 
-use super::{Client, directory::Directory, eventually, objects, process::Process};
+use super::{Client, built, directory::Directory, eventually, objects, process::Process};
 
 /// Everything that Nodegate may read, as (API group, resource): what its ClusterRole grants.
-pub const WATCHED: [(&str, &str); 4] = [
-    ("networking.k8s.io", "ingresses"),
-    ("networking.k8s.io", "ingressclasses"),
-    ("", "services"),
-    ("discovery.k8s.io", "endpointslices"),
-];
+pub const WATCHED: [(&str, &str); 4] =
+    [("networking.k8s.io", "ingresses"), ("networking.k8s.io", "ingressclasses"), ("", "services"), ("discovery.k8s.io", "endpointslices")];
 
 /// Only Nodegate's requests are worth the disk.
 const AUDIT_POLICY: &str = r#"{ "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [
@@ -193,20 +189,10 @@ impl Cluster {
     }
 }
 
-/// The directory with `etcd` and `kube-apiserver`; builds them where this machine hasn't yet, which takes minutes.
+/// The directory with `etcd` and `kube-apiserver`.
 fn binaries() -> PathBuf {
     static BINARIES: OnceLock<PathBuf> = OnceLock::new();
-    let build = || {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kube/build.sh");
-        let output = Command::new(&script)
-            .args(["kube-apiserver", "etcd"])
-            .stderr(Stdio::inherit())
-            .output()
-            .expect("bash, for tests/kube/build.sh");
-        assert!(output.status.success(), "{} failed ({}); it says above what is missing", script.display(), output.status);
-        PathBuf::from(String::from_utf8(output.stdout).expect("a path in UTF-8").trim_end())
-    };
-    BINARIES.get_or_init(build).clone()
+    BINARIES.get_or_init(|| built(&["kube-apiserver", "etcd"])).clone()
 }
 
 /// A loopback address for one control plane: its ports are then nobody else's, outgoing connections included.
