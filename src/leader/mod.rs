@@ -119,11 +119,11 @@ pub struct Election {
     task: JoinHandle<()>,
 }
 
-/// Stands for election, from now until [`Election::resign`]. An API server that is away, or refuses, is waited for, and said once.
-pub fn stand(client: Client, settings: Settings) -> Election {
+/// Stands for election, from the end of `ready` until [`Election::resign`]. An API server that is away, or refuses, is waited for, and said once.
+pub fn stand(client: Client, settings: Settings, ready: impl Future<Output = ()> + Send + 'static) -> Election {
     let (until, role) = watch::channel(None);
     let (resign, resigned) = oneshot::channel();
-    let task = tokio::spawn(run(Candidate::new(client, settings, until), resigned));
+    let task = tokio::spawn(run(Candidate::new(client, settings, until), ready, resigned));
     Election { role: Role { until: role }, resign, task }
 }
 
@@ -142,8 +142,9 @@ impl Election {
     }
 }
 
-async fn run(mut candidate: Candidate, resigned: oneshot::Receiver<()>) {
+async fn run(mut candidate: Candidate, ready: impl Future<Output = ()>, resigned: oneshot::Receiver<()>) {
     let candidacy = async {
+        ready.await;
         loop {
             candidate.look().await;
             time::sleep(candidate.pause()).await;
