@@ -2,6 +2,7 @@
 
 mod commands;
 mod serve;
+mod writers;
 
 use std::{
     io::{self, Write},
