@@ -23,10 +23,12 @@ fn nodegate_understands_what_its_pods_are_given() {
 }
 
 #[test]
-fn the_base_differs_from_the_defaults_in_nothing_but_memory() {
-    let (ours, mut defaults) = (settings(&INSTALLATIONS[0]).shown, parse(Vec::new()).shown);
-    defaults["limits"]["max-connections"] = ours["limits"]["max-connections"].clone();
-    assert_eq!(ours, defaults);
+fn the_base_differs_from_the_defaults_in_memory_and_in_what_the_pod_is_called() {
+    let (ours, mut expected) = (settings(&INSTALLATIONS[0]).shown, parse(Vec::new()).shown);
+    expected["limits"]["max-connections"] = ours["limits"]["max-connections"].clone();
+    expected["cluster"]["pod-name"] = "metadata.name".into();
+    expected["cluster"]["pod-namespace"] = "metadata.namespace".into();
+    assert_eq!(ours, expected);
 }
 
 #[test]
@@ -104,8 +106,8 @@ fn settings(installation: &Installation) -> ServeSettings {
     of_container(installation.container())
 }
 
-/// The environment as flags: that every flag reads its variable is tested with the parser. What the pod's variables take from its own object is
-/// some name.
+/// The environment as flags: that every flag reads its variable is tested with the parser. What a variable takes from the pod's own object is the
+/// name of that field here.
 fn of_container(container: &Value) -> ServeSettings {
     let args = container["args"].as_array().unwrap();
     assert_eq!(args[0], "serve");
@@ -117,7 +119,7 @@ fn of_container(container: &Value) -> ServeSettings {
             // Flags without a value are on or off as variables.
             Some("true") => line.push(format!("--{flag}")),
             Some(value) => line.push(format!("--{flag}={value}")),
-            None => line.push(format!("--{flag}=some-name")),
+            None => line.push(format!("--{flag}={}", variable["valueFrom"]["fieldRef"]["fieldPath"].as_str().unwrap())),
         }
     }
     parse(line)
