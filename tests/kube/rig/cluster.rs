@@ -26,9 +26,13 @@ use super::{Client, built, directory::Directory, eventually, objects, process::P
 pub const WATCHED: [(&str, &str); 4] =
     [("networking.k8s.io", "ingresses"), ("networking.k8s.io", "ingressclasses"), ("", "services"), ("discovery.k8s.io", "endpointslices")];
 
+/// The name of what the rig grants: not that of the shipped role.
+const ROLE: &str = "nodegate-of-the-tests";
+
 /// Only Nodegate's requests are worth the disk.
 const AUDIT_POLICY: &str = r#"{ "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [
-    { "level": "Metadata", "users": ["nodegate"], "omitStages": ["RequestReceived"] }, { "level": "None" } ] }"#;
+    { "level": "Metadata", "users": ["nodegate", "system:serviceaccount:nodegate-system:nodegate"], "omitStages": ["RequestReceived"] },
+    { "level": "None" } ] }"#;
 
 /// Token, user, uid, groups.
 const TOKENS: &str = "test-token,test,1,system:masters\nnodegate-token,nodegate,2\n";
@@ -69,10 +73,10 @@ impl Cluster {
         cluster.start_api().await;
         cluster.grant(&WATCHED).await;
         let (role, subjects) = (
-            json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "nodegate" }),
+            json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": ROLE }),
             json!([{ "kind": "User", "name": "nodegate" }]),
         );
-        let binding = json!({ "metadata": { "name": "nodegate" }, "roleRef": role, "subjects": subjects });
+        let binding = json!({ "metadata": { "name": ROLE }, "roleRef": role, "subjects": subjects });
         objects::create_cluster_wide::<ClusterRoleBinding>(&cluster.client().await, &objects::object(binding)).await;
         cluster
     }
@@ -113,6 +117,16 @@ impl Cluster {
         self.kubeconfig("nodegate", server)
     }
 
+    /// A kubeconfig with every right.
+    pub fn admin_kubeconfig(&self) -> PathBuf {
+        self.kubeconfig("test", self.addresses.api)
+    }
+
+    /// A kubeconfig with a token of whoever's.
+    pub fn kubeconfig_of(&self, user: &str, token: &str) -> PathBuf {
+        self.write_kubeconfig(user, token, self.addresses.api)
+    }
+
     /// Makes exactly these resources readable for Nodegate.
     pub async fn grant(&self, resources: &[(&str, &str)]) {
         let readable =
@@ -120,10 +134,10 @@ impl Cluster {
         let rules: Vec<Value> = resources.iter().map(readable).collect();
         let client = self.client().await;
         let existing = kube::Api::<ClusterRole>::all(client.clone());
-        if existing.get_opt("nodegate").await.expect("an answer").is_some() {
-            objects::change_cluster_wide::<ClusterRole>(&client, "nodegate", json!({ "rules": rules })).await;
+        if existing.get_opt(ROLE).await.expect("an answer").is_some() {
+            objects::change_cluster_wide::<ClusterRole>(&client, ROLE, json!({ "rules": rules })).await;
         } else {
-            let role: ClusterRole = objects::object(json!({ "metadata": { "name": "nodegate" }, "rules": rules }));
+            let role: ClusterRole = objects::object(json!({ "metadata": { "name": ROLE }, "rules": rules }));
             objects::create_cluster_wide(&client, &role).await;
         }
     }
@@ -160,13 +174,15 @@ impl Cluster {
 
     /// The status codes with which the API server answered Nodegate's requests for `resource`, lists and watches, since the start.
     pub fn answers_to_nodegate(&self, resource: &str) -> Vec<u64> {
+        let events = self.audit().into_iter().filter(|event| event["objectRef"]["resource"] == resource);
+        events.filter_map(|event| event["responseStatus"]["code"].as_u64()).collect()
+    }
+
+    /// Nodegate's requests since the start, as audit events.
+    pub fn audit(&self) -> Vec<Value> {
         let log = std::fs::read_to_string(self.directory.path().join("audit.log")).unwrap_or_default();
         // The last line may be half written.
-        let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        events
-            .filter(|event| event["objectRef"]["resource"] == resource)
-            .filter_map(|event| event["responseStatus"]["code"].as_u64())
-            .collect()
+        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     /// An address out of the Service range that no other test of this process has.
@@ -178,11 +194,15 @@ impl Cluster {
     }
 
     fn kubeconfig(&self, user: &str, server: SocketAddr) -> PathBuf {
+        self.write_kubeconfig(user, &format!("{user}-token"), server)
+    }
+
+    fn write_kubeconfig(&self, user: &str, token: &str, server: SocketAddr) -> PathBuf {
         let certificate = self.directory.path().join("api.crt");
         let kubeconfig = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
             "clusters": [{ "name": "test", "cluster": { "server": format!("https://{server}"), "certificate-authority": certificate } }],
-            "users": [{ "name": user, "user": { "token": format!("{user}-token") } }],
+            "users": [{ "name": user, "user": { "token": token } }],
             "contexts": [{ "name": "test", "context": { "cluster": "test", "user": user } }],
         });
         self.directory.write(&format!("{user}-{}.kubeconfig", server.port()), &kubeconfig.to_string())
