@@ -9,6 +9,7 @@ use std::{
 
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
+    coordination::v1::Lease,
     core::v1::{Namespace, ServiceAccount},
     networking::v1::IngressClass,
     rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding},
@@ -79,6 +80,14 @@ async fn with_the_shipped_roles_nothing_is_refused_and_no_right_is_left_unused()
     check.args(["check", "--cluster"]).env("KUBECONFIG", &kubeconfig).env_remove("KUBERNETES_SERVICE_HOST");
     let output = block_in_place(|| check.output()).expect("the nodegate binary");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    // A right that is missing shows where its work isn't done.
+    let leases = Api::<Lease>::namespaced(client.clone(), NAMESPACE);
+    eventually("the leader has renewed its Lease", async || {
+        let spec = leases.get("nodegate").await.map_err(|error| error.to_string())?.spec.unwrap_or_default();
+        if spec.renew_time > spec.acquire_time { Ok(()) } else { Err(format!("{spec:?}")) }
+    })
+    .await;
 
     let granted = granted(&client).await;
     eventually("every right that is granted is used", async || {
