@@ -72,6 +72,15 @@ fn port_80_is_left_alone_beside_traefik() {
 }
 
 #[test]
+fn status_is_left_to_traefik_while_it_runs() {
+    for installation in INSTALLATIONS.iter() {
+        // Without it no node's address is written.
+        let knows_its_pod = settings(installation).shown["cluster"]["pod-name"].is_string();
+        assert_eq!(knows_its_pod, installation.name != "overlays/take-over-traefik", "{installation}");
+    }
+}
+
+#[test]
 fn traefiks_ingresses_are_served_before_and_after_its_class_is_gone() {
     let traefik = "kind: IngressClass\nmetadata:\n  name: traefik\n  annotations: {ingressclass.kubernetes.io/is-default-class: \"true\"}\n\
                    spec: {controller: traefik.io/ingress-controller}";
