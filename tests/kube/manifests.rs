@@ -96,7 +96,7 @@ async fn with_the_shipped_roles_nothing_is_refused_and_no_right_is_left_unused()
         if left.is_empty() { Ok(()) } else { Err(format!("never used: {left:?}")) }
     })
     .await;
-    let refused: Vec<_> = cluster.audit().into_iter().filter(|event| event["responseStatus"]["code"] == 403).collect();
+    let refused: Vec<_> = cluster.requests().into_iter().filter(|event| event["responseStatus"]["code"] == 403).collect();
     assert!(refused.is_empty(), "{refused:#?}");
 }
 
@@ -125,7 +125,7 @@ fn used(cluster: &Cluster) -> BTreeSet<Right> {
         };
         (word(&event["verb"]), word(&object["apiGroup"]), resource)
     };
-    cluster.audit().into_iter().map(right).collect()
+    cluster.requests().into_iter().map(right).collect()
 }
 
 /// The folders of all installations, the base first.

@@ -3,7 +3,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    process,
+    process::{self, Command, Stdio},
     sync::{
         OnceLock,
         atomic::{AtomicU16, Ordering},
@@ -20,14 +20,14 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::{runtime, task::block_in_place};
 
-use super::{Client, built, directory::Directory, eventually, objects, process::Process};
+use super::{Client, directory::Directory, eventually, objects, process::Process};
+
+/// The name of what the rig grants: not that of the shipped role.
+const ROLE: &str = "nodegate-of-the-tests";
 
 /// Everything that Nodegate may read, as (API group, resource): what its ClusterRole grants.
 pub const WATCHED: [(&str, &str); 4] =
     [("networking.k8s.io", "ingresses"), ("networking.k8s.io", "ingressclasses"), ("", "services"), ("discovery.k8s.io", "endpointslices")];
-
-/// The name of what the rig grants: not that of the shipped role.
-const ROLE: &str = "nodegate-of-the-tests";
 
 /// Only Nodegate's requests are worth the disk.
 const AUDIT_POLICY: &str = r#"{ "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [
@@ -117,20 +117,10 @@ impl Cluster {
         self.kubeconfig("nodegate", server)
     }
 
-    /// A kubeconfig with every right.
-    pub fn admin_kubeconfig(&self) -> PathBuf {
-        self.kubeconfig("test", self.addresses.api)
-    }
-
-    /// A kubeconfig with a token of whoever's.
-    pub fn kubeconfig_of(&self, user: &str, token: &str) -> PathBuf {
-        self.write_kubeconfig(user, token, self.addresses.api)
-    }
-
     /// Makes exactly these resources readable for Nodegate.
     pub async fn grant(&self, resources: &[(&str, &str)]) {
         let readable =
-            |(group, resource): &(&str, &str)| json!({ "apiGroups": [group], "resources": [resource], "verbs": ["list", "watch"] });
+            |(group, resource): &(&str, &str)| json!({ "apiGroups": [group], "resources": [resource], "verbs": ["get", "list", "watch"] });
         let rules: Vec<Value> = resources.iter().map(readable).collect();
         let client = self.client().await;
         let existing = kube::Api::<ClusterRole>::all(client.clone());
@@ -174,15 +164,13 @@ impl Cluster {
 
     /// The status codes with which the API server answered Nodegate's requests for `resource`, lists and watches, since the start.
     pub fn answers_to_nodegate(&self, resource: &str) -> Vec<u64> {
-        let events = self.audit().into_iter().filter(|event| event["objectRef"]["resource"] == resource);
-        events.filter_map(|event| event["responseStatus"]["code"].as_u64()).collect()
-    }
-
-    /// Nodegate's requests since the start, as audit events.
-    pub fn audit(&self) -> Vec<Value> {
         let log = std::fs::read_to_string(self.directory.path().join("audit.log")).unwrap_or_default();
         // The last line may be half written.
-        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        events
+            .filter(|event| event["objectRef"]["resource"] == resource)
+            .filter_map(|event| event["responseStatus"]["code"].as_u64())
+            .collect()
     }
 
     /// An address out of the Service range that no other test of this process has.
@@ -191,6 +179,22 @@ impl Cluster {
         // 127.43.0.x are those that the API server hands out by itself, `kubernetes` for one.
         let [high, low] = (256 + NEXT.fetch_add(1, Ordering::Relaxed)).to_be_bytes();
         Ipv4Addr::new(127, 43, high, low)
+    }
+
+    /// A kubeconfig with every right.
+    pub fn admin_kubeconfig(&self) -> PathBuf {
+        self.kubeconfig("test", self.addresses.api)
+    }
+
+    /// A kubeconfig with that token.
+    pub fn kubeconfig_of(&self, user: &str, token: &str) -> PathBuf {
+        self.write_kubeconfig(user, token, self.addresses.api)
+    }
+
+    /// All of Nodegate's requests since the start, as audit events.
+    pub fn requests(&self) -> Vec<Value> {
+        let log = std::fs::read_to_string(self.directory.path().join("audit.log")).unwrap_or_default();
+        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     fn kubeconfig(&self, user: &str, server: SocketAddr) -> PathBuf {
@@ -209,10 +213,20 @@ impl Cluster {
     }
 }
 
-/// The directory with `etcd` and `kube-apiserver`.
+/// The directory with `etcd` and `kube-apiserver`; builds them where this machine hasn't yet, which takes minutes.
 fn binaries() -> PathBuf {
     static BINARIES: OnceLock<PathBuf> = OnceLock::new();
-    BINARIES.get_or_init(|| built(&["kube-apiserver", "etcd"])).clone()
+    let build = || {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kube/build.sh");
+        let output = Command::new(&script)
+            .args(["kube-apiserver", "etcd"])
+            .stderr(Stdio::inherit())
+            .output()
+            .expect("bash, for tests/kube/build.sh");
+        assert!(output.status.success(), "{} failed ({}); it says above what is missing", script.display(), output.status);
+        PathBuf::from(String::from_utf8(output.stdout).expect("a path in UTF-8").trim_end())
+    };
+    BINARIES.get_or_init(build).clone()
 }
 
 /// A loopback address for one control plane: its ports are then nobody else's, outgoing connections included.
