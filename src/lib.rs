@@ -19,6 +19,8 @@ pub mod table;
 pub mod config;
 pub mod source;
 
+pub mod leader;
+
 pub mod access_log;
 pub mod metrics;
 pub mod proxy;

@@ -22,6 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("table", &["route"]),
     ("config", &["message", "compile"]),
     ("source", &["route", "compile", "table", "config::limits"]),
+    ("leader", &["config::limits"]),
     ("metrics", &["route", "compile", "source", "config::limits"]),
     ("access_log", &["route", "config::limits"]),
     ("proxy", &["route", "message", "table", "metrics", "access_log", "config::limits"]),
@@ -37,8 +38,8 @@ const IMPURE_WORDS: &str = r"\b(tokio|tracing|hyper|hyper_util|socket2|std::(fs|
 /// Crates that only some modules may name: `route/path.rs` means that file, `route` the module.
 const CRATES: &[(&str, &[&str])] = &[
     ("matchit", &["route/path.rs"]),
-    ("k8s_openapi", &["compile", "source", "config", "app", "main", "status"]),
-    ("kube", &["source", "app", "status"]),
+    ("k8s_openapi", &["compile", "source", "config", "app", "main", "leader", "status"]),
+    ("kube", &["source", "app", "leader", "status"]),
     ("clap", &["config", "app", "main"]),
     ("prometheus_client", &["metrics"]),
     ("hickory_resolver", &["proxy"]),

@@ -3,6 +3,7 @@
 mod commands;
 mod handover;
 mod serve;
+mod writers;
 
 use std::{
     io::{self, Write},

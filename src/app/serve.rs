@@ -20,12 +20,15 @@ use tokio::{
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
-use super::handover::{self, Line, Relay};
+use super::{
+    handover::{self, Line, Relay},
+    writers::Writers,
+};
 use crate::{
     access_log,
     admin::{self, Listener, Scope},
     compile,
-    config::{AccessLog, Handover, ServeSettings, limits},
+    config::{AccessLog, ClusterSettings, Handover, ServeSettings, limits},
     proxy,
     source::{Report, Source, SourceError},
     table,
@@ -47,7 +50,7 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::install().context("can't handle signals")?;
     log_to_stderr(settings.log_filter.clone());
     let drain_timeout = settings.limits.drain_timeout;
-    let Parts { source, compile, proxy, admin, metrics, handover, access_log, shown } = parts(settings);
+    let Parts { source, compile, proxy, admin, metrics, handover, access_log, cluster, shown } = parts(settings);
     let cant_open = match &access_log {
         access_log::Output::File(path) => format!("can't open the access log {}", path.display()),
         access_log::Output::Stdout | access_log::Output::Off => "can't start the access log".to_owned(),
@@ -75,6 +78,7 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
         settings: shown,
         started: SystemTime::now(),
     });
+    let writers = Writers::start(cluster, report.clone()).await?;
     let mut relay = Relay::join(inherited, listeners, line, &state, handover.after).await;
     tokio::spawn(async move { source_ended(&source.run(compile, publisher, report_sender).await) });
 
@@ -104,6 +108,7 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
         if !written.await.unwrap_or_default() {
             warn!("the access log's last lines couldn't be written");
         }
+        writers.stop().await;
     };
     tokio::select! {
         () = ended => {
@@ -127,6 +132,8 @@ struct Parts {
     metrics: Option<SocketAddr>,
     handover: Handover,
     access_log: access_log::Output,
+    /// Not with manifests.
+    cluster: Option<ClusterSettings>,
     shown: Value,
 }
 
@@ -146,15 +153,16 @@ fn parts(settings: ServeSettings) -> Parts {
         handover,
         access_log,
         log_filter: _,
+        cluster,
         shown,
     } = settings;
     if http_is_default && Socket::new(Domain::IPV6, Type::STREAM, None).is_err() {
         http.retain(SocketAddr::is_ipv4);
     }
-    let source = if manifests.is_empty() {
-        Source::Cluster { config: None, namespaces: compile.watch_namespaces.clone() }
+    let (source, cluster) = if manifests.is_empty() {
+        (Source::Cluster { config: None, namespaces: compile.watch_namespaces.clone() }, Some(cluster))
     } else {
-        Source::Files(manifests)
+        (Source::Files(manifests), None)
     };
     let allow_unsafe_external = compile.allow_unsafe_external;
     Parts {
@@ -169,6 +177,7 @@ fn parts(settings: ServeSettings) -> Parts {
             AccessLog::Off => access_log::Output::Off,
             AccessLog::File(path) => access_log::Output::File(path),
         },
+        cluster,
         shown,
     }
 }

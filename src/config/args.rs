@@ -84,9 +84,33 @@ pub struct ServeArgs {
     /// What to log on stderr: error, warn, info, debug, trace, or a filter such as info,nodegate=debug
     #[arg(long, env = "NODEGATE_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: String,
+    /// What it knows about itself in a cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// Limits and timeouts.
     #[command(flatten)]
     pub limits: LimitArgs,
+}
+
+/// What `serve` knows about itself in a cluster, and writes there. Not used with `--manifests`.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Cluster")]
+pub struct ClusterArgs {
+    /// The pod that this runs in (downward API: metadata.name); without it, no node's address is written into Ingresses
+    #[arg(long, env = "NODEGATE_POD_NAME", value_name = "NAME")]
+    pub pod_name: Option<String>,
+    /// Its namespace, and that of the leader's Lease [default: the service account's, or the kubeconfig's]
+    #[arg(long, env = "NODEGATE_POD_NAMESPACE", value_name = "NS")]
+    pub pod_namespace: Option<String>,
+    /// The Lease by which one of an installation's pods is chosen to write to the cluster
+    #[arg(long, env = "NODEGATE_LEASE_NAME", value_name = "NAME", default_value = "nodegate")]
+    pub lease_name: String,
+    /// How long a leader may be silent before another takes its place
+    #[arg(long, env = "NODEGATE_LEASE_DURATION", value_name = "TIME", default_value_t = Span(limits::LEASE_DURATION))]
+    pub lease_duration: Span,
+    /// Write this IP address or host name into Ingresses, in place of the nodes' addresses
+    #[arg(long, env = "NODEGATE_PUBLISH_ADDRESS", value_name = "ADDR", value_delimiter = ',')]
+    pub publish_address: Vec<String>,
 }
 
 /// How objects become routes: the same for `serve` and for the commands that only look.

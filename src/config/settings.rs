@@ -13,6 +13,7 @@ use tracing_subscriber::{EnvFilter, filter::ParseError};
 use super::{
     args::{LimitArgs, Ownership, ServeArgs, TableArgs},
     handover::{AfterHandover, Handover},
+    cluster::{self, ClusterSettings},
     limits::Limits,
     span::Span,
 };
@@ -55,6 +56,8 @@ pub struct ServeSettings {
     pub access_log: AccessLog,
     /// What is logged.
     pub log_filter: EnvFilter,
+    /// What it knows about itself in a cluster.
+    pub cluster: ClusterSettings,
     /// All of it as people may see it, for `/config`.
     pub shown: Value,
 }
@@ -98,6 +101,7 @@ impl TryFrom<ServeArgs> for ServeSettings {
             no_server_header,
             access_log,
             log_level,
+            cluster,
             limits,
         } = args;
         let cloudflare = (!cloudflare_ranges.is_empty()).then_some(cloudflare_ranges.as_slice());
@@ -128,6 +132,7 @@ impl TryFrom<ServeArgs> for ServeSettings {
                 path => AccessLog::File(PathBuf::from(path)),
             },
             log_filter: log_filter(&log_level).map_err(|error| bad("--log-level", &error))?,
+            cluster: ClusterSettings::try_from(cluster)?,
             shown,
         })
     }
@@ -207,7 +212,7 @@ fn default_http() -> Vec<SocketAddr> {
     vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 80)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, 80))]
 }
 
-fn bad(flag: &'static str, message: &dyn std::fmt::Display) -> SettingsError {
+pub(super) fn bad(flag: &'static str, message: &dyn std::fmt::Display) -> SettingsError {
     SettingsError { flag, message: super::one_line(&message.to_string()) }
 }
 
@@ -235,6 +240,7 @@ fn shown(args: &ServeArgs) -> Value {
         "no-server-header": args.no_server_header,
         "access-log": args.access_log,
         "log-level": args.log_level,
+        "cluster": cluster::shown(&args.cluster),
         "limits": shown_limits(&args.limits),
     })
 }

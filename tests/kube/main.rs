@@ -12,5 +12,6 @@ mod rig;
 mod commands;
 mod latency;
 mod live;
+mod manifests;
 mod outage;
 mod startup;

@@ -22,18 +22,17 @@ use tokio::{runtime, task::block_in_place};
 
 use super::{Client, directory::Directory, eventually, objects, process::Process};
 
+/// The name of what the rig grants: not that of the shipped role.
+const ROLE: &str = "nodegate-of-the-tests";
+
 /// Everything that Nodegate may read, as (API group, resource): what its ClusterRole grants.
-pub const WATCHED: [(&str, &str); 5] = [
-    ("networking.k8s.io", "ingresses"),
-    ("networking.k8s.io", "ingressclasses"),
-    ("", "services"),
-    ("", "secrets"),
-    ("discovery.k8s.io", "endpointslices"),
-];
+pub const WATCHED: [(&str, &str); 4] =
+    [("networking.k8s.io", "ingresses"), ("networking.k8s.io", "ingressclasses"), ("", "services"), ("discovery.k8s.io", "endpointslices")];
 
 /// Only Nodegate's requests are worth the disk.
 const AUDIT_POLICY: &str = r#"{ "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [
-    { "level": "Metadata", "users": ["nodegate"], "omitStages": ["RequestReceived"] }, { "level": "None" } ] }"#;
+    { "level": "Metadata", "users": ["nodegate", "system:serviceaccount:nodegate-system:nodegate"], "omitStages": ["RequestReceived"] },
+    { "level": "None" } ] }"#;
 
 /// Token, user, uid, groups.
 const TOKENS: &str = "test-token,test,1,system:masters\nnodegate-token,nodegate,2\n";
@@ -74,10 +73,10 @@ impl Cluster {
         cluster.start_api().await;
         cluster.grant(&WATCHED).await;
         let (role, subjects) = (
-            json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "nodegate" }),
+            json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": ROLE }),
             json!([{ "kind": "User", "name": "nodegate" }]),
         );
-        let binding = json!({ "metadata": { "name": "nodegate" }, "roleRef": role, "subjects": subjects });
+        let binding = json!({ "metadata": { "name": ROLE }, "roleRef": role, "subjects": subjects });
         objects::create_cluster_wide::<ClusterRoleBinding>(&cluster.client().await, &objects::object(binding)).await;
         cluster
     }
@@ -125,10 +124,10 @@ impl Cluster {
         let rules: Vec<Value> = resources.iter().map(readable).collect();
         let client = self.client().await;
         let existing = kube::Api::<ClusterRole>::all(client.clone());
-        if existing.get_opt("nodegate").await.expect("an answer").is_some() {
-            objects::change_cluster_wide::<ClusterRole>(&client, "nodegate", json!({ "rules": rules })).await;
+        if existing.get_opt(ROLE).await.expect("an answer").is_some() {
+            objects::change_cluster_wide::<ClusterRole>(&client, ROLE, json!({ "rules": rules })).await;
         } else {
-            let role: ClusterRole = objects::object(json!({ "metadata": { "name": "nodegate" }, "rules": rules }));
+            let role: ClusterRole = objects::object(json!({ "metadata": { "name": ROLE }, "rules": rules }));
             objects::create_cluster_wide(&client, &role).await;
         }
     }
@@ -182,12 +181,32 @@ impl Cluster {
         Ipv4Addr::new(127, 43, high, low)
     }
 
+    /// A kubeconfig with every right.
+    pub fn admin_kubeconfig(&self) -> PathBuf {
+        self.kubeconfig("test", self.addresses.api)
+    }
+
+    /// A kubeconfig with that token.
+    pub fn kubeconfig_of(&self, user: &str, token: &str) -> PathBuf {
+        self.write_kubeconfig(user, token, self.addresses.api)
+    }
+
+    /// All of Nodegate's requests since the start, as audit events.
+    pub fn requests(&self) -> Vec<Value> {
+        let log = std::fs::read_to_string(self.directory.path().join("audit.log")).unwrap_or_default();
+        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
     fn kubeconfig(&self, user: &str, server: SocketAddr) -> PathBuf {
+        self.write_kubeconfig(user, &format!("{user}-token"), server)
+    }
+
+    fn write_kubeconfig(&self, user: &str, token: &str, server: SocketAddr) -> PathBuf {
         let certificate = self.directory.path().join("api.crt");
         let kubeconfig = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
             "clusters": [{ "name": "test", "cluster": { "server": format!("https://{server}"), "certificate-authority": certificate } }],
-            "users": [{ "name": user, "user": { "token": format!("{user}-token") } }],
+            "users": [{ "name": user, "user": { "token": token } }],
             "contexts": [{ "name": "test", "context": { "cluster": "test", "user": user } }],
         });
         self.directory.write(&format!("{user}-{}.kubeconfig", server.port()), &kubeconfig.to_string())

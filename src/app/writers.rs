@@ -1,0 +1,48 @@
+//! What a Nodegate writes to its cluster: started, and at the end stopped, in the right order. None of it in file mode.
+
+use std::{fs, process};
+
+use tokio::sync::watch;
+
+use crate::{
+    config::ClusterSettings,
+    leader::{self, Election},
+    source::{self, Report, SourceError},
+};
+
+/// Everything that writes to the cluster, under one leader's role.
+pub(super) struct Writers {
+    /// None in file mode.
+    election: Option<Election>,
+}
+
+impl Writers {
+    /// Stands for election once there is a table. Errors: those of the client.
+    pub(super) async fn start(settings: Option<ClusterSettings>, mut report: watch::Receiver<Report>) -> Result<Self, SourceError> {
+        let Some(settings) = settings else { return Ok(Self { election: None }) };
+        let ClusterSettings { pod_name, pod_namespace, lease_name, lease_duration, publish: _ } = settings;
+        let client = source::connect(None).await?;
+        let namespace = pod_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+        let identity = pod_name.unwrap_or_else(anonymous);
+        let lease = leader::Settings { namespace, name: lease_name, identity, duration: lease_duration };
+        // What has no table serves nothing, and must not lead those that do.
+        let ready = async move {
+            // The report's sender lives as long as the process.
+            let _ = report.wait_for(|report| report.ready).await;
+        };
+        Ok(Self { election: Some(leader::stand(client, lease, ready)) })
+    }
+
+    /// Gives the leader's role up.
+    pub(super) async fn stop(self) {
+        if let Some(election) = self.election {
+            election.resign().await;
+        }
+    }
+}
+
+/// Who this is outside a pod: the machine and the process.
+fn anonymous() -> String {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}_{}", host.trim(), process::id())
+}
