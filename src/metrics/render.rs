@@ -149,8 +149,17 @@ fn connections(sum: &Numbers, log_lost: u64, out: &mut Out<'_>) -> fmt::Result {
 }
 
 fn configuration(scrape: &Scrape, out: &mut Out<'_>) -> fmt::Result {
-    let Report { ready: _, generation, published_at, diagnostics, rebuilds, compile_seconds, config_to_live, config_to_live_sum } =
-        &scrape.report;
+    let Report {
+        ready: _,
+        generation,
+        published_at,
+        diagnostics,
+        identities: _,
+        rebuilds,
+        compile_seconds,
+        config_to_live,
+        config_to_live_sum,
+    } = &scrape.report;
     out.gauge("nodegate_ready", "1 if /readyz answers 200.", u64::from(scrape.ready))?;
     out.gauge("nodegate_workers_missing", "Workers whose numbers are missing from this scrape.", scrape.missing_workers as u64)?;
     out.gauge("nodegate_snapshot_generation", "Generation of the route table in force.", *generation)?;

@@ -195,6 +195,7 @@ fn configuration_is_shown() {
     };
     let base = scrape(Vec::new());
     let report = Report {
+        identities: Arc::default(),
         ready: true,
         generation: 7,
         published_at: Some(base.now - Duration::from_millis(2500)),
