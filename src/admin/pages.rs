@@ -93,6 +93,7 @@ impl Site {
             workers,
             missing_workers,
             report: self.state.report.borrow().clone(),
+            events: *self.state.events.borrow(),
             ready: self.state.not_ready().is_none(),
             log_lost: self.state.log_lost.lines(),
             started: self.state.started,

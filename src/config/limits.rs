@@ -1,10 +1,12 @@
 //! Every limit and timeout in one place: named, with its unit, what happens at the limit, and why this number.
 
 mod adjustable;
+mod event;
 
 use std::time::Duration;
 
 pub use adjustable::Limits;
+pub use event::*;
 
 /// Bytes of a request's head (request line and headers). Beyond: 431 `header_limit`. Four times nginx's usual 8 KiB, since cookies grow; far
 /// below what a flood of slow clients could use to fill memory.

@@ -8,6 +8,7 @@ use std::{
 use super::*;
 use crate::{
     compile::{Diagnostic, Severity, Subject},
+    event,
     route::{Backend, BackendId, Endpoints, Target},
     source::Report,
 };
@@ -25,7 +26,16 @@ fn route(namespace: &str, name: &str) -> Arc<Route> {
 
 fn scrape(workers: Vec<Numbers>) -> Scrape {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-    Scrape { workers, missing_workers: 0, report: Report::default(), ready: true, log_lost: 0, started: now, now }
+    Scrape {
+        workers,
+        missing_workers: 0,
+        report: Report::default(),
+        events: event::Tally::default(),
+        ready: true,
+        log_lost: 0,
+        started: now,
+        now,
+    }
 }
 
 /// A strict reader of the text: every sample belongs to the family declared last, has its suffix, parses, and comes only once.
