@@ -46,8 +46,8 @@ $(DENY):
 	cargo install cargo-deny --version $(DENY_VERSION) --locked --debug --quiet --root $(CACHE)/cargo-deny/$(DENY_VERSION)
 
 kube:
-	@echo '== kube-apiserver and etcd for the tests, built once'
-	tests/kube/build.sh kube-apiserver etcd
+	@echo '== kube-apiserver, etcd and kubectl for the tests, built once'
+	tests/kube/build.sh kube-apiserver etcd kubectl
 
 # Last, so that its `test result` lines end the output.
 check:
