@@ -26,7 +26,7 @@ use crate::{
     admin::{self, Listener, Scope},
     compile,
     config::{AccessLog, ClusterSettings, ServeSettings, limits},
-    event, proxy,
+    proxy,
     source::{Report, Source, SourceError},
     table,
 };
@@ -65,18 +65,17 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
     let (publisher, reader) = table::channel();
     let (report_sender, report) = watch::channel(Report::default());
     let (draining_sender, draining) = watch::channel(false);
-    let (event_sender, events) = watch::channel(event::Tally::default());
+    let writers = Writers::start(cluster, report.clone()).await?;
     let state = Arc::new(admin::State {
         table: reader.clone(),
         report: report.clone(),
-        events,
+        events: writers.events(),
         proxy: OnceLock::new(),
         draining,
         log_lost: log_writer.lost(),
         settings: shown,
         started: SystemTime::now(),
     });
-    let writers = Writers::start(cluster, report.clone(), event_sender).await?;
     for listener in listeners {
         tokio::spawn(listener.serve(Arc::clone(&state)));
     }

@@ -16,16 +16,14 @@ use crate::{
 pub(super) struct Writers {
     /// None in file mode.
     election: Option<Election>,
+    events: watch::Receiver<event::Tally>,
 }
 
 impl Writers {
     /// Stands for election once there is a table. Errors: those of the client.
-    pub(super) async fn start(
-        settings: Option<ClusterSettings>,
-        report: watch::Receiver<Report>,
-        events: watch::Sender<event::Tally>,
-    ) -> Result<Self, SourceError> {
-        let Some(settings) = settings else { return Ok(Self { election: None }) };
+    pub(super) async fn start(settings: Option<ClusterSettings>, report: watch::Receiver<Report>) -> Result<Self, SourceError> {
+        let (tally, events) = watch::channel(event::Tally::default());
+        let Some(settings) = settings else { return Ok(Self { election: None, events }) };
         let ClusterSettings { pod_name, pod_namespace, lease_name, lease_duration, publish: _ } = settings;
         let client = source::connect(None).await?;
         let namespace = pod_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
@@ -39,8 +37,13 @@ impl Writers {
             let _ = first.wait_for(|report| report.ready).await;
         };
         let election = leader::stand(client.clone(), lease, ready);
-        tokio::spawn(event::run(client, reporter, report, election.role(), events));
-        Ok(Self { election: Some(election) })
+        tokio::spawn(event::run(client, reporter, report, election.role(), tally));
+        Ok(Self { election: Some(election), events })
+    }
+
+    /// What the writer of Events has done.
+    pub(super) fn events(&self) -> watch::Receiver<event::Tally> {
+        self.events.clone()
     }
 
     /// Gives the leader's role up.

@@ -46,23 +46,27 @@ pub(super) struct Finding {
     pub reason: String,
     /// What people read.
     pub note: String,
+    /// What they read once the finding is gone.
+    pub fixed: String,
 }
 
 impl Finding {
-    fn new(object: &Arc<Object>, code: &str, field: &str, text: &str) -> Self {
-        let note = if field.is_empty() { text.to_owned() } else { format!("{field}: {text}") };
-        let event = event_name(&object.name.name, &[&object.uid, code, &note]);
-        Self { event, object: Arc::clone(object), field: field.to_owned(), reason: reason(code), note: cut(note) }
+    fn new(object: &Arc<Object>, code: &str, field: &str, message: &str, help: &str) -> Self {
+        let what = if field.is_empty() { message.to_owned() } else { format!("{field}: {message}") };
+        let note = format!("{what}; {help}");
+        Self {
+            event: event_name(&object.name.name, &[&object.uid, code, &note]),
+            object: Arc::clone(object),
+            field: field.to_owned(),
+            reason: reason(code),
+            note: cut(note),
+            fixed: cut(format!("no longer the case: {what}")),
+        }
     }
 
     /// What stands for the findings that an object has beyond those that have Events.
     pub(super) fn more(object: &Arc<Object>) -> Self {
-        Self::new(object, MORE, "", "more is wrong with it than its Events tell; `nodegate check --cluster` lists all of it")
-    }
-
-    /// What is said once the finding is gone.
-    pub(super) fn fixed_note(&self) -> String {
-        cut(format!("no longer the case: {}", self.note))
+        Self::new(object, MORE, "", "more is wrong with it than its Events tell", "`nodegate check --cluster` lists all of it")
     }
 }
 
@@ -82,7 +86,7 @@ pub(super) fn by_object(report: &Report) -> Vec<(Arc<Object>, Vec<Finding>)> {
             groups.push((Arc::new(object), Vec::new()));
         }
         if let Some((object, findings)) = groups.last_mut() {
-            findings.push(Finding::new(object, code, field, &format!("{message}; {help}")));
+            findings.push(Finding::new(object, code, field, message, help));
         }
     }
     groups
@@ -141,14 +145,14 @@ mod tests {
 
     #[test]
     fn names_are_the_same_in_every_process_and_differ_with_whatever_differs() {
-        let base = Finding::new(&object("web", "u1"), "conflict", "spec", "text");
+        let base = Finding::new(&object("web", "u1"), "conflict", "spec", "text", "help");
         // Spelled out: another hash in a later version would write every Event once more.
-        assert_eq!(&*base.event, "web.c485c536c63c0706");
+        assert_eq!(&*base.event, "web.222586ec0a9368d2");
         let others = [
-            Finding::new(&object("web", "u2"), "conflict", "spec", "text"),
-            Finding::new(&object("web", "u1"), "conflicts", "spec", "text"),
-            Finding::new(&object("web", "u1"), "conflict", "spec.rules", "text"),
-            Finding::new(&object("web", "u1"), "conflict", "spec", "text."),
+            Finding::new(&object("web", "u2"), "conflict", "spec", "text", "help"),
+            Finding::new(&object("web", "u1"), "conflicts", "spec", "text", "help"),
+            Finding::new(&object("web", "u1"), "conflict", "spec.rules", "text", "help"),
+            Finding::new(&object("web", "u1"), "conflict", "spec", "text.", "help"),
         ];
         for (at, other) in others.iter().enumerate() {
             assert_ne!(base.event, other.event, "case {at}");
@@ -158,19 +162,19 @@ mod tests {
     #[test]
     fn a_name_stays_a_name_however_long_the_objects_is() {
         let long = format!("{}.tail", "a".repeat(235));
-        let finding = Finding::new(&object(&long, "u"), "conflict", "", "text");
+        let finding = Finding::new(&object(&long, "u"), "conflict", "", "text", "help");
         assert_eq!(finding.event.len(), 235 + 17, "{}", finding.event);
         assert!(!finding.event.contains(".."), "{}", finding.event);
     }
 
     #[test]
     fn notes_are_cut_between_letters_and_say_so() {
-        let finding = Finding::new(&object("web", "u"), "conflict", "", &"\u{e9}".repeat(EVENT_NOTE_BYTES));
-        for note in [&finding.note, &finding.fixed_note()] {
+        let finding = Finding::new(&object("web", "u"), "conflict", "", &"\u{e9}".repeat(EVENT_NOTE_BYTES), "help");
+        for note in [&finding.note, &finding.fixed] {
             assert!(note.len() <= EVENT_NOTE_BYTES && note.len() > EVENT_NOTE_BYTES - 5 && note.ends_with("\u{e9}..."), "{note}");
         }
         // What tells two findings apart may be in the part that is cut off.
-        let longer = Finding::new(&object("web", "u"), "conflict", "", &"\u{e9}".repeat(EVENT_NOTE_BYTES + 1));
+        let longer = Finding::new(&object("web", "u"), "conflict", "", &"\u{e9}".repeat(EVENT_NOTE_BYTES), "more help");
         assert_ne!(finding.event, longer.event);
     }
 }

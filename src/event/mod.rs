@@ -52,20 +52,15 @@ pub async fn run(
         role.gained().await;
         let mut lost = role.clone();
         tokio::select! {
-            () = lost.lost() => tally.send_modify(|tally| tally.pending = 0),
-            never = lead(&client, &reporter, &mut report, &role, &tally) => match never {},
+            () = lost.lost() => {}
+            () = lead(&client, &reporter, &mut report, &role, &tally) => {}
         }
+        tally.send_modify(|tally| tally.pending = 0);
     }
 }
 
-/// Begins without knowing what others wrote: each Event that exists already is met by its name.
-async fn lead(
-    client: &Client,
-    reporter: &Reporter,
-    report: &mut watch::Receiver<Report>,
-    role: &Role,
-    tally: &watch::Sender<Tally>,
-) -> std::convert::Infallible {
+/// Until the role is lost. Begins without knowing what others wrote: each Event that exists already is met by its name.
+async fn lead(client: &Client, reporter: &Reporter, report: &mut watch::Receiver<Report>, role: &Role, tally: &watch::Sender<Tally>) {
     let mut ledger = Ledger::default();
     let mut seen = Report::default();
     let mut news = true;
@@ -87,8 +82,8 @@ async fn lead(
                 tally.send_modify(|tally| count(tally, &outcome));
                 news = report.has_changed().unwrap_or(false);
             }
-            // Only for the moment until the caller notices.
-            Next::Send(_) => pending().await,
+            // This process was stopped for longer than its role lasted.
+            Next::Send(_) => return,
             Next::Wait(until) => {
                 news = tokio::select! {
                     () = changed(report) => true,
@@ -140,3 +135,6 @@ fn log(request: &Request, outcome: &Outcome, why: &str) {
         Outcome::Unreachable => tracing::warn!(error = why, "Events can't be written for now; trying again"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -133,7 +133,7 @@ fn reason(request: &Request) -> &str {
 fn message(request: &Request) -> String {
     match request.phase {
         Phase::Broken => request.finding.note.clone(),
-        Phase::Fixed => request.finding.fixed_note(),
+        Phase::Fixed => request.finding.fixed.clone(),
     }
 }
 

@@ -215,7 +215,8 @@ fn configuration_is_shown() {
         config_to_live: [1, 1, 3, 3, 3, 3, 3, 3, 4],
         config_to_live_sum: 12.5,
     };
-    let samples = parse(&render(Scrape { report, ready: false, missing_workers: 2, ..base }));
+    let events = event::Tally { written: 5, errors: 6, pending: 7 };
+    let samples = parse(&render(Scrape { report, events, ready: false, missing_workers: 2, ..base }));
     for (series, expected) in [
         ("nodegate_ready", 0.0),
         ("nodegate_workers_missing", 2.0),
@@ -230,6 +231,9 @@ fn configuration_is_shown() {
         (r#"nodegate_config_to_live_seconds_bucket{le="+Inf"}"#, 4.0),
         ("nodegate_config_to_live_seconds_count", 4.0),
         ("nodegate_config_to_live_seconds_sum", 12.5),
+        ("nodegate_events_written_total", 5.0),
+        ("nodegate_event_errors_total", 6.0),
+        ("nodegate_events_pending", 7.0),
     ] {
         assert_eq!(samples.get(series), Some(&expected), "{series}");
     }

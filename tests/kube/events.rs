@@ -71,7 +71,7 @@ async fn describe_shows_what_is_wrong_then_that_it_is_fixed_through_a_restart_to
 
     let _app = App::deploy(&client, "described", "app").await;
     nodegate.serves("described.example", "app").await;
-    let fixed = format!("Normal Fixed Ingress/web no longer the case: {field}");
+    let fixed = format!("Normal Fixed Ingress/web no longer the case: {field}: there is no Service described/app");
     are(&client, "described", &[&fixed, "Warning UnknownService Ingress/new"]).await;
     let description = cluster.kubectl(&["describe", "ingress", "web", "--namespace", "described"]);
     assert!(description.contains("Fixed") && !description.contains("Warning"), "{description}");

@@ -108,7 +108,7 @@ fn a_finding_is_told_once_then_at_each_refresh_until_it_is_fixed_which_is_told_o
     world.want(&[("n/web", "bad")], &["n/web"]);
     assert_eq!(world.pass(EVENT_SETTLE / 2), Vec::<String>::new(), "not before it has lasted");
     assert_eq!(world.pass(SETTLED), ["Create Broken bad; mend it"]);
-    assert_eq!(world.pass(EVENT_REFRESH - SETTLED * 2), Vec::<String>::new());
+    assert_eq!(world.pass(EVENT_REFRESH.saturating_sub(SETTLED * 2)), Vec::<String>::new());
     assert_eq!(world.pass(EVENT_REFRESH), ["Repeat { count: 2 } Broken bad; mend it"]);
     assert_eq!(world.pass(EVENT_REFRESH), ["Repeat { count: 3 } Broken bad; mend it"]);
     // The same report again is no news.
@@ -347,7 +347,7 @@ fn what_can_not_be_stored_is_not_tried_again_soon() {
     let mut world = World::new();
     world.trouble = |_| Some(Outcome::Hopeless);
     world.want(&[("n/web", "bad")], &["n/web"]);
-    world.pass(EVENT_REFRESH - SETTLED);
+    world.pass(EVENT_REFRESH.saturating_sub(SETTLED));
     assert_eq!(world.requests.len(), 1);
     // Its namespace is gone.
     world.want(&[], &[]);
