@@ -21,6 +21,8 @@ pub mod source;
 
 pub mod leader;
 
+pub mod event;
+
 pub mod access_log;
 pub mod metrics;
 pub mod proxy;

@@ -68,9 +68,11 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
     let (report_sender, report) = watch::channel(Report::default());
     let (draining_sender, draining) = watch::channel(false);
     let line = Line::new();
+    let writers = Writers::start(cluster, report.clone()).await?;
     let state = Arc::new(admin::State {
         table: reader.clone(),
         report: report.clone(),
+        events: writers.events(),
         proxy: OnceLock::new(),
         draining,
         succession: line.shown(),
@@ -78,7 +80,6 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
         settings: shown,
         started: SystemTime::now(),
     });
-    let writers = Writers::start(cluster, report.clone()).await?;
     let mut relay = Relay::join(inherited, listeners, line, &state, handover.after).await;
     tokio::spawn(async move { source_ended(&source.run(compile, publisher, report_sender).await) });
 

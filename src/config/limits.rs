@@ -1,11 +1,13 @@
 //! Every limit and timeout in one place: named, with its unit, what happens at the limit, and why this number.
 
 mod adjustable;
+mod event;
 mod handover;
 
 use std::time::Duration;
 
 pub use adjustable::Limits;
+pub use event::*;
 pub use handover::*;
 
 /// Bytes of a request's head (request line and headers). Beyond: 431 `header_limit`. Four times nginx's usual 8 KiB, since cookies grow; far

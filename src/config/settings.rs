@@ -12,8 +12,8 @@ use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 use super::{
     args::{LimitArgs, Ownership, ServeArgs, TableArgs},
-    handover::{AfterHandover, Handover},
     cluster::{self, ClusterSettings},
+    handover::{AfterHandover, Handover},
     limits::Limits,
     span::Span,
 };

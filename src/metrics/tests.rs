@@ -8,6 +8,7 @@ use std::{
 use super::*;
 use crate::{
     compile::{Diagnostic, Severity, Subject},
+    event,
     route::{Backend, BackendId, Endpoints, Target},
     source::Report,
 };
@@ -29,6 +30,7 @@ fn scrape(workers: Vec<Numbers>) -> Scrape {
         workers,
         missing_workers: 0,
         report: Report::default(),
+        events: event::Tally::default(),
         ready: true,
         log_lost: 0,
         handovers: Handovers::default().values(),
@@ -204,6 +206,7 @@ fn configuration_is_shown() {
     };
     let base = scrape(Vec::new());
     let report = Report {
+        identities: Arc::default(),
         ready: true,
         generation: 7,
         published_at: Some(base.now - Duration::from_millis(2500)),
@@ -213,7 +216,8 @@ fn configuration_is_shown() {
         config_to_live: [1, 1, 3, 3, 3, 3, 3, 3, 4],
         config_to_live_sum: 12.5,
     };
-    let samples = parse(&render(Scrape { report, ready: false, missing_workers: 2, ..base }));
+    let events = event::Tally { written: 5, errors: 6, pending: 7 };
+    let samples = parse(&render(Scrape { report, events, ready: false, missing_workers: 2, ..base }));
     for (series, expected) in [
         ("nodegate_ready", 0.0),
         ("nodegate_workers_missing", 2.0),
@@ -228,6 +232,9 @@ fn configuration_is_shown() {
         (r#"nodegate_config_to_live_seconds_bucket{le="+Inf"}"#, 4.0),
         ("nodegate_config_to_live_seconds_count", 4.0),
         ("nodegate_config_to_live_seconds_sum", 12.5),
+        ("nodegate_events_written_total", 5.0),
+        ("nodegate_event_errors_total", 6.0),
+        ("nodegate_events_pending", 7.0),
     ] {
         assert_eq!(samples.get(series), Some(&expected), "{series}");
     }

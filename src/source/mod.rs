@@ -2,6 +2,7 @@
 
 mod cluster;
 mod file;
+mod identity;
 mod object;
 mod rebuild;
 mod report;
@@ -14,7 +15,7 @@ use tokio::{sync::watch, time::Instant};
 
 pub use cluster::{connect, list_cluster};
 pub use file::{LoadError, load};
-pub use report::{CONFIG_TO_LIVE_BUCKETS, Report};
+pub use report::{CONFIG_TO_LIVE_BUCKETS, Identity, ObjectName, Report};
 
 use crate::{
     compile::Options,

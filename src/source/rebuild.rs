@@ -15,7 +15,7 @@ use crate::{
     compile::{self, Compiled, Diagnostic, Options, Severity},
     config::limits::{REBUILD_CEILING, REBUILD_DEBOUNCE},
     source::{
-        Report, SourceError,
+        Report, SourceError, identity,
         report::CONFIG_TO_LIVE_BUCKETS,
         shared::{Shared, Work},
     },
@@ -53,25 +53,29 @@ pub(super) async fn run(
     loop {
         shared.dirty().await;
         settle(shared, pace).await;
-        let Some(Work { objects, diagnostics, since }) = shared.take() else { continue };
-        let options = Arc::clone(&options);
+        let Some(Work { objects, diagnostics, held, since }) = shared.take() else { continue };
+        let (options, known) = (Arc::clone(&options), Arc::clone(&report.borrow().identities));
         // With ten thousand Ingresses compiling takes a tenth of a second, in which this thread has watches to read and probes to answer.
         let compiled = tokio::task::spawn_blocking(move || {
             let begun = Instant::now();
-            (compile::compile(&objects, &options), begun.elapsed().as_secs_f64())
+            let Compiled { snapshot, diagnostics: found } = compile::compile(&objects, &options);
+            let compile_seconds = begun.elapsed().as_secs_f64();
+            let findings: BTreeSet<Diagnostic> = diagnostics.into_iter().chain(found).collect();
+            let identities = identity::identify(&objects, &held, &known, &findings);
+            (snapshot, findings, identities, compile_seconds)
         });
-        let (Compiled { snapshot, diagnostics: found }, compile_seconds) = compiled.await.map_err(|_| SourceError::Stopped("compiling"))?;
+        let (snapshot, findings, identities, compile_seconds) = compiled.await.map_err(|_| SourceError::Stopped("compiling"))?;
 
         let current = publisher.current();
         let differs = current.generation == 0 || current.snapshot != snapshot;
         let generation = if differs { publisher.publish(snapshot) } else { current.generation };
-        let findings: BTreeSet<Diagnostic> = diagnostics.into_iter().chain(found).collect();
         log_changes(&report.borrow().diagnostics, &findings);
         report.send_modify(|report| {
             report.ready = true;
             report.rebuilds += 1;
             report.compile_seconds = compile_seconds;
             report.diagnostics = findings.into_iter().collect();
+            report.identities = Arc::new(identities);
             if differs {
                 report.generation = generation;
                 report.published_at = Some(SystemTime::now());

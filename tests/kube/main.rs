@@ -10,6 +10,7 @@
 mod rig;
 
 mod commands;
+mod events;
 mod latency;
 mod live;
 mod manifests;

@@ -29,6 +29,10 @@ const ROLE: &str = "nodegate-of-the-tests";
 pub const WATCHED: [(&str, &str); 4] =
     [("networking.k8s.io", "ingresses"), ("networking.k8s.io", "ingressclasses"), ("", "services"), ("discovery.k8s.io", "endpointslices")];
 
+/// Everything that Nodegate may write, as (API group, resource, verbs): the rest of its ClusterRole.
+const WRITTEN: [(&str, &str, &[&str]); 2] =
+    [("", "events", &["create", "patch"]), ("coordination.k8s.io", "leases", &["get", "create", "update"])];
+
 /// Only Nodegate's requests are worth the disk.
 const AUDIT_POLICY: &str = r#"{ "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [
     { "level": "Metadata", "users": ["nodegate", "system:serviceaccount:nodegate-system:nodegate"], "omitStages": ["RequestReceived"] },
@@ -117,11 +121,23 @@ impl Cluster {
         self.kubeconfig("nodegate", server)
     }
 
-    /// Makes exactly these resources readable for Nodegate.
+    /// Makes exactly these resources readable for Nodegate; it may write what [`WRITTEN`] says.
     pub async fn grant(&self, resources: &[(&str, &str)]) {
+        self.grant_both(resources, &WRITTEN).await;
+    }
+
+    /// Takes the right to write `resource` from Nodegate, or with `None` gives all of them back.
+    pub async fn revoke(&self, resource: Option<&str>) {
+        let left: Vec<_> = WRITTEN.into_iter().filter(|(_, written, _)| Some(*written) != resource).collect();
+        self.grant_both(&WATCHED, &left).await;
+    }
+
+    async fn grant_both(&self, resources: &[(&str, &str)], written: &[(&str, &str, &[&str])]) {
         let readable =
             |(group, resource): &(&str, &str)| json!({ "apiGroups": [group], "resources": [resource], "verbs": ["get", "list", "watch"] });
-        let rules: Vec<Value> = resources.iter().map(readable).collect();
+        let writable =
+            |(group, resource, verbs): &(&str, &str, &[&str])| json!({ "apiGroups": [group], "resources": [resource], "verbs": verbs });
+        let rules: Vec<Value> = resources.iter().map(readable).chain(written.iter().map(writable)).collect();
         let client = self.client().await;
         let existing = kube::Api::<ClusterRole>::all(client.clone());
         if existing.get_opt(ROLE).await.expect("an answer").is_some() {
@@ -164,13 +180,25 @@ impl Cluster {
 
     /// The status codes with which the API server answered Nodegate's requests for `resource`, lists and watches, since the start.
     pub fn answers_to_nodegate(&self, resource: &str) -> Vec<u64> {
+        self.audit(resource).iter().filter_map(|event| event["responseStatus"]["code"].as_u64()).collect()
+    }
+
+    /// What the audit log tells of Nodegate's requests for `resource`, in the order of their ends.
+    pub fn audit(&self, resource: &str) -> Vec<Value> {
         let log = std::fs::read_to_string(self.directory.path().join("audit.log")).unwrap_or_default();
         // The last line may be half written.
         let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        events
-            .filter(|event| event["objectRef"]["resource"] == resource)
-            .filter_map(|event| event["responseStatus"]["code"].as_u64())
-            .collect()
+        events.filter(|event| event["objectRef"]["resource"] == resource).collect()
+    }
+
+    /// What kubectl prints, with every right.
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        let kubeconfig = self.kubeconfig("test", self.addresses.api);
+        let mut command = Command::new(self.binaries.join("kubectl"));
+        command.arg("--kubeconfig").arg(kubeconfig).args(arguments);
+        let output = block_in_place(|| command.output()).expect("kubectl");
+        assert!(output.status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
     }
 
     /// An address out of the Service range that no other test of this process has.
@@ -213,13 +241,13 @@ impl Cluster {
     }
 }
 
-/// The directory with `etcd` and `kube-apiserver`; builds them where this machine hasn't yet, which takes minutes.
+/// The directory with `etcd`, `kube-apiserver` and `kubectl`; builds them where this machine hasn't yet, which takes minutes.
 fn binaries() -> PathBuf {
     static BINARIES: OnceLock<PathBuf> = OnceLock::new();
     let build = || {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kube/build.sh");
         let output = Command::new(&script)
-            .args(["kube-apiserver", "etcd"])
+            .args(["kube-apiserver", "etcd", "kubectl"])
             .stderr(Stdio::inherit())
             .output()
             .expect("bash, for tests/kube/build.sh");
