@@ -65,3 +65,4 @@ check:
 e2e:
 	@echo '== three nodes'
 	cargo test $(LOCKED) --test cluster
+	tests/cluster/killed.sh
