@@ -23,10 +23,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &["message", "compile"]),
     ("source", &["route", "compile", "table", "config::limits"]),
     ("leader", &["config::limits"]),
+    ("status", &["source", "leader", "config::limits", "config::Address"]),
     ("metrics", &["route", "compile", "source", "config::limits"]),
     ("access_log", &["route", "config::limits"]),
     ("proxy", &["route", "message", "table", "metrics", "access_log", "config::limits"]),
-    ("admin", &["route", "message", "compile", "table", "source", "metrics", "proxy", "access_log", "config"]),
+    ("admin", &["route", "message", "compile", "table", "source", "metrics", "proxy", "access_log", "config", "leader", "status"]),
 ];
 const SEES_EVERYTHING: &[&str] = &["app", "main", "lib"];
 

@@ -26,7 +26,7 @@ use tokio::{
 
 pub use question::{BadQuestion, Question};
 
-use crate::{access_log, config::limits, proxy, source::Report, table};
+use crate::{access_log, config::limits, leader::Role, proxy, source::Report, status, table};
 
 /// What the pages show.
 #[derive(Debug)]
@@ -41,10 +41,21 @@ pub struct State {
     pub draining: watch::Receiver<bool>,
     /// What the access log couldn't write.
     pub log_lost: access_log::Lost,
+    /// What is written to the cluster; nothing in file mode.
+    pub cluster: Option<Cluster>,
     /// The effective settings; nothing secret may be among them.
     pub settings: Value,
     /// When the process started.
     pub started: SystemTime,
+}
+
+/// What this process writes to its cluster.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// Whether it leads.
+    pub role: Role,
+    /// What it has written into Ingresses.
+    pub status: Arc<status::Counters>,
 }
 
 impl State {

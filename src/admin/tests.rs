@@ -29,6 +29,7 @@ fn rig() -> Rig {
         proxy: OnceLock::new(),
         draining: draining_receiver,
         log_lost: writer.lost(),
+        cluster: None,
         settings: serde_json::json!({"workers": 2}),
         started: SystemTime::now(),
     });

@@ -65,16 +65,17 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
     let (publisher, reader) = table::channel();
     let (report_sender, report) = watch::channel(Report::default());
     let (draining_sender, draining) = watch::channel(false);
+    let writers = Writers::start(cluster, report.clone(), draining.clone()).await?;
     let state = Arc::new(admin::State {
         table: reader.clone(),
         report: report.clone(),
         proxy: OnceLock::new(),
         draining,
         log_lost: log_writer.lost(),
+        cluster: writers.shown(),
         settings: shown,
         started: SystemTime::now(),
     });
-    let writers = Writers::start(cluster, report.clone()).await?;
     for listener in listeners {
         tokio::spawn(listener.serve(Arc::clone(&state)));
     }
@@ -94,6 +95,12 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
 
     let first = signals.next().await;
     draining_sender.send_replace(true);
+    let deadline = Instant::now() + drain_timeout;
+    let resigned = tokio::select! {
+        resigned = writers.withdraw(drain_timeout) => resigned,
+        code = signals.second(first) => return stopped_at_once(code),
+    };
+    let drain_timeout = deadline.saturating_duration_since(Instant::now());
     handle.drain(drain_timeout);
     info!(timeout_s = drain_timeout.as_secs_f64(), "draining");
     let ended = async move {
@@ -104,19 +111,21 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
         if !written.await.unwrap_or_default() {
             warn!("the access log's last lines couldn't be written");
         }
-        writers.stop().await;
+        resigned.done().await;
     };
     tokio::select! {
         () = ended => {
             info!("drained");
             Ok(ExitCode::SUCCESS)
         }
-        // As a shell reports a process that the signal ended: 130 for SIGINT, 143 for SIGTERM.
-        code = signals.second(first) => {
-            warn!(code, "second signal: stopped at once");
-            Ok(ExitCode::from(code))
-        }
+        code = signals.second(first) => stopped_at_once(code),
     }
+}
+
+/// As a shell reports a process that the signal ended: 130 for SIGINT, 143 for SIGTERM.
+fn stopped_at_once(code: u8) -> anyhow::Result<ExitCode> {
+    warn!(code, "second signal: stopped at once");
+    Ok(ExitCode::from(code))
 }
 
 /// The settings as each part takes them.

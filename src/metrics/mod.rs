@@ -5,7 +5,7 @@ mod render;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-pub use render::{CONTENT_TYPE, Scrape, render};
+pub use render::{CONTENT_TYPE, ClusterNumbers, Scrape, render};
 
 use crate::{
     config::limits,

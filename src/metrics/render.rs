@@ -31,10 +31,25 @@ pub struct Scrape {
     pub ready: bool,
     /// Access-log lines that the output refused ([`crate::access_log::Lost`]).
     pub log_lost: u64,
+    /// What is written to the cluster; nothing in file mode.
+    pub cluster: Option<ClusterNumbers>,
     /// When the process started.
     pub started: SystemTime,
     /// The time of the scrape.
     pub now: SystemTime,
+}
+
+/// What this process has written to its cluster.
+#[derive(Debug, Clone, Copy)]
+pub struct ClusterNumbers {
+    /// It is the one that writes.
+    pub leads: bool,
+    /// Statuses of Ingresses written.
+    pub status_writes: u64,
+    /// Writes of statuses that failed.
+    pub status_errors: u64,
+    /// Times that another writer changed a status of ours.
+    pub status_contested: u64,
 }
 
 /// The whole exposition, the workers summed up.
@@ -70,6 +85,7 @@ impl Collector for Exposition {
         requests(&self.sum, &mut out)?;
         connections(&self.sum, self.scrape.log_lost, &mut out)?;
         configuration(&self.scrape, &mut out)?;
+        cluster(self.scrape.cluster, &mut out)?;
         process(&self.process, &self.scrape, &mut out)
     }
 }
@@ -149,8 +165,17 @@ fn connections(sum: &Numbers, log_lost: u64, out: &mut Out<'_>) -> fmt::Result {
 }
 
 fn configuration(scrape: &Scrape, out: &mut Out<'_>) -> fmt::Result {
-    let Report { ready: _, generation, published_at, diagnostics, rebuilds, compile_seconds, config_to_live, config_to_live_sum } =
-        &scrape.report;
+    let Report {
+        ready: _,
+        generation,
+        published_at,
+        diagnostics,
+        ingresses: _,
+        rebuilds,
+        compile_seconds,
+        config_to_live,
+        config_to_live_sum,
+    } = &scrape.report;
     out.gauge("nodegate_ready", "1 if /readyz answers 200.", u64::from(scrape.ready))?;
     out.gauge("nodegate_workers_missing", "Workers whose numbers are missing from this scrape.", scrape.missing_workers as u64)?;
     out.gauge("nodegate_snapshot_generation", "Generation of the route table in force.", *generation)?;
@@ -171,6 +196,14 @@ fn configuration(scrape: &Scrape, out: &mut Out<'_>) -> fmt::Result {
     let buckets: Vec<(f64, u64)> =
         bounds.zip(config_to_live).map(|(bound, count)| (bound, count.saturating_sub(std::mem::replace(&mut before, *count)))).collect();
     encoder.encode_histogram::<NoLabelSet>(*config_to_live_sum, before, &buckets, None)
+}
+
+fn cluster(numbers: Option<ClusterNumbers>, out: &mut Out<'_>) -> fmt::Result {
+    let Some(ClusterNumbers { leads, status_writes, status_errors, status_contested }) = numbers else { return Ok(()) };
+    out.gauge("nodegate_leader", "1 if this is the one that writes to the cluster.", u64::from(leads))?;
+    out.counter("nodegate_status_writes", "Writes of an Ingress's status.", status_writes)?;
+    out.counter("nodegate_status_errors", "Writes of an Ingress's status that failed.", status_errors)?;
+    out.counter("nodegate_status_contested", "Times that another writer changed the addresses in an Ingress's status.", status_contested)
 }
 
 fn process(process: &process::Process, scrape: &Scrape, out: &mut Out<'_>) -> fmt::Result {

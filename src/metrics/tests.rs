@@ -25,7 +25,7 @@ fn route(namespace: &str, name: &str) -> Arc<Route> {
 
 fn scrape(workers: Vec<Numbers>) -> Scrape {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-    Scrape { workers, missing_workers: 0, report: Report::default(), ready: true, log_lost: 0, started: now, now }
+    Scrape { workers, missing_workers: 0, report: Report::default(), ready: true, log_lost: 0, cluster: None, started: now, now }
 }
 
 /// A strict reader of the text: every sample belongs to the family declared last, has its suffix, parses, and comes only once.
@@ -199,6 +199,7 @@ fn configuration_is_shown() {
         generation: 7,
         published_at: Some(base.now - Duration::from_millis(2500)),
         diagnostics: [Severity::Error, Severity::Warning, Severity::Warning].map(finding).into(),
+        ingresses: Arc::default(),
         rebuilds: 9,
         compile_seconds: 0.125,
         config_to_live: [1, 1, 3, 3, 3, 3, 3, 3, 4],

@@ -14,7 +14,7 @@ use tokio::{sync::watch, time::Instant};
 
 pub use cluster::{connect, list_cluster};
 pub use file::{LoadError, load};
-pub use report::{CONFIG_TO_LIVE_BUCKETS, Report};
+pub use report::{CONFIG_TO_LIVE_BUCKETS, Report, Served};
 
 use crate::{
     compile::Options,

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use k8s_openapi::api::networking::v1::Ingress;
+
 use crate::compile::Diagnostic;
 
 /// The state of the configuration after the last rebuild.
@@ -15,6 +17,8 @@ pub struct Report {
     pub published_at: Option<SystemTime>,
     /// Everything wrong with the current objects, sorted.
     pub diagnostics: Arc<[Diagnostic]>,
+    /// The Ingresses that the table in force was made of, in the versions that it serves; and those of other controllers whose status somebody keeps.
+    pub ingresses: Arc<[Served]>,
     /// Rebuilds since the start, whether or not they changed the table.
     pub rebuilds: u64,
     /// What the last compilation took, in seconds.
@@ -24,6 +28,15 @@ pub struct Report {
     pub config_to_live: [u64; CONFIG_TO_LIVE_BUCKETS.len() + 1],
     /// Sum of those seconds.
     pub config_to_live_sum: f64,
+}
+
+/// An Ingress of the table in force, or one that isn't ours but bears a status.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// The version that was compiled: its status, and of `managedFields` the names of those who keep the status's addresses, are in it.
+    pub object: Arc<Ingress>,
+    /// It is ours by its class.
+    pub accepted: bool,
 }
 
 /// Upper bounds in seconds of the config-to-live histogram.

@@ -14,3 +14,4 @@ mod latency;
 mod live;
 mod outage;
 mod startup;
+mod status;

@@ -31,6 +31,14 @@ pub const WATCHED: [(&str, &str); 5] = [
     ("discovery.k8s.io", "endpointslices"),
 ];
 
+/// Everything else that Nodegate may do: (API group, resource, verbs).
+const WRITTEN: [(&str, &str, &[&str]); 4] = [
+    ("coordination.k8s.io", "leases", &["get", "create", "update"]),
+    ("networking.k8s.io", "ingresses/status", &["patch"]),
+    ("", "pods", &["list", "watch"]),
+    ("", "nodes", &["list", "watch"]),
+];
+
 /// Only Nodegate's requests are worth the disk.
 const AUDIT_POLICY: &str = r#"{ "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [
     { "level": "Metadata", "users": ["nodegate"], "omitStages": ["RequestReceived"] }, { "level": "None" } ] }"#;
@@ -118,11 +126,12 @@ impl Cluster {
         self.kubeconfig("nodegate", server)
     }
 
-    /// Makes exactly these resources readable for Nodegate.
+    /// Makes exactly these resources readable for Nodegate, beside what it needs to write.
     pub async fn grant(&self, resources: &[(&str, &str)]) {
         let readable =
             |(group, resource): &(&str, &str)| json!({ "apiGroups": [group], "resources": [resource], "verbs": ["get", "list", "watch"] });
-        let rules: Vec<Value> = resources.iter().map(readable).collect();
+        let more = WRITTEN.iter().map(|(group, resource, verbs)| json!({ "apiGroups": [group], "resources": [resource], "verbs": verbs }));
+        let rules: Vec<Value> = resources.iter().map(readable).chain(more).collect();
         let client = self.client().await;
         let existing = kube::Api::<ClusterRole>::all(client.clone());
         if existing.get_opt("nodegate").await.expect("an answer").is_some() {
