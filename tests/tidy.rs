@@ -22,7 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("table", &["route"]),
     ("config", &["message", "compile"]),
     ("source", &["route", "compile", "table", "config::limits"]),
-    ("leader", &["config::limits"]),
+    ("leader", &["source", "config::limits"]),
     ("status", &["source", "leader", "config::limits", "config::Address"]),
     ("metrics", &["route", "compile", "source", "config::limits"]),
     ("access_log", &["route", "config::limits"]),

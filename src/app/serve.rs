@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     process::ExitCode,
     sync::{Arc, OnceLock},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::Context;
@@ -95,37 +95,34 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
 
     let first = signals.next().await;
     draining_sender.send_replace(true);
-    let deadline = Instant::now() + drain_timeout;
-    let resigned = tokio::select! {
-        resigned = writers.withdraw(drain_timeout) => resigned,
-        code = signals.second(first) => return stopped_at_once(code),
-    };
-    let drain_timeout = deadline.saturating_duration_since(Instant::now());
-    handle.drain(drain_timeout);
-    info!(timeout_s = drain_timeout.as_secs_f64(), "draining");
-    let ended = async move {
-        if time::timeout(drain_timeout + limits::DRAIN_MARGIN, handle.drained()).await.is_err() {
-            warn!("some workers didn't end in time");
-        }
-        let written = tokio::task::spawn_blocking(move || log_writer.finish(limits::LOG_FINISH_TIMEOUT));
-        if !written.await.unwrap_or_default() {
-            warn!("the access log's last lines couldn't be written");
-        }
-        resigned.done().await;
-    };
     tokio::select! {
-        () = ended => {
+        () = drain(&handle, drain_timeout, writers, log_writer) => {
             info!("drained");
             Ok(ExitCode::SUCCESS)
         }
-        code = signals.second(first) => stopped_at_once(code),
+        // As a shell reports a process that the signal ended: 130 for SIGINT, 143 for SIGTERM.
+        code = signals.second(first) => {
+            warn!(code, "second signal: stopped at once");
+            Ok(ExitCode::from(code))
+        }
     }
 }
 
-/// As a shell reports a process that the signal ended: 130 for SIGINT, 143 for SIGTERM.
-fn stopped_at_once(code: u8) -> anyhow::Result<ExitCode> {
-    warn!(code, "second signal: stopped at once");
-    Ok(ExitCode::from(code))
+/// From the first signal to the end: withdraws this node, stops accepting, lets what runs finish. Nothing of it takes longer than the timeout and its margin.
+async fn drain(handle: &proxy::Handle, drain_timeout: Duration, writers: Writers, log_writer: access_log::Writer) {
+    let deadline = Instant::now() + drain_timeout;
+    let resigned = writers.withdraw(drain_timeout).await;
+    let left = deadline.saturating_duration_since(Instant::now());
+    handle.drain(left);
+    info!(timeout_s = left.as_secs_f64(), "draining");
+    if time::timeout(left + limits::DRAIN_MARGIN, handle.drained()).await.is_err() {
+        warn!("some workers didn't end in time");
+    }
+    let written = tokio::task::spawn_blocking(move || log_writer.finish(limits::LOG_FINISH_TIMEOUT));
+    if !written.await.unwrap_or_default() {
+        warn!("the access log's last lines couldn't be written");
+    }
+    resigned.done().await;
 }
 
 /// The settings as each part takes them.

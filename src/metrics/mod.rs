@@ -1,5 +1,6 @@
 //! The numbers of each worker, and their Prometheus text. Workers count in plain integers of their own; a scrape asks each for a copy.
 
+mod out;
 mod process;
 mod render;
 

@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{BUCKETS_US, Histogram, Numbers, Series, process};
+use super::{BUCKETS_US, Histogram, Numbers, Series, out::Out, process};
 use crate::{
     compile::Severity,
     source::{CONFIG_TO_LIVE_BUCKETS, Report},
@@ -270,41 +270,4 @@ impl Histogram {
 #[expect(clippy::cast_precision_loss, reason = "2^53 microseconds are 285 years")]
 fn seconds(micros: u64) -> f64 {
     micros as f64 / 1e6
-}
-
-/// The encoder, with the shapes that metrics come in here.
-struct Out<'a>(DescriptorEncoder<'a>);
-
-impl Out<'_> {
-    fn family<'s>(&'s mut self, name: &'s str, help: &str, kind: MetricType) -> Result<MetricEncoder<'s>, fmt::Error> {
-        self.0.encode_descriptor(name, help, None, kind)
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        self.family(name, help, MetricType::Counter)?.encode_counter::<NoLabelSet, _, f64>(&value, None)
-    }
-
-    fn counters(&mut self, name: &str, help: &str, label: &str, values: &[(&str, u64)]) -> fmt::Result {
-        let mut family = self.family(name, help, MetricType::Counter)?;
-        for (key, value) in values {
-            family.encode_family(&[(label, *key)])?.encode_counter::<NoLabelSet, _, f64>(value, None)?;
-        }
-        Ok(())
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        self.family(name, help, MetricType::Gauge)?.encode_gauge(&value)
-    }
-
-    fn gauge_f64(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
-        self.family(name, help, MetricType::Gauge)?.encode_gauge(&value)
-    }
-
-    fn gauges(&mut self, name: &str, help: &str, label: &str, values: &[(&str, u64)]) -> fmt::Result {
-        let mut family = self.family(name, help, MetricType::Gauge)?;
-        for (key, value) in values {
-            family.encode_family(&[(label, *key)])?.encode_gauge(value)?;
-        }
-        Ok(())
-    }
 }

@@ -38,6 +38,8 @@ use crate::{
     },
 };
 
+pub use trouble::reason;
+
 /// A client, and what to watch with it.
 #[derive(Clone)]
 pub(super) struct Cluster {

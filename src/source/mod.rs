@@ -12,7 +12,7 @@ use std::{convert::Infallible, path::PathBuf};
 
 use tokio::{sync::watch, time::Instant};
 
-pub use cluster::{connect, list_cluster};
+pub use cluster::{connect, list_cluster, reason};
 pub use file::{LoadError, load};
 pub use report::{CONFIG_TO_LIVE_BUCKETS, Report, Served};
 

@@ -9,7 +9,7 @@ use tokio::sync::watch::Receiver;
 use super::{Settings, peers, target::borne};
 use crate::{
     config::Address,
-    source::{Report, Served},
+    source::{Report, Served, reason},
 };
 
 /// Waits until no Ingress of ours bears an address of this node, or there is no point in waiting: another of our pods is Ready on this node, the
@@ -21,7 +21,7 @@ pub async fn withdrawn(client: &Client, settings: &Settings, mut report: Receive
             // The sender lives as long as the process.
             let _ = report.wait_for(|report| !report.ingresses.iter().any(|served| bears(served, &addresses))).await;
         }
-        Err(error) => tracing::warn!(%error, "can't find out where this pod runs: not waiting for its withdrawal"),
+        Err(error) => tracing::warn!(error = reason(&error), "can't find out where this pod runs: not waiting for its withdrawal"),
     }
 }
 

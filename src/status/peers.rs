@@ -115,7 +115,16 @@ impl Peers {
             view.may_be_empty = false;
             let node = nodes.get(&pod.node);
             let up = pod.ready && node.is_some_and(|node| node.ready);
-            let standing = standing(up, self.known.as_ref().map(|known| known.get(name)), now);
+            let is_first_look = self.known.is_none();
+            let before = self.known.as_ref().and_then(|known| known.get(name)).copied();
+            let standing = match before {
+                _ if up => Standing::Up,
+                Some(Standing::Up) => Standing::Down(now),
+                Some(before) => before,
+                // A new leader doesn't know since when: for all it knows, a moment.
+                None if is_first_look => Standing::Down(now),
+                None => Standing::Starting,
+            };
             standings.insert(name.clone(), standing);
             let addresses = node.map(|node| node.addresses.as_slice()).unwrap_or_default();
             match standing {
@@ -130,17 +139,6 @@ impl Peers {
         }
         self.known = Some(standings);
         Some((view, again))
-    }
-}
-
-/// `before`: as of the last look; `None` at the first, `Some(None)` for a pod that is new.
-fn standing(up: bool, before: Option<Option<&Standing>>, now: Instant) -> Standing {
-    match before {
-        _ if up => Standing::Up,
-        // A new leader doesn't know since when: for all it knows, a moment.
-        None | Some(Some(Standing::Up)) => Standing::Down(now),
-        Some(Some(before)) => *before,
-        Some(None) => Standing::Starting,
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
         limits::{API_BACKOFF_MAX, API_BACKOFF_MIN, STATUS_CONTEST_TOLD, STATUS_WRITE_TIMEOUT, STATUS_WRITES_AT_ONCE},
     },
     leader::Role,
-    source::Served,
+    source::{Served, reason},
 };
 
 /// The writing side of one leader's time in office. Dropping it stops what is under way.
@@ -200,7 +200,7 @@ async fn write(client: Client, manager: String, job: Job) -> (Job, Outcome) {
         Ok(Err(Error::Api(status))) if matches!(status.code, 401 | 403) => {
             Outcome::Failed(format!("{}; check the ServiceAccount's ClusterRole: patch of ingresses/status", status.message))
         }
-        Ok(Err(error)) => Outcome::Failed(error.to_string()),
+        Ok(Err(error)) => Outcome::Failed(reason(&error)),
         Err(_) => Outcome::Failed("no answer in time".to_owned()),
     };
     (job, outcome)

@@ -1,6 +1,6 @@
 //! Nodes and Nodegate's pods as objects: there is no kubelet, so that the test says what one would.
 
-use std::net::IpAddr;
+use std::path::Path;
 
 use k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
 use kube::{
@@ -18,7 +18,7 @@ const DAEMON_SET: &str = "5f1d7a52-0f6c-4d1c-9a0c-3a1c6c1b6f00";
 pub struct Site {
     pub client: Client,
     pub namespace: &'static str,
-    flags: Vec<String>,
+    pub flags: Vec<String>,
 }
 
 impl Site {
@@ -56,6 +56,11 @@ impl Site {
         self.node_status(&self.node_name(name), json!({ "conditions": ready(is) })).await;
     }
 
+    /// Deletes a node; its pods stay until somebody notices.
+    pub async fn node_gone(&self, name: &str) {
+        objects::delete_cluster_wide::<Node>(&self.client, &self.node_name(name)).await;
+    }
+
     async fn node_status(&self, name: &str, status: Value) {
         let patch = Patch::Merge(json!({ "status": status }));
         Api::<Node>::all(self.client.clone()).patch_status(name, &PatchParams::default(), &patch).await.expect("a node's status");
@@ -63,7 +68,16 @@ impl Site {
 
     /// Creates a pod of ours on a node, not Ready.
     pub async fn pod(&self, name: &str, node: &str) {
-        let owner = json!({ "apiVersion": "apps/v1", "kind": "DaemonSet", "name": "nodegate", "uid": DAEMON_SET, "controller": true });
+        self.pod_of(DAEMON_SET, name, node).await;
+    }
+
+    /// Creates a pod of another controller on a node, not Ready.
+    pub async fn foreign_pod(&self, name: &str, node: &str) {
+        self.pod_of("00000000-0000-4000-8000-000000000000", name, node).await;
+    }
+
+    async fn pod_of(&self, uid: &str, name: &str, node: &str) {
+        let owner = json!({ "apiVersion": "apps/v1", "kind": "DaemonSet", "name": "nodegate", "uid": uid, "controller": true });
         let pod = json!({
             "metadata": { "name": name, "ownerReferences": [owner] },
             "spec": { "nodeName": self.node_name(node), "containers": [{ "name": "nodegate", "image": "nodegate" }] },
@@ -90,7 +104,7 @@ impl Site {
     }
 
     /// Starts the Nodegate of a pod, on ports of its own. It is Ready, and its pod isn't yet.
-    pub async fn nodegate(&self, kubeconfig: &std::path::Path, pod: &str) -> Nodegate {
+    pub async fn nodegate(&self, kubeconfig: &Path, pod: &str) -> Nodegate {
         let mut flags: Vec<&str> = self.flags.iter().map(String::as_str).collect();
         flags.extend(["--pod-name", pod]);
         let mut nodegate = Nodegate::start_with(kubeconfig, &flags).await;
@@ -99,8 +113,8 @@ impl Site {
     }
 
     /// A node with one InternalIP, and a Ready pod of the same name on it with its Nodegate.
-    pub async fn member(&self, kubeconfig: &std::path::Path, name: &str, address: IpAddr) -> Nodegate {
-        self.node(name, &[("InternalIP", &address.to_string())]).await;
+    pub async fn member(&self, kubeconfig: &Path, name: &str, address: &str) -> Nodegate {
+        self.node(name, &[("InternalIP", address)]).await;
         self.pod(name, name).await;
         let nodegate = self.nodegate(kubeconfig, name).await;
         self.pod_ready(name, true).await;
