@@ -226,6 +226,9 @@ pub const ADMIN_HEAD_BYTES: usize = 32 * 1024;
 /// Bytes of an answer that `nodegate routes --admin` and `explain --admin` read. Beyond: an error. Ten thousand Ingresses take a few MB.
 pub const ADMIN_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 
+/// How often in a row a manifest file is read that changes while it is read. Beyond: what was read last counts, until the next look.
+pub const MANIFEST_READS: usize = 100;
+
 /// How often the files under `--manifests` are compared with what was read, for file systems that report no events (NFS, FUSE) and for an
 /// exhausted inotify limit. With very many files it becomes rarer, so that it takes no more than a hundredth of one core.
 pub const MANIFEST_POLL: Duration = Duration::from_secs(2);

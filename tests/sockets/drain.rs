@@ -7,27 +7,17 @@ use std::{
 
 use rustix::process::Signal;
 
-use crate::support::{Backend, Nodegate, PATIENCE, Proxy, Wire, manifest};
+use crate::support::{Backend, GET, Nodegate, PATIENCE, Proxy, Wire, manifest};
 
-const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const WEBSOCKET: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
 const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
-
-/// A request that its backend has and hasn't answered.
-fn begin(proxy: &Proxy, backend: &Backend) -> (Wire, Wire) {
-    let mut client = proxy.connect();
-    client.send(GET);
-    let mut upstream = backend.accept();
-    upstream.message();
-    (client, upstream)
-}
 
 #[test]
 fn a_request_under_way_is_finished_and_its_connection_closed() {
     let backend = Backend::start();
     let proxy = Proxy::to(backend.address());
-    let (mut client, mut upstream) = begin(&proxy, &backend);
+    let (mut client, mut upstream) = proxy.begin(&backend);
     proxy.drain(PATIENCE);
     assert!(!proxy.drained(Duration::from_millis(200)), "ended before the request");
     upstream.send(OK);
@@ -41,7 +31,7 @@ fn a_request_under_way_is_finished_and_its_connection_closed() {
 fn a_body_under_way_is_finished() {
     let backend = Backend::start();
     let proxy = Proxy::to(backend.address());
-    let (mut client, mut upstream) = begin(&proxy, &backend);
+    let (mut client, mut upstream) = proxy.begin(&backend);
     upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf");
     client.until(b"half");
     proxy.drain(PATIENCE);
@@ -149,7 +139,7 @@ fn a_tunnel_goes_on_until_it_is_closed() {
 fn what_takes_longer_than_the_deadline_is_cut_off() {
     let backend = Backend::start();
     let proxy = Proxy::to(backend.address());
-    let (mut client, _upstream) = begin(&proxy, &backend);
+    let (mut client, _upstream) = proxy.begin(&backend);
     let begun = Instant::now();
     proxy.drain(Duration::from_millis(300));
     assert!(proxy.drained(PATIENCE));

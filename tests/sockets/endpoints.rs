@@ -2,9 +2,8 @@
 
 use std::{collections::HashSet, fmt::Write as _, net::SocketAddr, time::Duration};
 
-use crate::support::{Backend, Proxy, Wire, manifest};
+use crate::support::{Backend, GET, Proxy, Wire, manifest};
 
-const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// A Service on `backend`, with an EndpointSlice of these `(address, conditions)`.

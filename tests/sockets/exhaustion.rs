@@ -2,9 +2,8 @@
 
 use std::{thread, time::Duration};
 
-use crate::support::{Backend, Nodegate, Wire, manifest};
+use crate::support::{Backend, GET, Nodegate, Wire, manifest};
 
-const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 fn serve(backend: &Backend) -> Nodegate {

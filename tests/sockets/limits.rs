@@ -7,15 +7,13 @@ use std::{
 
 use nodegate::config::limits::Limits;
 
-use crate::support::{Backend, Proxy, Wire};
+use crate::support::{Backend, GET, Proxy, Wire};
 
 const SHORT: Duration = Duration::from_millis(500);
 
 fn proxy_with(change: impl FnOnce(&mut Limits)) -> Proxy {
     Proxy::to_with(Backend::start().serve("hello"), |settings| change(&mut settings.limits))
 }
-
-const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[test]
 fn a_head_of_too_many_bytes_is_431() {

@@ -12,9 +12,8 @@ use nodegate::{
 };
 use rustix::process::Signal;
 
-use crate::support::{Backend, Nodegate, PATIENCE, Proxy, Wire, manifest};
+use crate::support::{Backend, GET, Nodegate, PATIENCE, Proxy, Wire, manifest};
 
-const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 const V4: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);

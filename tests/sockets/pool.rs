@@ -2,10 +2,9 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use crate::support::{Backend, Endpoint::Ready, Message, Proxy, Service, Wire, eventually, manifest, service};
+use crate::support::{Backend, Endpoint::Ready, GET, Message, Proxy, Service, Wire, eventually, manifest, service};
 
 const SHORT: Duration = Duration::from_millis(500);
-const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 
 /// An endpoint that is never dialled: documentation's (RFC 5737).
@@ -17,15 +16,6 @@ fn pod(number: u8) -> SocketAddr {
 fn with_pods(backend: SocketAddr, pods: impl IntoIterator<Item = u8>) -> String {
     let endpoints: Vec<_> = pods.into_iter().map(|number| Ready(pod(number))).collect();
     service(Service::ClusterIp(backend), &endpoints)
-}
-
-/// A request that the backend has, on a connection of its own at either side.
-fn begin(proxy: &Proxy, backend: &Backend) -> (Wire, Wire) {
-    let mut client = proxy.connect();
-    client.send(GET);
-    let mut upstream = backend.accept();
-    upstream.message();
-    (client, upstream)
 }
 
 /// One request and its answer over a connection that the backend has already.
@@ -57,7 +47,7 @@ fn number(response: &Message) -> usize {
 fn a_connection_in_use_is_retired_when_its_request_ends() {
     let backend = Backend::start();
     let mut proxy = Proxy::start(&with_pods(backend.address(), [1, 2]));
-    let (mut slow, mut old) = begin(&proxy, &backend);
+    let (mut slow, mut old) = proxy.begin(&backend);
     proxy.publish(&with_pods(backend.address(), [1]));
     let mut client = proxy.connect();
     let mut new = anew(&mut client, &backend);

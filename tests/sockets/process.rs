@@ -7,12 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Backend, Nodegate, PATIENCE, Wire, manifest};
+use crate::support::{Backend, GET, Nodegate, PATIENCE, Wire, manifest};
 
 const GIB: usize = 1 << 30;
 /// What a GiB may cost in memory.
 const GROWTH: u64 = 20 << 20;
-const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// A proxied request that was answered, so that everything is loaded that a request needs.
 fn warmed_up(backend: &Backend) -> Nodegate {

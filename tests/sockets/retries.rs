@@ -7,9 +7,8 @@ use std::sync::{
 
 use nodegate::config::limits::{RETRY_BUDGET_MAX, RETRY_BUDGET_REQUESTS};
 
-use crate::support::{Backend, PATIENCE, Proxy, Wire};
+use crate::support::{Backend, GET, PATIENCE, Proxy, Wire};
 
-const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 
 /// A client, and the backend's end of a connection that has carried one of its requests.

@@ -7,10 +7,8 @@ use nodegate::{compile::Options, config::limits::MAX_ATTEMPTS};
 use crate::support::{
     Backend,
     Endpoint::{Ready, Terminating},
-    Proxy, Refusing, Service, Wire, manifest, service,
+    GET, Proxy, Refusing, Service, Wire, manifest, service,
 };
-
-const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// A request that is on its way.
 fn sent(proxy: &Proxy) -> Wire {

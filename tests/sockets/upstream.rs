@@ -8,10 +8,9 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 
-use crate::support::{Backend, Proxy, Wire};
+use crate::support::{Backend, GET, Proxy, Wire};
 
 const SHORT: Duration = Duration::from_millis(500);
-const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const HALF_A_HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Ty";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 

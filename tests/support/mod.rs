@@ -18,6 +18,9 @@ pub use proxy::{Proxy, manifest};
 pub use services::{Endpoint, Service, service};
 pub use wire::{Head, Message, Wire};
 
+/// The request of tests that are about something else.
+pub const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
 /// How long a test waits for anything that should come at once. Generous: it only costs time where a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -21,7 +21,7 @@ use nodegate::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Message, PATIENCE, Wire};
+use super::{Backend, GET, Message, PATIENCE, Wire};
 
 /// A running proxy. Dropping it stops it.
 pub struct Proxy {
@@ -112,6 +112,16 @@ impl Proxy {
     #[track_caller]
     pub fn exchange(&self, request: impl AsRef<[u8]>) -> Message {
         self.connect().exchange(request)
+    }
+
+    /// The client's and the backend's end of a `GET` that the backend has received and not answered.
+    #[track_caller]
+    pub fn begin(&self, backend: &Backend) -> (Wire, Wire) {
+        let mut client = self.connect();
+        client.send(GET);
+        let mut upstream = backend.accept();
+        upstream.message();
+        (client, upstream)
     }
 
     /// `GET path` for `host`.

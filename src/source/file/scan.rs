@@ -35,7 +35,7 @@ pub(super) struct Signature {
 }
 
 impl Signature {
-    fn of(metadata: &Metadata) -> Self {
+    pub(super) fn of(metadata: &Metadata) -> Self {
         let age = metadata.modified().ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
         Self {
             device: metadata.dev(),
@@ -49,7 +49,17 @@ impl Signature {
 
     /// Whether a file with this signature still has the content that was read when it had the `earlier` one.
     pub(super) fn still(&self, earlier: &Self) -> bool {
-        !earlier.fresh && Self { fresh: false, ..*self } == *earlier
+        !earlier.fresh && self.is_version(earlier)
+    }
+
+    /// In bytes.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Whether nothing tells the two apart, however short a time lay between them.
+    pub(super) fn is_version(&self, other: &Self) -> bool {
+        Self { fresh: other.fresh, ..*self } == *other
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use self::known::{Absence, Known, definition};
 use crate::{
     compile::{Diagnostic, Severity},
-    config::limits::MANIFEST_FILE_BYTES,
+    config::limits::{MANIFEST_FILE_BYTES, MANIFEST_READS},
     source::{
         file::{
             document::fingerprint,
@@ -197,9 +197,7 @@ fn unclaim(claims: &mut HashMap<Key, Vec<Place>>, key: &Key, place: &Place) {
 
 /// The file's text.
 fn read(path: &Path) -> Result<String, Box<Diagnostic>> {
-    let mut bytes = Vec::new();
-    let limited = File::open(path).and_then(|file| file.take(MANIFEST_FILE_BYTES + 1).read_to_end(&mut bytes));
-    limited.map_err(|error| Box::new(unreadable_path(path, &error)))?;
+    let bytes = read_unmoved(path).map_err(|error| Box::new(unreadable_path(path, &error)))?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length > MANIFEST_FILE_BYTES) {
         let message = format!("larger than {MANIFEST_FILE_BYTES} bytes, so it isn't read");
         return Err(Box::new(problem("too_large", Severity::Error, path, 0, message, "split it into several files")));
@@ -209,6 +207,26 @@ fn read(path: &Path) -> Result<String, Box<Diagnostic>> {
         let line = valid.split(|byte| *byte == b'\n').count();
         Box::new(problem("malformed", Severity::Error, path, line, "not UTF-8".into(), "save it as UTF-8"))
     })
+}
+
+/// The bytes of one version of the file. Reading takes several calls, and whoever overwrites the file between two of them would leave us with the
+/// beginning of one version and the end of another: then it is read again. Bounded, for a file that is written to without end.
+fn read_unmoved(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for _ in 0..MANIFEST_READS {
+        let mut file = File::open(path)?;
+        let before = Signature::of(&file.metadata()?);
+        bytes.clear();
+        // Room for all of it, and for seeing the end: one call then, mostly.
+        bytes.reserve(usize::try_from(before.length().min(MANIFEST_FILE_BYTES)).unwrap_or_default() + 1);
+        file.by_ref().take(MANIFEST_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+        let after = Signature::of(&file.metadata()?);
+        let whole = u64::try_from(bytes.len()).is_ok_and(|length| length == after.length().min(MANIFEST_FILE_BYTES + 1));
+        if whole && after.is_version(&before) {
+            break;
+        }
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -1,6 +1,11 @@
 //! From files to changes, one look at a time, without watching.
 
-use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
 
 use super::*;
 use crate::{
@@ -279,4 +284,25 @@ fn an_edit_of_one_document_among_many_changes_that_object_alone() {
     rig.look(10);
     rig.write("many.yaml", &text(81));
     assert_eq!(rig.look(10), 200);
+}
+
+#[test]
+fn a_file_that_is_overwritten_while_it_is_read_gives_one_version_or_the_other() {
+    let base = tempfile::tempdir().unwrap();
+    let path = base.path().join("a.yaml");
+    let versions = ["one\n".repeat(500), "another\n".repeat(300)];
+    fs::write(&path, &versions[0]).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for version in versions.iter().cycle().take_while(|_| !stop.load(Relaxed)) {
+                fs::write(&path, version).unwrap();
+            }
+        });
+        let texts: Vec<String> = (0..20_000).map(|_| read(&path).unwrap()).collect();
+        stop.store(true, Relaxed);
+        for text in texts.iter().filter(|text| !text.is_empty()) {
+            assert!(versions.contains(text), "a mixture of {} bytes: {text}", text.len());
+        }
+    });
 }
