@@ -183,3 +183,6 @@ pub(super) fn node(node: Node) -> (String, NodeFacts) {
     let addresses = if external.is_empty() { of_type("InternalIP") } else { external };
     (node.metadata.name.unwrap_or_default(), NodeFacts { ready, addresses })
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,3 +111,81 @@ impl Progress {
         (self.busy, self.not_before) = (false, Some(now + pause));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn ingress(last: u8, keeper: &str) -> Ingress {
+        let entries = json!([{"ip": format!("192.0.2.{last}")}]);
+        let metadata = json!({"managedFields": [{"manager": keeper}]});
+        serde_json::from_value(json!({"metadata": metadata, "status": {"loadBalancer": {"ingress": entries}}})).unwrap()
+    }
+
+    fn addresses(last: u8) -> BTreeSet<Address> {
+        [Address::Ip([192, 0, 2, last].into())].into()
+    }
+
+    fn look(progress: &mut Progress, ingress: &Ingress, version: &str, now: Instant) -> (String, bool, Option<u32>) {
+        let (state, contested) = progress.look(ingress, version, true, "us", now);
+        (state.version, state.ours, contested.map(|contested| contested.strikes))
+    }
+
+    #[test]
+    fn until_the_source_shows_our_write_the_status_is_what_we_wrote() {
+        let now = Instant::now();
+        let mut progress = Progress::default();
+        assert_eq!(look(&mut progress, &ingress(9, "them"), "1", now), ("1".into(), false, None));
+        progress.written("1".into(), "2".into(), Arc::new(addresses(1)), now);
+        let (state, _) = progress.look(&ingress(9, "them"), "1", true, "us", now);
+        assert_eq!(state, State { version: "2".into(), borne: vec![Some(Address::Ip([192, 0, 2, 1].into()))], ours: true });
+        assert_eq!(look(&mut progress, &ingress(1, "us"), "2", now), ("2".into(), true, None));
+        // Somebody has changed a label.
+        assert_eq!(look(&mut progress, &ingress(1, "us"), "3", now), ("3".into(), true, None));
+        assert_eq!(progress.not_before, None);
+    }
+
+    #[test]
+    fn another_writer_is_given_way_to_for_twice_as_long_each_time_up_to_the_longest() {
+        let mut now = Instant::now();
+        let mut progress = Progress::default();
+        let mut expected = STATUS_CONTEST_MIN;
+        for strike in 1..40 {
+            let (ours, theirs) = (format!("{strike}-ours"), format!("{strike}-theirs"));
+            progress.written(format!("{strike}"), ours, Arc::new(addresses(1)), now);
+            assert_eq!(look(&mut progress, &ingress(9, "them"), &theirs, now), (theirs.clone(), false, Some(strike)));
+            assert_eq!(progress.not_before, Some(now + expected), "strike {strike}");
+            // Told once for one change.
+            assert_eq!(look(&mut progress, &ingress(9, "them"), &theirs, now), (theirs, false, None));
+            now += expected;
+            expected = (expected * 2).min(STATUS_CONTEST_MAX);
+        }
+        progress.written("a".into(), "b".into(), Arc::new(addresses(1)), now);
+        now += STATUS_CONTEST_CALM + Duration::from_secs(1);
+        assert_eq!(look(&mut progress, &ingress(9, "them"), "c", now).2, Some(1), "after a long calm it begins anew");
+    }
+
+    #[test]
+    fn an_ingress_that_is_not_ours_any_more_is_not_contested() {
+        let now = Instant::now();
+        let mut progress = Progress::default();
+        progress.written("1".into(), "2".into(), Arc::new(addresses(1)), now);
+        let (state, contested) = progress.look(&ingress(9, "them"), "3", false, "us", now);
+        assert_eq!((state.ours, contested), (false, None));
+    }
+
+    #[test]
+    fn failures_are_tried_again_more_and_more_rarely_until_one_succeeds() {
+        let now = Instant::now();
+        let mut progress = Progress::default();
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            progress.failed(now);
+            pauses.push(progress.not_before.unwrap() - now);
+        }
+        assert_eq!((pauses[0], pauses[1], pauses[11]), (API_BACKOFF_MIN, API_BACKOFF_MIN * 2, STATUS_RETRY_MAX));
+        progress.written("1".into(), "2".into(), Arc::default(), now);
+        assert_eq!(progress.not_before, None);
+    }
+}

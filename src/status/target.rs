@@ -84,3 +84,64 @@ pub(super) fn patch(served: &Served, version: &str, addresses: &BTreeSet<Address
         "status": status,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(last: &[u8]) -> BTreeSet<Address> {
+        last.iter().map(|last| Address::Ip([192, 0, 2, *last].into())).collect()
+    }
+
+    fn bearing(entries: &Value) -> Borne {
+        borne(&serde_json::from_value(json!({"status": {"loadBalancer": {"ingress": entries}}})).unwrap())
+    }
+
+    #[test]
+    fn a_status_is_written_only_when_it_differs_and_taken_away_only_where_it_is_ours() {
+        let ours = json!([{"ip": "192.0.2.1"}, {"ip": "192.0.2.2"}]);
+        let foreign = json!([{"ip": "203.0.113.9"}]);
+        let say = |last: &[u8]| Target::Say(Arc::new(set(last)));
+        // (accepted, what it bears, it is our writing, ready, held, may be empty, what becomes of it)
+        for (case, (accepted, borne, is_ours, ready, held, may_be_empty, expected)) in [
+            (true, &ours, true, &[1, 2][..], &[][..], false, Target::Leave),
+            (true, &ours, false, &[1, 2], &[], false, Target::Leave),
+            (true, &ours, true, &[1], &[], false, say(&[1])),
+            (true, &json!([{"ip": "192.0.2.2"}, {"ip": "192.0.2.1"}]), true, &[1, 2], &[], false, say(&[1, 2])),
+            (true, &json!([{"ip": "192.0.2.1", "ports": [{"port": 80, "protocol": "TCP"}]}]), true, &[1], &[], false, say(&[1])),
+            (true, &foreign, false, &[1], &[], false, say(&[1])),
+            (true, &json!([]), false, &[1], &[], false, say(&[1])),
+            // What is held stays where it is, and comes nowhere else.
+            (true, &ours, true, &[1], &[2], false, Target::Leave),
+            (true, &json!([]), true, &[1], &[2], false, say(&[1])),
+            (true, &ours, true, &[3], &[2], false, say(&[2, 3])),
+            // No address at all is no news unless all of us drain.
+            (true, &ours, true, &[], &[], false, Target::Leave),
+            (true, &ours, true, &[], &[], true, Target::Withdraw),
+            (true, &foreign, false, &[], &[], true, Target::Leave),
+            (true, &json!([]), false, &[], &[], true, Target::Leave),
+            (false, &ours, true, &[1, 2], &[1], false, Target::Withdraw),
+            (false, &ours, false, &[1], &[], false, Target::Leave),
+            (false, &foreign, false, &[1], &[], true, Target::Leave),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let view = View { ready: set(ready), held: set(held), may_be_empty };
+            assert_eq!(target(accepted, &bearing(borne), is_ours, &view, &Arc::new(set(ready))), expected, "case {case}");
+        }
+    }
+
+    #[test]
+    fn a_patch_is_for_exactly_one_version_and_says_nothing_but_the_addresses() {
+        let object = json!({"metadata": {"namespace": "n", "name": "i", "uid": "u", "resourceVersion": "7", "labels": {"a": "b"}}});
+        let served = Served { object: Arc::new(serde_json::from_value(object).unwrap()), accepted: true };
+        let addresses = [Address::Name("lb.example".into()), Address::Ip([192, 0, 2, 1].into())].into();
+        let metadata = json!({"namespace": "n", "name": "i", "uid": "u", "resourceVersion": "8"});
+        let expected =
+            |status: Value| json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": metadata, "status": status});
+        let entries = json!([{"ip": "192.0.2.1"}, {"hostname": "lb.example"}]);
+        assert_eq!(patch(&served, "8", &addresses), expected(json!({"loadBalancer": {"ingress": entries}})));
+        assert_eq!(patch(&served, "8", &BTreeSet::new()), expected(json!({})));
+    }
+}
