@@ -1,6 +1,8 @@
 # The commands of this project. Each fetches what it needs once, into a cache outside the checkout.
 #   make run    two sample backends and Nodegate on 127.0.0.1:8080, from examples/quickstart
 #   make test   everything that needs no root: format, lints, dependencies, every test, a real kube-apiserver included
+#   make e2e    three real Kubernetes nodes on this machine, and every scenario on them; as root
+#   make image  the container image, without a container engine, into target/container
 
 # A failure in a pipe or in the middle of a line is a failure.
 SHELL := /bin/bash
@@ -15,7 +17,7 @@ DENY := $(CACHE)/cargo-deny/$(DENY_VERSION)/bin/cargo-deny
 # In CI the lock file is what was committed.
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: help run test fmt lint deny kube check
+.PHONY: help run test image fmt lint deny kube check e2e
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -27,13 +29,17 @@ run:
 
 test: fmt lint deny kube check
 
+# A release build of its own, link-time optimisation included: minutes.
+image:
+	manifests/image/build $(TARGET)/container
+
 fmt:
 	@echo '== format'
 	cargo fmt --check
 
 lint:
 	@echo '== lints'
-	cargo clippy $(LOCKED) --all-targets -- -D warnings
+	cargo clippy $(LOCKED) --all-targets --test cluster -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc $(LOCKED) --no-deps
 
 deny: $(DENY)
@@ -53,3 +59,8 @@ kube:
 check:
 	@echo '== tests'
 	cargo test $(LOCKED) --no-fail-fast
+
+# It installs the Debian packages that it lacks, and builds Kubernetes and the images; tests/cluster/main.rs says what else it can do.
+e2e:
+	@echo '== three nodes'
+	cargo test $(LOCKED) --test cluster

@@ -27,4 +27,6 @@ pub mod metrics;
 pub mod proxy;
 
 pub mod admin;
+pub mod handover;
+
 pub mod app;

@@ -27,6 +27,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("metrics", &["route", "compile", "source", "config::limits"]),
     ("access_log", &["route", "config::limits"]),
     ("proxy", &["route", "message", "table", "metrics", "access_log", "config::limits"]),
+    ("handover", &["config::limits"]),
     ("admin", &["route", "message", "compile", "table", "source", "metrics", "proxy", "access_log", "config", "leader", "status"]),
 ];
 const SEES_EVERYTHING: &[&str] = &["app", "main", "lib"];

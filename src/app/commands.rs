@@ -2,12 +2,14 @@
 
 use std::{fmt::Write as _, process::ExitCode};
 
+use anyhow::Context;
+
 use super::print;
 use crate::{
-    admin::{Question, client},
+    admin::{self, Question, client},
     compile::{self, Compiled, Diagnostic, Objects, Severity},
     config::{
-        args::{CheckArgs, ExplainArgs, Form, RoutesArgs, TableArgs},
+        args::{CheckArgs, ExplainArgs, Form, ReadyArgs, RoutesArgs, TableArgs},
         options,
     },
     source,
@@ -71,6 +73,21 @@ pub(super) async fn explain(args: ExplainArgs) -> anyhow::Result<ExitCode> {
     let Compiled { snapshot, diagnostics, accepted: _ } = compiled(&objects, &source.table, false, found);
     report(&diagnostics);
     print(&question.answer(&snapshot))
+}
+
+/// `nodegate ready`: exit 1 if the process in this container doesn't serve. On a node's own address another one may answer, whom this one is about to
+/// replace; that is why a new pod's startup can't be probed over HTTP alone.
+pub(super) async fn ready(args: ReadyArgs) -> anyhow::Result<ExitCode> {
+    let ReadyArgs { admin } = args;
+    let process = admin::process_namespace().context("can't tell which container this is")?;
+    match client::get(&admin, "/readyz", &[("process", &process)]).await {
+        Ok(text) => print(&text),
+        Err(error @ client::ClientError::Refused { .. }) => {
+            eprintln!("{error}");
+            Ok(ExitCode::from(1))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The table, with everything that was found wrong on the way, sorted.

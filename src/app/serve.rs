@@ -20,12 +20,15 @@ use tokio::{
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
-use super::writers::Writers;
+use super::{
+    handover::{self, Line, Relay},
+    writers::Writers,
+};
 use crate::{
     access_log,
     admin::{self, Listener, Scope},
     compile,
-    config::{AccessLog, ClusterSettings, ServeSettings, limits},
+    config::{AccessLog, ClusterSettings, Handover, ServeSettings, limits},
     proxy,
     source::{Report, Source, SourceError},
     table,
@@ -47,7 +50,7 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::install().context("can't handle signals")?;
     log_to_stderr(settings.log_filter.clone());
     let drain_timeout = settings.limits.drain_timeout;
-    let Parts { source, compile, proxy, admin, metrics, access_log, cluster, shown } = parts(settings);
+    let Parts { source, compile, proxy, admin, metrics, handover, access_log, cluster, shown } = parts(settings);
     let cant_open = match &access_log {
         access_log::Output::File(path) => format!("can't open the access log {}", path.display()),
         access_log::Output::Stdout | access_log::Output::Off => "can't start the access log".to_owned(),
@@ -55,48 +58,49 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
 
     let source = source.open().await?;
     let (logs, log_writer) = access_log::start(access_log, proxy.workers).context(cant_open)?;
-    let mut listeners = vec![listen(admin, Scope::Admin).await?];
-    if let Some(metrics) = metrics {
-        listeners.push(listen(metrics, Scope::Metrics).await?);
-    }
-    let bound = proxy::bind(proxy)?;
-    announce(&listeners, &bound.addresses());
+    let mut inherited = handover::inherit(&handover).await?;
+    let listeners = inherited.listen(admin, metrics).await?;
+    let bound = proxy::adopt(proxy, inherited.take_http())?;
+    let addresses = bound.addresses();
+    announce(&listeners, &addresses);
 
     let (publisher, reader) = table::channel();
     let (report_sender, report) = watch::channel(Report::default());
     let (draining_sender, draining) = watch::channel(false);
-    let writers = Writers::start(cluster, report.clone(), draining.clone()).await?;
+    let writers = Writers::start(cluster, report.clone()).await?;
+    let line = Line::new();
     let state = Arc::new(admin::State {
         table: reader.clone(),
         report: report.clone(),
         proxy: OnceLock::new(),
         draining,
+        succession: line.shown(),
         log_lost: log_writer.lost(),
         cluster: writers.shown(),
         settings: shown,
         started: SystemTime::now(),
     });
-    for listener in listeners {
-        tokio::spawn(listener.serve(Arc::clone(&state)));
-    }
+    let mut relay = Relay::join(inherited, listeners, line, &state, handover.after).await;
     tokio::spawn(async move { source_ended(&source.run(compile, publisher, report_sender).await) });
 
     tokio::select! {
-        () = first_table(report) => {}
+        () = relay.first_table(report) => {}
         code = signals.next() => {
             info!(code, "stopped before the first configuration was complete");
             return Ok(ExitCode::SUCCESS);
         }
     }
     let handle = bound.start(&reader, logs).context("can't start the workers")?;
-    // Set once, here.
-    let _ = state.proxy.set(handle.clone());
-    info!(version = env!("CARGO_PKG_VERSION"), "serving");
+    relay.serving(handle.clone(), addresses);
 
-    let first = signals.next().await;
+    let first = tokio::select! {
+        code = signals.next() => Some(code),
+        () = relay.superseded() => None,
+    };
+    let served = relay.leave();
     draining_sender.send_replace(true);
     tokio::select! {
-        () = drain(&handle, drain_timeout, writers, log_writer) => {
+        () = drain(&handle, drain_timeout, writers, served, log_writer) => {
             info!("drained");
             Ok(ExitCode::SUCCESS)
         }
@@ -108,10 +112,10 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// From the first signal to the end: withdraws this node, stops accepting, lets what runs finish. Nothing of it takes longer than the timeout and its margin.
-async fn drain(handle: &proxy::Handle, drain_timeout: Duration, writers: Writers, log_writer: access_log::Writer) {
+/// From the first signal to the end: withdraws this node (unless it is `served` by another process), stops accepting, lets what runs finish.
+async fn drain(handle: &proxy::Handle, drain_timeout: Duration, writers: Writers, served: bool, log_writer: access_log::Writer) {
     let deadline = Instant::now() + drain_timeout;
-    let resigned = writers.withdraw(drain_timeout).await;
+    let resigned = if served { writers.resign() } else { writers.withdraw(drain_timeout).await };
     let left = deadline.saturating_duration_since(Instant::now());
     handle.drain(left);
     info!(timeout_s = left.as_secs_f64(), "draining");
@@ -132,6 +136,7 @@ struct Parts {
     proxy: proxy::Settings,
     admin: SocketAddr,
     metrics: Option<SocketAddr>,
+    handover: Handover,
     access_log: access_log::Output,
     /// Not with manifests.
     cluster: Option<ClusterSettings>,
@@ -151,6 +156,7 @@ fn parts(settings: ServeSettings) -> Parts {
         limits,
         admin,
         metrics,
+        handover,
         access_log,
         log_filter: _,
         cluster,
@@ -171,6 +177,7 @@ fn parts(settings: ServeSettings) -> Parts {
         proxy: proxy::Settings { http, workers, trust, allow_peers, server_header, allow_unsafe_external, limits },
         admin,
         metrics,
+        handover,
         access_log: match access_log {
             AccessLog::Stdout => access_log::Output::Stdout,
             AccessLog::Off => access_log::Output::Off,
@@ -179,11 +186,6 @@ fn parts(settings: ServeSettings) -> Parts {
         cluster,
         shown,
     }
-}
-
-async fn listen(address: SocketAddr, scope: Scope) -> anyhow::Result<Listener> {
-    let name = name(scope);
-    Listener::bind(address, scope).await.with_context(|| format!("can't listen on {name} {address}"))
 }
 
 /// One line for each address, with the real port where 0 was asked for: scripts and tests read these.
@@ -196,18 +198,10 @@ fn announce(listeners: &[Listener], http: &[SocketAddr]) {
     }
 }
 
-fn name(scope: Scope) -> &'static str {
+pub(super) fn name(scope: Scope) -> &'static str {
     match scope {
         Scope::Admin => "admin",
         Scope::Metrics => "metrics",
-    }
-}
-
-/// Until there is a table, connections wait in the listening queue; but not for ever.
-async fn first_table(mut report: watch::Receiver<Report>) {
-    let ready = time::timeout(limits::FIRST_TABLE_WAIT, report.wait_for(|report| report.ready)).await;
-    if !matches!(ready, Ok(Ok(_))) {
-        warn!("no complete configuration yet: answering 503 until there is one");
     }
 }
 
@@ -244,11 +238,11 @@ impl Signals {
     }
 
     /// The next one that isn't the echo of the `first`, which has just come.
-    async fn second(&mut self, first: u8) -> u8 {
+    async fn second(&mut self, first: Option<u8>) -> u8 {
         let echo = Instant::now() + limits::SIGNAL_REPEAT;
         loop {
             let code = self.next().await;
-            if code != first || Instant::now() > echo {
+            if Some(code) != first || Instant::now() > echo {
                 return code;
             }
         }

@@ -22,15 +22,12 @@ struct Cluster {
     status: status::Settings,
     counters: Arc<status::Counters>,
     report: watch::Receiver<Report>,
+    leaving: watch::Sender<bool>,
 }
 
 impl Writers {
     /// Stands for election once there is a table, and does a leader's work whenever elected; `None`: never. Errors: those of the client.
-    pub(super) async fn start(
-        settings: Option<ClusterSettings>,
-        report: watch::Receiver<Report>,
-        draining: watch::Receiver<bool>,
-    ) -> Result<Self, SourceError> {
+    pub(super) async fn start(settings: Option<ClusterSettings>, report: watch::Receiver<Report>) -> Result<Self, SourceError> {
         let Some(settings) = settings else { return Ok(Self(None)) };
         let ClusterSettings { pod_name, pod_namespace, lease_name, lease_duration, publish } = settings;
         let client = source::connect(None).await?;
@@ -47,9 +44,9 @@ impl Writers {
         let election = leader::stand(client.clone(), lease, ready);
         let status = status::Settings { namespace, pod: pod_name, publish, manager };
         let counters = Arc::default();
-        let work = status::run(client.clone(), status.clone(), election.role(), report.clone(), draining, Arc::clone(&counters));
-        tokio::spawn(work);
-        Ok(Self(Some(Cluster { client, election, status, counters, report })))
+        let (leaving, left) = watch::channel(false);
+        tokio::spawn(status::run(client.clone(), status.clone(), election.role(), report.clone(), left, Arc::clone(&counters)));
+        Ok(Self(Some(Cluster { client, election, status, counters, report, leaving })))
     }
 
     /// What the admin pages tell of it.
@@ -58,16 +55,24 @@ impl Writers {
         Some(admin::Cluster { role: election.role(), status: Arc::clone(counters) })
     }
 
-    /// Before the node stops accepting, and once `draining` is set: waits until no Ingress sends clients here any more, at most for `patience` and
-    /// the limit. Then this process doesn't lead any more.
+    /// Before the node stops accepting: waits until no Ingress sends clients here any more, at most for `patience` and the limit. Then this process
+    /// doesn't lead any more.
     pub(super) async fn withdraw(self, patience: Duration) -> Resigned {
-        let Some(Cluster { client, election, status, counters: _, report }) = self.0 else { return Resigned(None) };
-        let patience = patience.min(limits::STATUS_WITHDRAW_TIMEOUT);
-        if time::timeout(patience, status::withdrawn(&client, &status, report)).await.is_err() {
-            warn!(waited_s = patience.as_secs_f64(), "Ingresses still bear this node's address: draining all the same");
+        if let Some(Cluster { client, status, report, leaving, .. }) = &self.0 {
+            // Should this process lead, it knows before its pod says so.
+            leaving.send_replace(true);
+            let patience = patience.min(limits::STATUS_WITHDRAW_TIMEOUT);
+            if time::timeout(patience, status::withdrawn(client, status, report.clone())).await.is_err() {
+                warn!(waited_s = patience.as_secs_f64(), "Ingresses still bear this node's address: draining all the same");
+            }
         }
-        // On its own: the lease must not hold up the drain.
-        Resigned(Some(tokio::spawn(election.resign())))
+        self.resign()
+    }
+
+    /// This process doesn't lead any more.
+    pub(super) fn resign(self) -> Resigned {
+        // On its own: the Lease must not hold up the drain.
+        Resigned(self.0.map(|cluster| tokio::spawn(cluster.election.resign())))
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use ipnet::IpNet;
 
-use super::{limits, span::Span};
+use super::{handover::AfterHandover, limits, span::Span};
 
 /// Everything.
 #[derive(Debug, Parser)]
@@ -33,6 +33,8 @@ pub enum Command {
     Routes(RoutesArgs),
     /// Say which rule a URL meets, which lost and why, and where it leads
     Explain(ExplainArgs),
+    /// Exit 0 if the process in this container serves, 1 if it doesn't yet: for a startup probe
+    Ready(ReadyArgs),
     /// Print the version
     Version,
 }
@@ -52,6 +54,12 @@ pub struct ServeArgs {
     /// A second listener, with /metrics, /healthz and /readyz alone
     #[arg(long, env = "NODEGATE_METRICS", value_name = "ADDR")]
     pub metrics: Option<SocketAddr>,
+    /// Take over from a process that runs here already, and hand over to the next: auto (in the cluster, by the admin address), on, off, or a name
+    #[arg(long, env = "NODEGATE_HANDOVER", value_name = "auto|on|off|NAME", default_value = "auto")]
+    pub handover: String,
+    /// Once another process has taken over: stand by until a signal, or drain and end [default: wait in a pod, else exit]
+    #[arg(long, env = "NODEGATE_AFTER_HANDOVER", value_name = "HOW", value_enum)]
+    pub after_handover: Option<AfterHandover>,
     /// Worker threads [default: one per core]
     #[arg(long, env = "NODEGATE_WORKERS", value_name = "N")]
     pub workers: Option<NonZeroUsize>,
@@ -246,6 +254,14 @@ pub struct RoutesArgs {
     /// In which form
     #[arg(long, env = "NODEGATE_OUTPUT", value_name = "FORM", value_enum, default_value = "text")]
     pub output: Form,
+}
+
+/// `nodegate ready`.
+#[derive(Debug, Args)]
+pub struct ReadyArgs {
+    /// The admin listener
+    #[arg(long, env = "NODEGATE_ADMIN", value_name = "URL", default_value = "127.0.0.1:9080")]
+    pub admin: String,
 }
 
 /// `--output`.

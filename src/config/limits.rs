@@ -2,11 +2,13 @@
 
 mod adjustable;
 mod cluster;
+mod handover;
 
 use std::time::Duration;
 
 pub use adjustable::Limits;
 pub use cluster::*;
+pub use handover::*;
 
 /// Bytes of a request's head (request line and headers). Beyond: 431 `header_limit`. Four times nginx's usual 8 KiB, since cookies grow; far
 /// below what a flood of slow clients could use to fill memory.

@@ -2,12 +2,14 @@
 
 pub mod args;
 mod cluster;
+mod handover;
 pub mod limits;
 mod settings;
 mod span;
 mod usage;
 
 pub use cluster::{Address, ClusterSettings};
+pub use handover::{AfterHandover, Handover};
 pub use settings::{AccessLog, ServeSettings, SettingsError, options};
 pub use span::{BadSpan, Span};
 pub use usage::{Invocation, one_line, parse};

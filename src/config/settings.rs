@@ -1,6 +1,7 @@
 //! The typed settings of `serve`: arguments in, values that the parts take as they are out.
 
 use std::{
+    env,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     thread,
@@ -12,6 +13,7 @@ use tracing_subscriber::{EnvFilter, filter::ParseError};
 use super::{
     args::{LimitArgs, Ownership, ServeArgs, TableArgs},
     cluster::{self, ClusterSettings},
+    handover::{AfterHandover, Handover},
     limits::Limits,
     span::Span,
 };
@@ -34,6 +36,8 @@ pub struct ServeSettings {
     pub http: Vec<SocketAddr>,
     /// `--http` wasn't given: on a machine without IPv6 the IPv6 address is left out.
     pub http_is_default: bool,
+    /// How processes on one node take over from each other.
+    pub handover: Handover,
     /// Worker threads.
     pub workers: usize,
     /// Whose forwarded headers are believed.
@@ -87,6 +91,8 @@ impl TryFrom<ServeArgs> for ServeSettings {
             http,
             admin,
             metrics,
+            handover,
+            after_handover,
             workers,
             table,
             trusted_proxies,
@@ -100,7 +106,10 @@ impl TryFrom<ServeArgs> for ServeSettings {
         } = args;
         let cloudflare = (!cloudflare_ranges.is_empty()).then_some(cloudflare_ranges.as_slice());
         let http_is_default = http.is_empty();
+        let in_pod = env::var_os("KUBERNETES_SERVICE_HOST").is_some();
         Ok(Self {
+            handover: Handover::new(&handover, after_handover, manifests.is_empty(), in_pod, admin)
+                .map_err(|error| bad("--handover", &error))?,
             compile: options(&table, manifests.is_empty()),
             manifests,
             http: if http_is_default { default_http() } else { http },
@@ -216,6 +225,8 @@ fn shown(args: &ServeArgs) -> Value {
         "http": http,
         "admin": args.admin,
         "metrics": args.metrics,
+        "handover": args.handover,
+        "after-handover": args.after_handover.map(|after| match after { AfterHandover::Wait => "wait", AfterHandover::Exit => "exit" }),
         "workers": args.workers,
         "ingress-class": ingress_class,
         "controller": controller,

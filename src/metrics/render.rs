@@ -33,6 +33,8 @@ pub struct Scrape {
     pub log_lost: u64,
     /// What is written to the cluster; nothing in file mode.
     pub cluster: Option<ClusterNumbers>,
+    /// What became of handovers ([`super::Handovers::values`]).
+    pub handovers: [(&'static str, u64); 4],
     /// When the process started.
     pub started: SystemTime,
     /// The time of the scrape.
@@ -222,6 +224,8 @@ fn process(process: &process::Process, scrape: &Scrape, out: &mut Out<'_>) -> fm
             out.gauge(name, help, value)?;
         }
     }
+    let help = "Handovers of the listening sockets between two processes on this node, by what became of them here.";
+    out.counters("nodegate_handovers", help, "outcome", &scrape.handovers)?;
     let started = scrape.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     out.gauge_f64("process_start_time_seconds", "Start of the process, since the Unix epoch.", started.as_secs_f64())?;
     out.gauges("nodegate_build_info", "The version that runs.", "version", &[(env!("CARGO_PKG_VERSION"), 1)])

@@ -25,7 +25,17 @@ fn route(namespace: &str, name: &str) -> Arc<Route> {
 
 fn scrape(workers: Vec<Numbers>) -> Scrape {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-    Scrape { workers, missing_workers: 0, report: Report::default(), ready: true, log_lost: 0, cluster: None, started: now, now }
+    Scrape {
+        workers,
+        missing_workers: 0,
+        report: Report::default(),
+        ready: true,
+        log_lost: 0,
+        cluster: None,
+        handovers: Handovers::default().values(),
+        started: now,
+        now,
+    }
 }
 
 /// A strict reader of the text: every sample belongs to the family declared last, has its suffix, parses, and comes only once.

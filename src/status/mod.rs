@@ -53,13 +53,13 @@ pub struct Counters {
     pub contested: AtomicU64,
 }
 
-/// Keeps every status right while this process leads, until the future is dropped. `draining`: our own node is to be withdrawn.
+/// Keeps every status right while this process leads, until the future is dropped. `leaving`: our own node is to be withdrawn.
 pub async fn run(
     client: Client,
     settings: Settings,
     mut role: Role,
     report: Receiver<Report>,
-    draining: Receiver<bool>,
+    leaving: Receiver<bool>,
     counters: Arc<Counters>,
 ) {
     if settings.pod.is_none() && settings.publish.is_empty() {
@@ -71,14 +71,14 @@ pub async fn run(
         let writer = Writer::new(client.clone(), settings.manager.clone(), role.clone(), Arc::clone(&counters));
         let mut lost = role.clone();
         tokio::select! {
-            () = lead(&client, &settings, writer, report.clone(), draining.clone()) => {}
+            () = lead(&client, &settings, writer, report.clone(), leaving.clone()) => {}
             () = lost.lost() => {}
         }
     }
 }
 
 /// One time in office.
-async fn lead(client: &Client, settings: &Settings, mut writer: Writer, mut report: Receiver<Report>, mut draining: Receiver<bool>) {
+async fn lead(client: &Client, settings: &Settings, mut writer: Writer, mut report: Receiver<Report>, mut leaving: Receiver<bool>) {
     let mut addresses = Addresses::new(client, settings);
     // When to compare again: soon after something happened, as more may follow.
     let mut due = Some(Instant::now());
@@ -86,15 +86,15 @@ async fn lead(client: &Client, settings: &Settings, mut writer: Writer, mut repo
         let now = Instant::now();
         if due.is_some_and(|due| due <= now) {
             let ingresses = Arc::clone(&report.borrow_and_update().ingresses);
-            due = match addresses.view(now, *draining.borrow_and_update()) {
+            due = match addresses.view(now, *leaving.borrow_and_update()) {
                 Some((view, again)) => again.into_iter().chain(writer.plan(&ingresses, &view, now)).min(),
                 None => None,
             };
         }
         let wake = due.into_iter().chain(writer.fill(now)).min();
         let soon = tokio::select! {
-            changed = report.changed() => changed.is_ok(),
-            changed = draining.changed() => changed.is_ok(),
+            () = change(&mut report) => true,
+            () = change(&mut leaving) => true,
             again = writer.next() => again,
             () = addresses.changed() => true,
             () = sleep_until(wake) => false,
@@ -144,6 +144,13 @@ impl Addresses {
             Self::Fixed(addresses) => Some((View { ready: addresses.clone(), ..View::default() }, None)),
             Self::Followed { peers, .. } => peers.view(now, leaving),
         }
+    }
+}
+
+/// Waits for a change; for ever once there can be none.
+async fn change<T>(receiver: &mut Receiver<T>) {
+    if receiver.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

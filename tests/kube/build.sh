@@ -1,32 +1,22 @@
 #!/usr/bin/env bash
-# Builds the named parts of Kubernetes (and etcd) that tests run against, once per version, and prints the directory that holds them:
+# Builds the named programs that tests run against, once per version, and prints the directory that holds them:
 #
 #     build.sh kube-apiserver etcd
 #
-# The versions are those of go.mod beside this file. Progress goes to stderr, so that stdout is the path alone.
+# They are parts of Kubernetes and etcd, in the versions of go.mod beside this file, or programs of ../cluster/images, in those of its own.
+# Progress goes to stderr, so that stdout is the path alone.
 set -euo pipefail
 
 say() { printf 'kube: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-cd "$here"
-
-version=$(awk '$1 == "k8s.io/kubernetes" && $2 ~ /^v/ { print substr($2, 2); exit } $2 == "k8s.io/kubernetes" { print substr($3, 2); exit }' go.mod)
-[ -n "$version" ] || die "go.mod names no version of k8s.io/kubernetes"
-
-cache=${NODEGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/nodegate}/kube
-bin=$cache/$version
-
-missing() { # the parts that aren't there yet
-    local part
-    for part in "$@"; do [ -x "$bin/$part" ] || echo "$part"; done
-}
 
 package() { # where a part's main package is
     case $1 in
         etcd) echo go.etcd.io/etcd/server/v3 ;;
         kube-apiserver | kube-controller-manager | kube-scheduler | kube-proxy | kubectl | kubelet) echo "k8s.io/kubernetes/cmd/$1" ;;
+        coredns | pause) echo "./$1" ;;
         *) return 1 ;;
     esac
 }
@@ -34,19 +24,45 @@ package() { # where a part's main package is
 [ $# -gt 0 ] || die "usage: build.sh PART..., such as kube-apiserver or etcd"
 for part; do package "$part" >/dev/null || die "'$part' is no part that can be built here"; done
 
+# Without these every part of Kubernetes calls itself v0.0.0, and whoever looks at the version is misled.
+flags="-s -w"
+case $(package "$1") in
+    ./*)
+        what=test-images
+        cd "$here/../cluster/images"
+        # These sources are our own: another text is another version.
+        version=$(cat go.mod ./*/main.go | sha256sum | cut -c 1-12)
+        ;;
+    *)
+        what=kube
+        cd "$here"
+        version=$(awk '$1 == "k8s.io/kubernetes" && $2 ~ /^v/ { print substr($2, 2); exit } $2 == "k8s.io/kubernetes" { print substr($3, 2); exit }' go.mod)
+        [ -n "$version" ] || die "go.mod names no version of k8s.io/kubernetes"
+        stamp=k8s.io/component-base/version
+        flags+=" -X $stamp.gitVersion=v$version -X $stamp.gitMajor=${version%%.*} -X $stamp.gitMinor=$(cut -d. -f2 <<<"$version")"
+        ;;
+esac
+cache=${NODEGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/nodegate}/$what
+bin=$cache/$version
+
+missing() { # the parts that aren't there yet
+    local part
+    for part in "$@"; do [ -x "$bin/$part" ] || echo "$part"; done
+}
+
 if [ -z "$(missing "$@")" ]; then
     echo "$bin"
     exit 0
 fi
 
-command -v go >/dev/null || die "building Kubernetes needs Go 1.24 or newer on PATH: install it (package golang-go, or the archive from the Go project)"
+command -v go >/dev/null || die "building $part needs Go 1.24 or newer on PATH: install it (package golang-go, or the archive from the Go project)"
 command -v flock >/dev/null || die "flock is missing: install util-linux"
 
 # Several test runs may start at once: one builds, the others wait here and then find its result.
 mkdir -p "$bin"
 exec 9>"$cache/.lock"
 if ! flock -n 9; then
-    say "waiting for another build of Kubernetes $version"
+    say "waiting for another build of $what $version"
     flock 9
 fi
 
@@ -56,10 +72,6 @@ trap 'rm -rf "$work"' EXIT
 
 # A vendored or module-rewriting GOFLAGS would change what go.sum pins; cgo would tie the binaries to this machine's libc.
 export GOFLAGS=-mod=readonly CGO_ENABLED=0 GOWORK=off
-
-# Without these every part calls itself v0.0.0, and whoever looks at the version is misled.
-stamp=k8s.io/component-base/version
-flags="-s -w -X $stamp.gitVersion=v$version -X $stamp.gitMajor=${version%%.*} -X $stamp.gitMinor=$(cut -d. -f2 <<<"$version")"
 
 for part in $(missing "$@"); do
     began=$SECONDS

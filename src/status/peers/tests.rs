@@ -1,7 +1,5 @@
 //! Which addresses are told as pods and nodes come, go and falter; time is an argument.
 
-use std::time::Duration;
-
 use serde_json::json;
 
 use super::*;
@@ -78,7 +76,7 @@ fn a_pod_that_leaves_goes_at_once_and_one_that_falters_is_held_for_a_while() {
     assert_eq!(seen(&mut peers, begin), (vec![1], vec![3], false));
     let again = peers.view(begin, false).unwrap().1;
     assert_eq!(again, Some(begin + STATUS_REMOVAL_HOLD));
-    let short = begin + STATUS_REMOVAL_HOLD - Duration::from_millis(1);
+    let short = begin + STATUS_REMOVAL_HOLD.mul_f64(0.99);
     assert_eq!(seen(&mut peers, short), (vec![1], vec![3], false));
     assert_eq!(seen(&mut peers, begin + STATUS_REMOVAL_HOLD), (vec![1], vec![], false));
     peers.pods(Facts::Is("three".into(), up("n3")));

@@ -137,6 +137,38 @@ async fn a_drain_waits_for_nobody_while_another_pod_is_ready_on_its_node() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_sockets_were_taken_over_ends_without_withdrawing_its_node() {
+    let (site, kubeconfig, _app) = begin("status-taken").await;
+    let place = format!("status-taken-{}", std::process::id());
+    let site = site.with(&["--handover", &place, "--after-handover", "wait"]);
+    let mut old = site.member(&kubeconfig, "a", ALL[0]).await;
+    leads(&old).await;
+    site.node("b", &[("InternalIP", ALL[1])]).await;
+    site.pod("b", "b").await;
+    site.pod_ready("b", true).await;
+    site.bears("web", &ALL[..2]).await;
+    let history = site.history("web").await;
+
+    // The kubelet hasn't seen the new pod Ready yet; the process serves.
+    site.pod("a-new", "a").await;
+    let new = site.nodegate(&kubeconfig, "a-new").await;
+    eventually("handed over", async || {
+        let log = old.log();
+        let said = log.iter().any(|line| line["message"].as_str().is_some_and(|text| text.starts_with("handed over")));
+        if said { Ok(()) } else { Err("not yet") }
+    })
+    .await;
+    old.terminate();
+    old.ended().await;
+    leads(&new).await;
+    objects::create(&site.client, site.namespace, &objects::ingress("late", "late.example", "app")).await;
+    site.bears("late", &ALL[..2]).await;
+    assert_eq!(history.changes(), [&ALL[..2]]);
+    let log = old.log();
+    assert!(!log.iter().any(|line| line["message"].as_str().is_some_and(|text| text.contains("still bear"))), "{log:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_server_that_restarts_changes_no_status_and_is_caught_up_with() {
     let mut cluster = Cluster::start().await;
     let (site, kubeconfig, _app) = begin_on(&cluster, "status-restart").await;

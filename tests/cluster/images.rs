@@ -1,0 +1,48 @@
+//! What is built and fetched before the sandbox cuts the machine's network off: programs, and container images as archives.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// Holds a pod's namespaces.
+pub const PAUSE: &str = "docker.io/local/pause:1";
+/// Cluster DNS.
+pub const COREDNS: &str = "docker.io/local/coredns:1";
+/// The sample backend, `examples/echo`: an account of the request as JSON. `args` are `--listen 0.0.0.0:PORT --name NAME`.
+pub const ECHO: &str = "docker.io/local/echo:1";
+
+/// These carry what [`build`] has made into the sandbox.
+const KUBERNETES: &str = "NODEGATE_E2E_KUBERNETES";
+const IMAGES: &str = "NODEGATE_E2E_IMAGES";
+
+/// Installs and builds whatever isn't there yet. Returns the environment that the sandbox needs to find it, or what went wrong.
+pub fn build() -> Result<[(&'static str, String); 2], String> {
+    run("tests/cluster/prepare.sh", &[])?;
+    let parts = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"];
+    Ok([(KUBERNETES, run("tests/kube/build.sh", &parts)?), (IMAGES, run("tests/cluster/images/build.sh", &[])?)])
+}
+
+/// The directory with the parts of Kubernetes.
+pub fn kubernetes() -> PathBuf {
+    std::env::var_os(KUBERNETES).expect("only asked for inside").into()
+}
+
+/// The archives of all images.
+pub fn archives() -> Vec<PathBuf> {
+    let directory = PathBuf::from(std::env::var_os(IMAGES).expect("only asked for inside"));
+    let entries = fs::read_dir(&directory).expect("the directory that build.sh names").flatten().map(|entry| entry.path());
+    entries.filter(|path| path.extension().is_some_and(|extension| extension == "tar")).collect()
+}
+
+/// Runs one of our scripts; returns the path that it prints. Its progress goes to our standard error.
+fn run(script: &str, arguments: &[&str]) -> Result<String, String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
+    let output = Command::new(path).args(arguments).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let output = output.map_err(|error| format!("{script}: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("{script} failed ({}); it says above why", output.status));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+}

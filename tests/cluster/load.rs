@@ -1,0 +1,139 @@
+//! A small steady load from the client namespace, which keeps account of every answer.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
+
+use crate::{
+    http::{Answer, Client},
+    namespace::Namespace,
+};
+
+/// A running load: each target gets its turn, first over a connection that is kept, the next time over a fresh one. A request that takes
+/// long doesn't hold the next ones up.
+#[derive(Debug)]
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Tally>,
+}
+
+/// What a load has met.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub sent: u32,
+    /// In the order of their ends.
+    pub failed: Vec<Failure>,
+    /// How many answers came from each sample backend.
+    pub by_backend: BTreeMap<String, u32>,
+    /// The longest that an answer took.
+    pub slowest: Duration,
+}
+
+/// A request without an answer, or with another than 200.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// When it was sent, after the load's start.
+    pub sent: Duration,
+    /// How long it took to fail.
+    pub took: Duration,
+    pub target: SocketAddr,
+    /// Whether it had a connection of its own.
+    pub fresh: bool,
+    pub what: String,
+}
+
+impl Load {
+    /// Begins to send `rate` requests a second for `http://HOST/` to the targets, from a namespace.
+    pub fn start(from: &Namespace, targets: &[SocketAddr], host: &str, rate: u32) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (targets, host, stopped) = (targets.to_vec(), host.to_owned(), Arc::clone(&stop));
+        let enter = from.entrance();
+        let work = move || enter.within_async(async || send(&targets, &host, rate, &stopped).await);
+        Self { stop, thread: thread::spawn(work) }
+    }
+
+    /// Ends it, once the last answers are there.
+    pub fn stop(self) -> Tally {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the load's thread")
+    }
+}
+
+impl Tally {
+    /// An error that counts the failures and shows the first ones, if there are any.
+    pub fn all_succeeded(&self) -> anyhow::Result<()> {
+        let shown: Vec<String> = self.failed.iter().take(5).map(ToString::to_string).collect();
+        anyhow::ensure!(self.failed.is_empty(), "{} of {} requests failed:\n  {}", self.failed.len(), self.sent, shown.join("\n  "));
+        Ok(())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let connection = if self.fresh { "fresh" } else { "kept" };
+        let (sent, took) = (self.sent.as_secs_f32(), self.took.as_secs_f32());
+        write!(formatter, "at {sent:.2} s to {} ({connection} connection), after {took:.2} s: {}", self.target, self.what)
+    }
+}
+
+async fn send(targets: &[SocketAddr], host: &str, rate: u32, stop: &AtomicBool) -> Tally {
+    let host: Arc<str> = host.into();
+    let tally = Arc::new(Mutex::new(Tally::default()));
+    // A kept connection that is busy with a slow request is not waited for: the target gets another one.
+    let kept: Vec<_> = targets.iter().map(|_| Arc::new(Mutex::new(None))).collect();
+    let began = Instant::now();
+    let mut ticks = interval(Duration::from_secs(1) / rate);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut requests, mut number) = (JoinSet::new(), 0);
+    while !stop.load(Ordering::Relaxed) {
+        ticks.tick().await;
+        while requests.try_join_next().is_some() {}
+        let target = targets[number % targets.len()];
+        let kept = (number / targets.len()).is_multiple_of(2).then(|| Arc::clone(&kept[number % targets.len()]));
+        number += 1;
+        let (tally, host) = (Arc::clone(&tally), Arc::clone(&host));
+        requests.spawn(async move {
+            let sent = began.elapsed();
+            let idle = kept.as_ref().and_then(|kept| lock(kept).take());
+            let mut client = idle.unwrap_or_else(|| Client::new(target));
+            let result = client.get(&host, "/", &[]).await;
+            let took = began.elapsed().saturating_sub(sent);
+            let failure = |what| Failure { sent, took, target, fresh: kept.is_none(), what };
+            lock(&tally).note(result, took, failure);
+            if let Some(kept) = kept {
+                *lock(&kept) = Some(client);
+            }
+        });
+    }
+    requests.join_all().await;
+    std::mem::take(&mut *lock(&tally))
+}
+
+impl Tally {
+    fn note(&mut self, result: anyhow::Result<Answer>, took: Duration, failure: impl FnOnce(String) -> Failure) {
+        self.sent += 1;
+        self.slowest = self.slowest.max(took);
+        match result {
+            Ok(answer) if answer.status == 200 => *self.by_backend.entry(answer.backend().unwrap_or_default()).or_default() += 1,
+            Ok(answer) => self.failed.push(failure(answer.to_string())),
+            Err(error) => self.failed.push(failure(format!("{error:#}"))),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,77 @@
+//! Three real Kubernetes nodes on this machine, and what Nodegate has to do on them. Needs root; `make e2e` fetches everything else.
+//!
+//! `cargo test --test cluster -- [--nodes 1|3] [--list] [--keep] [NAME...]`
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
+#![allow(unreachable_pub, reason = "`pub` marks what a module of the rig is for, as in the crate itself")]
+#![allow(dead_code, reason = "the rig offers more than today's scenarios ask for")]
+#![allow(clippy::format_push_string, clippy::format_collect, reason = "commands and documents are put together once, and are to be read")]
+
+mod artifacts;
+mod cluster;
+mod control_plane;
+mod credentials;
+mod daemon;
+mod dns;
+mod http;
+mod images;
+mod load;
+mod namespace;
+mod network;
+mod node;
+mod run;
+mod sandbox;
+mod scenarios;
+mod tools;
+mod wait;
+
+use std::{iter, process::ExitCode};
+
+use clap::Parser;
+
+use scenarios::{ALL, Scenario};
+
+/// Runs scenarios, all or those named, one after another on one cluster.
+#[derive(Parser)]
+pub struct Arguments {
+    /// How many nodes: 1 or 3.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=3))]
+    nodes: u8,
+    /// Prints the scenarios' names, and runs none.
+    #[arg(long)]
+    list: bool,
+    /// Leaves the cluster up after the last scenario, or the first that fails, until Ctrl-C, and says how to look inside.
+    #[arg(long)]
+    keep: bool,
+    /// The scenarios to run.
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args();
+    // The two inner ones of this program's three processes: see `sandbox`.
+    match arguments.nth(1).as_deref() {
+        Some(sandbox::INIT) => return sandbox::init(arguments),
+        Some(sandbox::INSIDE) => return run::run(&Arguments::parse_from(iter::once("cluster".to_owned()).chain(arguments))),
+        _ => {}
+    }
+    let arguments = Arguments::parse();
+    if arguments.list {
+        ALL.iter().for_each(|scenario| println!("{}", scenario.name));
+        return ExitCode::SUCCESS;
+    }
+    if let Err(unknown) = chosen(&arguments.names) {
+        eprintln!("there is no scenario {unknown}; --list names them");
+        return ExitCode::from(2);
+    }
+    sandbox::enter()
+}
+
+/// The scenarios of these names, all where none is named; or the name that there is none of.
+pub fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>, &str> {
+    if names.is_empty() {
+        return Ok(ALL.iter().collect());
+    }
+    names.iter().map(|name| ALL.iter().find(|scenario| scenario.name == name).ok_or(name.as_str())).collect()
+}

@@ -1,0 +1,236 @@
+//! One node: namespaces with private directories where a real machine has them, and containerd, kubelet and kube-proxy in them.
+
+use std::{
+    fs,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    credentials::Credentials,
+    daemon::Daemon,
+    dns,
+    images::PAUSE,
+    namespace::Namespace,
+    network::{self, node_address},
+    sandbox,
+    wait::{PATIENCE, until},
+};
+
+/// A node of the cluster.
+#[derive(Debug)]
+pub struct Node {
+    /// `n1` and so on; also the name of its Node object.
+    pub name: String,
+    pub address: Ipv4Addr,
+    pub namespace: Namespace,
+    number: u8,
+    containerd: Daemon,
+    kubelet: Daemon,
+    kube_proxy: Daemon,
+    work: PathBuf,
+}
+
+impl Node {
+    /// Makes node `number` of `nodes`, wired but with nothing running. `work` is a directory that all nodes see.
+    pub fn create(number: u8, nodes: u8, binaries: &Path, credentials: &Credentials, work: &Path) -> Self {
+        let name = format!("n{number}");
+        let own = work.join(&name);
+        let namespace = Namespace::create(&private_directories(&own, work));
+        network::join_node(&namespace, number, nodes);
+        make_control_groups(&name);
+        let logs = work.join("logs").join(&name);
+        fs::create_dir_all(&logs).expect("a directory for logs");
+        let write = |file: &str, content: &str| fs::write(own.join(file), content).expect("a file of the node");
+        write("pods.conflist", &pod_network(number));
+        write("containerd.toml", &containerd_settings());
+        write("kubelet.json", &kubelet_settings(&name));
+        let file = |file: &str| own.join(file).to_str().expect("a path in UTF-8").to_owned();
+        let daemon = |program: &str, flags: Vec<String>| {
+            let mut line = namespace.prefix();
+            line.push(program.to_owned());
+            line.extend(flags);
+            Daemon::new(Path::new(program).file_name().and_then(|name| name.to_str()).expect("a name"), line, &logs)
+        };
+        let built = |program: &str| binaries.join(program).to_str().expect("a path in UTF-8").to_owned();
+        let kubelet = vec![
+            format!("--config={}", file("kubelet.json")),
+            format!("--kubeconfig={}", credentials.kubeconfig(&name)),
+            format!("--hostname-override={name}"),
+            format!("--node-ip={}", node_address(number)),
+        ];
+        let kube_proxy = vec![
+            format!("--kubeconfig={}", credentials.kubeconfig("proxy")),
+            "--proxy-mode=iptables".to_owned(),
+            format!("--hostname-override={name}"),
+            "--cluster-cidr=10.42.0.0/16".to_owned(),
+            // The limit belongs to the machine, and may not be set from in here.
+            "--conntrack-max-per-core=0".to_owned(),
+        ];
+        Self {
+            containerd: daemon("containerd", vec![format!("--config={}", file("containerd.toml"))]),
+            kubelet: daemon(&built("kubelet"), kubelet),
+            kube_proxy: daemon(&built("kube-proxy"), kube_proxy),
+            address: node_address(number),
+            work: own,
+            name,
+            namespace,
+            number,
+        }
+    }
+
+    /// Starts containerd, loads images into it, and starts the rest. The kubelet registers the node once the API server answers.
+    pub fn start(&self, images: &[PathBuf]) {
+        self.containerd.start();
+        until("containerd answers", PATIENCE, || {
+            self.containerd.check()?;
+            let output = self.namespace.command(&["ctr", "version"]).output().map_err(|error| error.to_string())?;
+            if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+        });
+        self.kube_proxy.start();
+        self.load_images(images);
+        self.kubelet.start();
+    }
+
+    /// Loads image archives into this node's containerd.
+    pub fn load_images(&self, images: &[PathBuf]) {
+        for image in images {
+            self.run(&["ctr", "--namespace", "k8s.io", "images", "import", image.to_str().expect("a path in UTF-8")]);
+        }
+    }
+
+    /// Runs a command to its end on this node. Its standard output; panics with everything it said if it fails.
+    #[track_caller]
+    pub fn run(&self, line: &[&str]) -> String {
+        self.namespace.run(line)
+    }
+
+    pub fn start_kubelet(&self) {
+        self.kubelet.start();
+    }
+
+    /// Kills the kubelet; the node's pods run on.
+    pub fn stop_kubelet(&self) {
+        self.kubelet.stop();
+    }
+
+    pub fn start_kube_proxy(&self) {
+        self.kube_proxy.start();
+    }
+
+    /// Kills kube-proxy; its rules stay as they are.
+    pub fn stop_kube_proxy(&self) {
+        self.kube_proxy.stop();
+    }
+
+    /// Pulls the node's cable, or puts it back.
+    pub fn set_link(&self, up: bool) {
+        network::set_link(self.number, up);
+    }
+
+    /// Fails if one of its daemons ended by itself.
+    pub fn check(&self) -> Result<(), String> {
+        [&self.containerd, &self.kubelet, &self.kube_proxy].into_iter().try_for_each(Daemon::check)
+    }
+
+    /// Where the kubelet keeps pods' logs, seen from the sandbox.
+    pub fn pod_logs(&self) -> PathBuf {
+        self.work.join("log/pods")
+    }
+}
+
+/// Gives a node its own /run, /var/lib, /var/log and /etc, with the shared directory still in place.
+fn private_directories(own: &Path, work: &Path) -> String {
+    format!(
+        "own={} work={}
+         mkdir -p $own/run/${{work#/run/}} $own/lib $own/log $own/etc $own/etc.work
+         mount --bind $own/lib /var/lib
+         mount --bind $own/log /var/log
+         mount -t overlay overlay -o lowerdir=/etc,upperdir=$own/etc,workdir=$own/etc.work /etc
+         rm -f /etc/resolv.conf && echo nameserver {} >/etc/resolv.conf
+         mkdir -p /etc/cni/net.d && ln -s $own/pods.conflist /etc/cni/net.d/10-pods.conflist
+         mount --rbind $work $own/run/${{work#/run/}}
+         mount --rbind $own/run /run",
+        own.display(),
+        work.display(),
+        dns::ADDRESS,
+    )
+}
+
+/// A bridge for the node's pods; the overlay's routes lead to the others'.
+fn pod_network(number: u8) -> String {
+    serde_json::json!({ "cniVersion": "0.4.0", "name": "pods", "plugins": [
+        { "type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": false, "hairpinMode": true, "mtu": 1450, "ipam": {
+            "type": "host-local", "ranges": [[{ "subnet": format!("10.42.{number}.0/24") }]], "routes": [{ "dst": "0.0.0.0/0" }] } },
+        { "type": "portmap", "capabilities": { "portMappings": true } },
+    ] })
+    .to_string()
+}
+
+fn containerd_settings() -> String {
+    // Where a process may not lower its oom_score_adj, containers fail with "can't get final child's PID from pipe" unless it is restricted.
+    // Unprivileged ports inside pods are as K3s has them.
+    format!(
+        "version = 2
+disabled_plugins = [\"io.containerd.snapshotter.v1.aufs\", \"io.containerd.snapshotter.v1.btrfs\", \"io.containerd.snapshotter.v1.devmapper\", \
+\"io.containerd.snapshotter.v1.zfs\", \"io.containerd.internal.v1.opt\", \"io.containerd.tracing.processor.v1.otlp\"]
+[plugins.\"io.containerd.grpc.v1.cri\"]
+  sandbox_image = \"{PAUSE}\"
+  restrict_oom_score_adj = true
+  enable_unprivileged_ports = true
+  [plugins.\"io.containerd.grpc.v1.cri\".cni]
+    bin_dir = \"/usr/lib/cni\"
+    conf_dir = \"/etc/cni/net.d\"
+"
+    )
+}
+
+fn kubelet_settings(name: &str) -> String {
+    serde_json::json!({
+        "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
+        "authentication": { "anonymous": { "enabled": true }, "webhook": { "enabled": false } },
+        "authorization": { "mode": "AlwaysAllow" },
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": format!("/{}/{name}", sandbox::name()),
+        "enforceNodeAllocatable": [],
+        // These nodes may be on a machine that still has the first version, and are not told to swap.
+        "failCgroupV1": false,
+        "failSwapOn": false,
+        "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
+        "clusterDNS": [dns::ADDRESS],
+        "clusterDomain": "cluster.local",
+        "resolvConf": "/dev/null",
+        // The disk is memory, and images are loaded by hand: nothing is evicted or collected.
+        "evictionHard": { "memory.available": "1Mi", "nodefs.available": "0%", "imagefs.available": "0%", "nodefs.inodesFree": "0%" },
+        "imageGCHighThresholdPercent": 100,
+        "imageMinimumGCAge": "24h",
+        "localStorageCapacityIsolation": false,
+        // A lease is renewed after a quarter of this.
+        "nodeLeaseDurationSeconds": 8,
+        "nodeStatusUpdateFrequency": "2s",
+        "syncFrequency": "5s",
+        "shutdownGracePeriod": "0s",
+    })
+    .to_string()
+}
+
+/// The kubelet wants its root in every hierarchy, and in that of cpusets it starts out without any processor.
+fn make_control_groups(node: &str) {
+    for hierarchy in sandbox::hierarchies() {
+        let parent = hierarchy.join(sandbox::name());
+        let group = parent.join(node);
+        fs::create_dir_all(&group).unwrap_or_else(|error| panic!("{}: {error}", group.display()));
+        if sandbox::is_unified() {
+            for directory in [&hierarchy, &parent, &group] {
+                fs::write(directory.join("cgroup.subtree_control"), "+cpu +cpuset +memory +pids").expect("controllers for a control group");
+            }
+        } else if hierarchy.ends_with("cpuset") {
+            for (from, to) in [(&hierarchy, &parent), (&parent, &group)] {
+                for file in ["cpuset.cpus", "cpuset.mems"] {
+                    let value = fs::read(from.join(file)).expect("a setting of the control group above");
+                    fs::write(to.join(file), value).expect("a setting of our own control group");
+                }
+            }
+        }
+    }
+}

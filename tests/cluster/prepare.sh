@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Installs what the cluster tests need of the distribution and this machine lacks. Debian's packages; elsewhere it says what is missing.
+set -euo pipefail
+
+# A command or file, and the package that it comes in.
+needed='containerd containerd
+ctr containerd
+runc runc
+/usr/lib/cni/bridge containernetworking-plugins
+conntrack conntrack
+iptables iptables
+ip iproute2
+unshare util-linux
+nsenter util-linux
+setpriv util-linux
+mount mount
+flock util-linux
+getent libc-bin
+python3 python3-minimal
+readelf binutils
+strip binutils
+redis-server redis-server
+pgrep procps'
+
+missing() { # the packages of what isn't there
+    local what package
+    while read -r what package; do
+        command -v "$what" >/dev/null || echo "$package"
+    done <<<"$needed" | sort -u
+}
+
+say() { printf 'cluster: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+export PATH=$PATH:/usr/sbin:/sbin
+packages=$(missing | tr '\n' ' ')
+[ -n "$packages" ] || exit 0
+command -v apt-get >/dev/null || die "missing, and there is no apt-get to install it with: $packages"
+[ "$(id -u)" = 0 ] || die "run as root, or install: $packages"
+
+# Only the programs are wanted: their packages mustn't start them as services.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+fi
+say "installing $packages"
+export DEBIAN_FRONTEND=noninteractive
+# shellcheck disable=SC2086 # one word for each package
+{ apt-get -qq update && apt-get -qq install -y --no-install-recommends $packages; } >&2 || die "apt-get failed; install by hand: $packages"
+packages=$(missing | tr '\n' ' ')
+[ -z "$packages" ] || die "still missing after the installation: $packages"

@@ -1,0 +1,26 @@
+//! What a cluster with Nodegate has to do, one file for each scenario. A scenario makes its own namespaces, and leaves the cluster as it found it.
+
+mod faults;
+mod nodes;
+
+use std::{future::Future, pin::Pin};
+
+use crate::cluster::Cluster;
+
+type Outcome<'a> = Pin<Box<dyn Future<Output = anyhow::Result<()>> + 'a>>;
+
+/// One of them.
+#[derive(Debug)]
+pub struct Scenario {
+    /// As on the command line.
+    pub name: &'static str,
+    /// With how many nodes at least.
+    pub nodes: usize,
+    pub run: fn(&Cluster) -> Outcome<'_>,
+}
+
+/// All of them, in the order in which they run.
+pub const ALL: &[Scenario] = &[
+    Scenario { name: "nodes", nodes: 1, run: |cluster| Box::pin(nodes::nodes(cluster)) },
+    Scenario { name: "faults", nodes: 3, run: |cluster| Box::pin(faults::faults(cluster)) },
+];
