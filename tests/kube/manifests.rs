@@ -10,7 +10,7 @@ use std::{
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
     coordination::v1::Lease,
-    core::v1::{Namespace, ServiceAccount},
+    core::v1::{Event, Namespace, ServiceAccount},
     networking::v1::IngressClass,
     rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding},
 };
@@ -80,6 +80,11 @@ async fn with_the_shipped_roles_nothing_is_refused_and_no_right_is_left_unused()
     check.args(["check", "--cluster"]).env("KUBECONFIG", &kubeconfig).env_remove("KUBERNETES_SERVICE_HOST");
     let output = block_in_place(|| check.output()).expect("the nodegate binary");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // An Event, and its change once the fault is gone.
+    objects::create(&client, "shop", &objects::ingress("broken", "broken.example", "missing")).await;
+    event(&client, "UnknownService").await;
+    let _missing = App::deploy(&client, "shop", "missing").await;
+    event(&client, "Fixed").await;
 
     // A right that is missing shows where its work isn't done.
     let leases = Api::<Lease>::namespaced(client.clone(), NAMESPACE);
@@ -98,6 +103,16 @@ async fn with_the_shipped_roles_nothing_is_refused_and_no_right_is_left_unused()
     .await;
     let refused: Vec<_> = cluster.requests().into_iter().filter(|event| event["responseStatus"]["code"] == 403).collect();
     assert!(refused.is_empty(), "{refused:#?}");
+}
+
+/// Waits for an Event of that reason.
+async fn event(client: &kube::Client, reason: &str) {
+    let events = Api::<Event>::namespaced(client.clone(), "shop");
+    eventually(&format!("an Event {reason}"), async || {
+        let found = events.list(&ListParams::default()).await.map_err(|error| error.to_string())?.items;
+        if found.iter().any(|event| event.reason.as_deref() == Some(reason)) { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
 }
 
 /// Everything that the shipped roles grant.
