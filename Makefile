@@ -17,7 +17,7 @@ DENY := $(CACHE)/cargo-deny/$(DENY_VERSION)/bin/cargo-deny
 # In CI the lock file is what was committed.
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: help run test image e2e fmt lint deny kube check
+.PHONY: help run test image fmt lint deny kube check e2e
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -53,8 +53,9 @@ $(DENY):
 	cargo install cargo-deny --version $(DENY_VERSION) --locked --debug --quiet --root $(CACHE)/cargo-deny/$(DENY_VERSION)
 
 kube:
-	@echo '== kube-apiserver and etcd for the tests, built once'
-	tests/kube/build.sh kube-apiserver etcd
+	@echo '== kube-apiserver, etcd, kubectl and Helm for the tests, built once'
+	tests/kube/build.sh kube-apiserver etcd kubectl
+	tests/kube/build.sh helm
 
 # Last, so that its `test result` lines end the output.
 check:

@@ -19,9 +19,16 @@ pub mod table;
 pub mod config;
 pub mod source;
 
+pub mod leader;
+pub mod status;
+
+pub mod event;
+
 pub mod access_log;
 pub mod metrics;
 pub mod proxy;
 
 pub mod admin;
+pub mod handover;
+
 pub mod app;

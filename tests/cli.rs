@@ -445,6 +445,18 @@ fn offline_and_live_say_the_same() {
 }
 
 #[test]
+fn ready_says_whether_requests_are_served() {
+    let directory = manifests(nobody(), "");
+    let serving = Serving::start(&["--manifests", utf8(directory.path())]).ready();
+    let admin = format!("http://{}", serving.admin);
+    // As soon as the workers run: the page knows a moment before.
+    let output = run(&["ready", "--admin", &admin]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "ok\n"), "{}", text(&output.stderr));
+    drop(serving);
+    assert_refused(&run(&["ready", "--admin", &admin]), "can't ask");
+}
+
+#[test]
 fn check_prints_findings_and_fails_on_errors_only() {
     for (more, code, parts) in
         [("", 0, &["1 Ingress, 0 errors, 0 warnings"][..]), (BROKEN, 1, &["error[", "shop/broken", "2 Ingresses, 1 error, 0 warnings"])]

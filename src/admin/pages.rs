@@ -1,6 +1,10 @@
 //! The pages: which path answers what.
 
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering},
+    time::SystemTime,
+};
 
 use bytes::Bytes;
 use http::{
@@ -10,9 +14,9 @@ use http::{
 use http_body_util::Full;
 use percent_encoding::percent_decode_str;
 
-use super::{Question, Scope, State};
+use super::{Question, Scope, State, process_namespace};
 use crate::{
-    metrics::{self, Scrape},
+    metrics::{self, ClusterNumbers, Scrape},
     table::Published,
 };
 
@@ -26,6 +30,7 @@ const INDEX: &str = "<!doctype html>
 <ul>
 <li><a href=\"/healthz\">/healthz</a>: the process answers</li>
 <li><a href=\"/readyz\">/readyz</a>: it should get requests, or why not</li>
+<li><a href=\"/nodez\">/nodez</a>: the node should get requests, which a process before this one may serve meanwhile, or why not</li>
 <li><a href=\"/metrics\">/metrics</a>: for Prometheus</li>
 <li><a href=\"/routes\">/routes</a>: the route table; <a href=\"/routes?format=json\">as JSON</a></li>
 <li>/explain?url=http://host/path&amp;method=GET: which rule wins, which lost and why</li>
@@ -71,10 +76,8 @@ impl Site {
         let query = Query(request.uri().query().unwrap_or_default());
         match (request.uri().path(), self.scope) {
             ("/healthz", _) => Page(StatusCode::OK, TEXT, "ok\n".into()),
-            ("/readyz", _) => match self.state.not_ready() {
-                None => Page(StatusCode::OK, TEXT, "ok\n".into()),
-                Some(why) => Page(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n")),
-            },
+            ("/readyz", _) => fine_unless(is_other(&query).or(self.state.not_ready())),
+            ("/nodez", _) => fine_unless(self.state.node_not_ready()),
             ("/metrics", _) => Page(StatusCode::OK, metrics::CONTENT_TYPE, self.metrics().await),
             ("/routes", Scope::Admin) => self.routes(&query),
             ("/explain", Scope::Admin) => self.explain(&query),
@@ -93,8 +96,16 @@ impl Site {
             workers,
             missing_workers,
             report: self.state.report.borrow().clone(),
+            events: *self.state.events.borrow(),
             ready: self.state.not_ready().is_none(),
+            handovers: self.state.succession.counts.values(),
             log_lost: self.state.log_lost.lines(),
+            cluster: self.state.cluster.as_ref().map(|cluster| ClusterNumbers {
+                leads: cluster.role.leads(),
+                status_writes: cluster.status.writes.load(Ordering::Relaxed),
+                status_errors: cluster.status.errors.load(Ordering::Relaxed),
+                status_contested: cluster.status.contested.load(Ordering::Relaxed),
+            }),
             started: self.state.started,
             now: SystemTime::now(),
         })
@@ -122,6 +133,19 @@ impl Site {
 
     fn table(&self) -> Arc<Published> {
         Arc::clone(self.state.table.clone().load())
+    }
+}
+
+/// `?process=`, as `nodegate ready` asks it: only the processes of one container speak of the same one.
+fn is_other(query: &Query<'_>) -> Option<&'static str> {
+    let asked = query.first("process")?;
+    if process_namespace().is_ok_and(|own| own == asked) { None } else { Some("another process answers here") }
+}
+
+fn fine_unless(why: Option<&str>) -> Page {
+    match why {
+        None => Page(StatusCode::OK, TEXT, "ok\n".into()),
+        Some(why) => Page(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n")),
     }
 }
 

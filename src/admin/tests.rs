@@ -15,6 +15,7 @@ struct Rig {
     state: Arc<State>,
     report: watch::Sender<Report>,
     draining: watch::Sender<bool>,
+    predecessor: watch::Sender<bool>,
     publisher: table::Publisher,
 }
 
@@ -22,17 +23,25 @@ fn rig() -> Rig {
     let (publisher, table) = table::channel();
     let (report, report_receiver) = watch::channel(Report::default());
     let (draining, draining_receiver) = watch::channel(false);
+    let (predecessor, predecessor_receiver) = watch::channel(false);
     let (_, writer) = access_log::start(access_log::Output::Off, 1).unwrap();
     let state = Arc::new(State {
         table,
         report: report_receiver,
+        events: watch::channel(event::Tally::default()).1,
         proxy: OnceLock::new(),
         draining: draining_receiver,
+        succession: Succession {
+            answered_elsewhere: watch::channel(Vec::new()).1,
+            predecessor_serves: predecessor_receiver,
+            counts: Arc::default(),
+        },
         log_lost: writer.lost(),
+        cluster: None,
         settings: serde_json::json!({"workers": 2}),
         started: SystemTime::now(),
     });
-    Rig { state, report, draining, publisher }
+    Rig { state, report, draining, predecessor, publisher }
 }
 
 async fn ask(rig: &Rig, scope: Scope, names_allowed: bool, request: Request<()>) -> (StatusCode, String, String) {
@@ -44,6 +53,35 @@ async fn ask(rig: &Rig, scope: Scope, names_allowed: bool, request: Request<()>)
 
 async fn get(rig: &Rig, target: &str) -> (StatusCode, String, String) {
     ask(rig, Scope::Admin, false, Request::get(target).header("host", "127.0.0.1:9080").body(()).unwrap()).await
+}
+
+#[tokio::test]
+async fn a_node_is_ready_while_the_process_before_serves() {
+    let rig = rig();
+    for (before, ready, draining, expected) in [
+        (false, false, false, (503, 503)),
+        (true, false, false, (503, 200)),
+        // The table alone isn't enough: there are no workers here.
+        (true, true, false, (503, 200)),
+        (false, true, false, (503, 503)),
+        (true, true, true, (503, 503)),
+    ] {
+        rig.predecessor.send_replace(before);
+        rig.report.send_modify(|report| report.ready = ready);
+        rig.draining.send_replace(draining);
+        let got = (get(&rig, "/readyz").await.0.as_u16(), get(&rig, "/nodez").await.0.as_u16());
+        assert_eq!(got, expected, "before: {before}, table: {ready}, draining: {draining}");
+    }
+}
+
+#[tokio::test]
+async fn a_process_speaks_for_its_own_container_only() {
+    let rig = rig();
+    let own = process_namespace().unwrap();
+    for (process, expected) in [(own.as_str(), "waiting for the first"), ("1", "another process"), ("", "another process")] {
+        let (status, _, text) = get(&rig, &format!("/readyz?process={process}")).await;
+        assert!(status == StatusCode::SERVICE_UNAVAILABLE && text.contains(expected), "{process}: {text}");
+    }
 }
 
 #[tokio::test]

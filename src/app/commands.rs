@@ -2,12 +2,14 @@
 
 use std::{fmt::Write as _, process::ExitCode};
 
+use anyhow::Context;
+
 use super::print;
 use crate::{
-    admin::{Question, client},
+    admin::{self, Question, client},
     compile::{self, Compiled, Diagnostic, Objects, Severity},
     config::{
-        args::{CheckArgs, ExplainArgs, Form, RoutesArgs, TableArgs},
+        args::{CheckArgs, ExplainArgs, Form, ReadyArgs, RoutesArgs, TableArgs},
         options,
     },
     source,
@@ -19,7 +21,7 @@ pub(super) async fn check(args: CheckArgs) -> anyhow::Result<ExitCode> {
     let (objects, found) =
         if cluster { source::list_cluster(None, table.watch_namespace.clone()).await? } else { source::load(&manifests)? };
     let ingresses = objects.ingresses.len();
-    let Compiled { snapshot: _, diagnostics } = compiled(&objects, &table, cluster, found);
+    let Compiled { snapshot: _, diagnostics, accepted: _ } = compiled(&objects, &table, cluster, found);
     let mut text = String::new();
     for diagnostic in &diagnostics {
         // Writing to a String can't fail.
@@ -49,7 +51,7 @@ pub(super) async fn routes(args: RoutesArgs) -> anyhow::Result<ExitCode> {
         return print(&client::get(&admin, "/routes", &[("format", format)]).await?);
     }
     let (objects, found) = source::load(&source.manifests)?;
-    let Compiled { snapshot, diagnostics } = compiled(&objects, &source.table, false, found);
+    let Compiled { snapshot, diagnostics, accepted: _ } = compiled(&objects, &source.table, false, found);
     report(&diagnostics);
     print(&match output {
         Form::Text => snapshot.render(),
@@ -68,9 +70,24 @@ pub(super) async fn explain(args: ExplainArgs) -> anyhow::Result<ExitCode> {
         return print(&client::get(&admin, "/explain", &query).await?);
     }
     let (objects, found) = source::load(&source.manifests)?;
-    let Compiled { snapshot, diagnostics } = compiled(&objects, &source.table, false, found);
+    let Compiled { snapshot, diagnostics, accepted: _ } = compiled(&objects, &source.table, false, found);
     report(&diagnostics);
     print(&question.answer(&snapshot))
+}
+
+/// `nodegate ready`: exit 1 if the process in this container doesn't serve. On a node's own address another one may answer, whom this one is about to
+/// replace; that is why a new pod's startup can't be probed over HTTP alone.
+pub(super) async fn ready(args: ReadyArgs) -> anyhow::Result<ExitCode> {
+    let ReadyArgs { admin } = args;
+    let process = admin::process_namespace().context("can't tell which container this is")?;
+    match client::get(&admin, "/readyz", &[("process", &process)]).await {
+        Ok(text) => print(&text),
+        Err(error @ client::ClientError::Refused { .. }) => {
+            eprintln!("{error}");
+            Ok(ExitCode::from(1))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The table, with everything that was found wrong on the way, sorted.

@@ -1,7 +1,9 @@
 //! Wiring only: binds everything, starts the threads, drains. The only place that sees every part.
 
 mod commands;
+mod handover;
 mod serve;
+mod writers;
 
 use std::{
     io::{self, Write},
@@ -20,6 +22,7 @@ pub fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
         Invocation::Run(Command::Version) => print(&format!("nodegate {}\n", env!("CARGO_PKG_VERSION"))),
         Invocation::Run(Command::Serve(args)) => serve::serve(ServeSettings::try_from(*args)?),
         Invocation::Run(Command::Check(args)) => runtime()?.block_on(commands::check(args)),
+        Invocation::Run(Command::Ready(args)) => runtime()?.block_on(commands::ready(args)),
         Invocation::Run(Command::Routes(args)) => runtime()?.block_on(commands::routes(args)),
         Invocation::Run(Command::Explain(args)) => runtime()?.block_on(commands::explain(args)),
     }

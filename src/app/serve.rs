@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     process::ExitCode,
     sync::{Arc, OnceLock},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::Context;
@@ -20,11 +20,15 @@ use tokio::{
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
+use super::{
+    handover::{self, Line, Relay},
+    writers::Writers,
+};
 use crate::{
     access_log,
     admin::{self, Listener, Scope},
     compile,
-    config::{AccessLog, ServeSettings, limits},
+    config::{AccessLog, ClusterSettings, Handover, ServeSettings, limits},
     proxy,
     source::{Report, Source, SourceError},
     table,
@@ -46,7 +50,7 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::install().context("can't handle signals")?;
     log_to_stderr(settings.log_filter.clone());
     let drain_timeout = settings.limits.drain_timeout;
-    let Parts { source, compile, proxy, admin, metrics, access_log, shown } = parts(settings);
+    let Parts { source, compile, proxy, admin, metrics, handover, access_log, cluster, shown } = parts(settings);
     let cant_open = match &access_log {
         access_log::Output::File(path) => format!("can't open the access log {}", path.display()),
         access_log::Output::Stdout | access_log::Output::Off => "can't start the access log".to_owned(),
@@ -54,57 +58,50 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
 
     let source = source.open().await?;
     let (logs, log_writer) = access_log::start(access_log, proxy.workers).context(cant_open)?;
-    let mut listeners = vec![listen(admin, Scope::Admin).await?];
-    if let Some(metrics) = metrics {
-        listeners.push(listen(metrics, Scope::Metrics).await?);
-    }
-    let bound = proxy::bind(proxy)?;
-    announce(&listeners, &bound.addresses());
+    let mut inherited = handover::inherit(&handover).await?;
+    let listeners = inherited.listen(admin, metrics).await?;
+    let bound = proxy::adopt(proxy, inherited.take_http())?;
+    let addresses = bound.addresses();
+    announce(&listeners, &addresses);
 
     let (publisher, reader) = table::channel();
     let (report_sender, report) = watch::channel(Report::default());
     let (draining_sender, draining) = watch::channel(false);
+    let line = Line::new();
+    let writers = Writers::start(cluster, report.clone()).await?;
     let state = Arc::new(admin::State {
         table: reader.clone(),
         report: report.clone(),
+        events: writers.events(),
         proxy: OnceLock::new(),
         draining,
+        succession: line.shown(),
         log_lost: log_writer.lost(),
+        cluster: writers.shown(),
         settings: shown,
         started: SystemTime::now(),
     });
-    for listener in listeners {
-        tokio::spawn(listener.serve(Arc::clone(&state)));
-    }
+    let mut relay = Relay::join(inherited, listeners, line, &state, handover.after).await;
     tokio::spawn(async move { source_ended(&source.run(compile, publisher, report_sender).await) });
 
     tokio::select! {
-        () = first_table(report) => {}
+        () = relay.first_table(report) => {}
         code = signals.next() => {
             info!(code, "stopped before the first configuration was complete");
             return Ok(ExitCode::SUCCESS);
         }
     }
     let handle = bound.start(&reader, logs).context("can't start the workers")?;
-    // Set once, here.
-    let _ = state.proxy.set(handle.clone());
-    info!(version = env!("CARGO_PKG_VERSION"), "serving");
+    relay.serving(handle.clone(), addresses);
 
-    let first = signals.next().await;
-    draining_sender.send_replace(true);
-    handle.drain(drain_timeout);
-    info!(timeout_s = drain_timeout.as_secs_f64(), "draining");
-    let ended = async move {
-        if time::timeout(drain_timeout + limits::DRAIN_MARGIN, handle.drained()).await.is_err() {
-            warn!("some workers didn't end in time");
-        }
-        let written = tokio::task::spawn_blocking(move || log_writer.finish(limits::LOG_FINISH_TIMEOUT));
-        if !written.await.unwrap_or_default() {
-            warn!("the access log's last lines couldn't be written");
-        }
+    let first = tokio::select! {
+        code = signals.next() => Some(code),
+        () = relay.superseded() => None,
     };
+    let served = relay.leave();
+    draining_sender.send_replace(true);
     tokio::select! {
-        () = ended => {
+        () = drain(&handle, drain_timeout, writers, served, log_writer) => {
             info!("drained");
             Ok(ExitCode::SUCCESS)
         }
@@ -116,6 +113,23 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// From the first signal to the end: withdraws this node (unless it is `served` by another process), stops accepting, lets what runs finish.
+async fn drain(handle: &proxy::Handle, drain_timeout: Duration, writers: Writers, served: bool, log_writer: access_log::Writer) {
+    let deadline = Instant::now() + drain_timeout;
+    let resigned = if served { writers.resign() } else { writers.withdraw(drain_timeout).await };
+    let left = deadline.saturating_duration_since(Instant::now());
+    handle.drain(left);
+    info!(timeout_s = left.as_secs_f64(), "draining");
+    if time::timeout(left + limits::DRAIN_MARGIN, handle.drained()).await.is_err() {
+        warn!("some workers didn't end in time");
+    }
+    let written = tokio::task::spawn_blocking(move || log_writer.finish(limits::LOG_FINISH_TIMEOUT));
+    if !written.await.unwrap_or_default() {
+        warn!("the access log's last lines couldn't be written");
+    }
+    resigned.done().await;
+}
+
 /// The settings as each part takes them.
 struct Parts {
     source: Source,
@@ -123,7 +137,10 @@ struct Parts {
     proxy: proxy::Settings,
     admin: SocketAddr,
     metrics: Option<SocketAddr>,
+    handover: Handover,
     access_log: access_log::Output,
+    /// Not with manifests.
+    cluster: Option<ClusterSettings>,
     shown: Value,
 }
 
@@ -140,17 +157,19 @@ fn parts(settings: ServeSettings) -> Parts {
         limits,
         admin,
         metrics,
+        handover,
         access_log,
         log_filter: _,
+        cluster,
         shown,
     } = settings;
     if http_is_default && Socket::new(Domain::IPV6, Type::STREAM, None).is_err() {
         http.retain(SocketAddr::is_ipv4);
     }
-    let source = if manifests.is_empty() {
-        Source::Cluster { config: None, namespaces: compile.watch_namespaces.clone() }
+    let (source, cluster) = if manifests.is_empty() {
+        (Source::Cluster { config: None, namespaces: compile.watch_namespaces.clone() }, Some(cluster))
     } else {
-        Source::Files(manifests)
+        (Source::Files(manifests), None)
     };
     let allow_unsafe_external = compile.allow_unsafe_external;
     Parts {
@@ -159,18 +178,15 @@ fn parts(settings: ServeSettings) -> Parts {
         proxy: proxy::Settings { http, workers, trust, allow_peers, server_header, allow_unsafe_external, limits },
         admin,
         metrics,
+        handover,
         access_log: match access_log {
             AccessLog::Stdout => access_log::Output::Stdout,
             AccessLog::Off => access_log::Output::Off,
             AccessLog::File(path) => access_log::Output::File(path),
         },
+        cluster,
         shown,
     }
-}
-
-async fn listen(address: SocketAddr, scope: Scope) -> anyhow::Result<Listener> {
-    let name = name(scope);
-    Listener::bind(address, scope).await.with_context(|| format!("can't listen on {name} {address}"))
 }
 
 /// One line for each address, with the real port where 0 was asked for: scripts and tests read these.
@@ -183,18 +199,10 @@ fn announce(listeners: &[Listener], http: &[SocketAddr]) {
     }
 }
 
-fn name(scope: Scope) -> &'static str {
+pub(super) fn name(scope: Scope) -> &'static str {
     match scope {
         Scope::Admin => "admin",
         Scope::Metrics => "metrics",
-    }
-}
-
-/// Until there is a table, connections wait in the listening queue; but not for ever.
-async fn first_table(mut report: watch::Receiver<Report>) {
-    let ready = time::timeout(limits::FIRST_TABLE_WAIT, report.wait_for(|report| report.ready)).await;
-    if !matches!(ready, Ok(Ok(_))) {
-        warn!("no complete configuration yet: answering 503 until there is one");
     }
 }
 
@@ -231,11 +239,11 @@ impl Signals {
     }
 
     /// The next one that isn't the echo of the `first`, which has just come.
-    async fn second(&mut self, first: u8) -> u8 {
+    async fn second(&mut self, first: Option<u8>) -> u8 {
         let echo = Instant::now() + limits::SIGNAL_REPEAT;
         loop {
             let code = self.next().await;
-            if code != first || Instant::now() > echo {
+            if Some(code) != first || Instant::now() > echo {
                 return code;
             }
         }

@@ -11,7 +11,7 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use ipnet::IpNet;
 
-use super::{limits, span::Span};
+use super::{handover::AfterHandover, limits, span::Span};
 
 /// Everything.
 #[derive(Debug, Parser)]
@@ -33,6 +33,8 @@ pub enum Command {
     Routes(RoutesArgs),
     /// Say which rule a URL meets, which lost and why, and where it leads
     Explain(ExplainArgs),
+    /// Exit 0 if the process in this container serves, 1 if it doesn't yet: for a startup probe
+    Ready(ReadyArgs),
     /// Print the version
     Version,
 }
@@ -52,6 +54,12 @@ pub struct ServeArgs {
     /// A second listener, with /metrics, /healthz and /readyz alone
     #[arg(long, env = "NODEGATE_METRICS", value_name = "ADDR")]
     pub metrics: Option<SocketAddr>,
+    /// Take over from a process that runs here already, and hand over to the next: auto (in the cluster, by the admin address), on, off, or a name
+    #[arg(long, env = "NODEGATE_HANDOVER", value_name = "auto|on|off|NAME", default_value = "auto")]
+    pub handover: String,
+    /// Once another process has taken over: stand by until a signal, or drain and end [default: wait in a pod, else exit]
+    #[arg(long, env = "NODEGATE_AFTER_HANDOVER", value_name = "HOW", value_enum)]
+    pub after_handover: Option<AfterHandover>,
     /// Worker threads [default: one per core]
     #[arg(long, env = "NODEGATE_WORKERS", value_name = "N")]
     pub workers: Option<NonZeroUsize>,
@@ -76,9 +84,33 @@ pub struct ServeArgs {
     /// What to log on stderr: error, warn, info, debug, trace, or a filter such as info,nodegate=debug
     #[arg(long, env = "NODEGATE_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: String,
+    /// What it knows about itself in a cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// Limits and timeouts.
     #[command(flatten)]
     pub limits: LimitArgs,
+}
+
+/// What `serve` knows about itself in a cluster, and writes there. Not used with `--manifests`.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Cluster")]
+pub struct ClusterArgs {
+    /// The pod that this runs in (downward API: metadata.name); without it, no node's address is written into Ingresses
+    #[arg(long, env = "NODEGATE_POD_NAME", value_name = "NAME")]
+    pub pod_name: Option<String>,
+    /// Its namespace, and that of the leader's Lease [default: the service account's, or the kubeconfig's]
+    #[arg(long, env = "NODEGATE_POD_NAMESPACE", value_name = "NS")]
+    pub pod_namespace: Option<String>,
+    /// The Lease by which one of an installation's pods is chosen to write to the cluster
+    #[arg(long, env = "NODEGATE_LEASE_NAME", value_name = "NAME", default_value = "nodegate")]
+    pub lease_name: String,
+    /// How long a leader may be silent before another takes its place
+    #[arg(long, env = "NODEGATE_LEASE_DURATION", value_name = "TIME", default_value_t = Span(limits::LEASE_DURATION))]
+    pub lease_duration: Span,
+    /// Write this IP address or host name into Ingresses, in place of the nodes' addresses
+    #[arg(long, env = "NODEGATE_PUBLISH_ADDRESS", value_name = "ADDR", value_delimiter = ',')]
+    pub publish_address: Vec<String>,
 }
 
 /// How objects become routes: the same for `serve` and for the commands that only look.
@@ -222,6 +254,14 @@ pub struct RoutesArgs {
     /// In which form
     #[arg(long, env = "NODEGATE_OUTPUT", value_name = "FORM", value_enum, default_value = "text")]
     pub output: Form,
+}
+
+/// `nodegate ready`.
+#[derive(Debug, Args)]
+pub struct ReadyArgs {
+    /// The admin listener
+    #[arg(long, env = "NODEGATE_ADMIN", value_name = "URL", default_value = "127.0.0.1:9080")]
+    pub admin: String,
 }
 
 /// `--output`.

@@ -1,10 +1,16 @@
 //! Every limit and timeout in one place: named, with its unit, what happens at the limit, and why this number.
 
 mod adjustable;
+mod cluster;
+mod event;
+mod handover;
 
 use std::time::Duration;
 
 pub use adjustable::Limits;
+pub use cluster::*;
+pub use event::*;
+pub use handover::*;
 
 /// Bytes of a request's head (request line and headers). Beyond: 431 `header_limit`. Four times nginx's usual 8 KiB, since cookies grow; far
 /// below what a flood of slow clients could use to fill memory.

@@ -1,11 +1,15 @@
 //! From arguments to typed settings, and every limit in one place. Whatever can be wrong with an argument is found here, once.
 
 pub mod args;
+mod cluster;
+mod handover;
 pub mod limits;
 mod settings;
 mod span;
 mod usage;
 
+pub use cluster::{Address, ClusterSettings};
+pub use handover::{AfterHandover, Handover};
 pub use settings::{AccessLog, ServeSettings, SettingsError, options};
 pub use span::{BadSpan, Span};
 pub use usage::{Invocation, one_line, parse};

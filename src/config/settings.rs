@@ -1,6 +1,7 @@
 //! The typed settings of `serve`: arguments in, values that the parts take as they are out.
 
 use std::{
+    env,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     thread,
@@ -11,6 +12,8 @@ use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 use super::{
     args::{LimitArgs, Ownership, ServeArgs, TableArgs},
+    cluster::{self, ClusterSettings},
+    handover::{AfterHandover, Handover},
     limits::Limits,
     span::Span,
 };
@@ -33,6 +36,8 @@ pub struct ServeSettings {
     pub http: Vec<SocketAddr>,
     /// `--http` wasn't given: on a machine without IPv6 the IPv6 address is left out.
     pub http_is_default: bool,
+    /// How processes on one node take over from each other.
+    pub handover: Handover,
     /// Worker threads.
     pub workers: usize,
     /// Whose forwarded headers are believed.
@@ -51,6 +56,8 @@ pub struct ServeSettings {
     pub access_log: AccessLog,
     /// What is logged.
     pub log_filter: EnvFilter,
+    /// What it knows about itself in a cluster.
+    pub cluster: ClusterSettings,
     /// All of it as people may see it, for `/config`.
     pub shown: Value,
 }
@@ -84,6 +91,8 @@ impl TryFrom<ServeArgs> for ServeSettings {
             http,
             admin,
             metrics,
+            handover,
+            after_handover,
             workers,
             table,
             trusted_proxies,
@@ -92,11 +101,15 @@ impl TryFrom<ServeArgs> for ServeSettings {
             no_server_header,
             access_log,
             log_level,
+            cluster,
             limits,
         } = args;
         let cloudflare = (!cloudflare_ranges.is_empty()).then_some(cloudflare_ranges.as_slice());
         let http_is_default = http.is_empty();
+        let in_pod = env::var_os("KUBERNETES_SERVICE_HOST").is_some();
         Ok(Self {
+            handover: Handover::new(&handover, after_handover, manifests.is_empty(), in_pod, admin)
+                .map_err(|error| bad("--handover", &error))?,
             compile: options(&table, manifests.is_empty()),
             manifests,
             http: if http_is_default { default_http() } else { http },
@@ -119,6 +132,7 @@ impl TryFrom<ServeArgs> for ServeSettings {
                 path => AccessLog::File(PathBuf::from(path)),
             },
             log_filter: log_filter(&log_level).map_err(|error| bad("--log-level", &error))?,
+            cluster: ClusterSettings::try_from(cluster)?,
             shown,
         })
     }
@@ -198,7 +212,7 @@ fn default_http() -> Vec<SocketAddr> {
     vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 80)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, 80))]
 }
 
-fn bad(flag: &'static str, message: &dyn std::fmt::Display) -> SettingsError {
+pub(super) fn bad(flag: &'static str, message: &dyn std::fmt::Display) -> SettingsError {
     SettingsError { flag, message: super::one_line(&message.to_string()) }
 }
 
@@ -211,6 +225,8 @@ fn shown(args: &ServeArgs) -> Value {
         "http": http,
         "admin": args.admin,
         "metrics": args.metrics,
+        "handover": args.handover,
+        "after-handover": args.after_handover.map(|after| match after { AfterHandover::Wait => "wait", AfterHandover::Exit => "exit" }),
         "workers": args.workers,
         "ingress-class": ingress_class,
         "controller": controller,
@@ -224,6 +240,7 @@ fn shown(args: &ServeArgs) -> Value {
         "no-server-header": args.no_server_header,
         "access-log": args.access_log,
         "log-level": args.log_level,
+        "cluster": cluster::shown(&args.cluster),
         "limits": shown_limits(&args.limits),
     })
 }

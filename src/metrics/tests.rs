@@ -8,6 +8,7 @@ use std::{
 use super::*;
 use crate::{
     compile::{Diagnostic, Severity, Subject},
+    event,
     route::{Backend, BackendId, Endpoints, Target},
     source::Report,
 };
@@ -25,7 +26,18 @@ fn route(namespace: &str, name: &str) -> Arc<Route> {
 
 fn scrape(workers: Vec<Numbers>) -> Scrape {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-    Scrape { workers, missing_workers: 0, report: Report::default(), ready: true, log_lost: 0, started: now, now }
+    Scrape {
+        workers,
+        missing_workers: 0,
+        report: Report::default(),
+        events: event::Tally::default(),
+        ready: true,
+        log_lost: 0,
+        cluster: None,
+        handovers: Handovers::default().values(),
+        started: now,
+        now,
+    }
 }
 
 /// A strict reader of the text: every sample belongs to the family declared last, has its suffix, parses, and comes only once.
@@ -195,17 +207,25 @@ fn configuration_is_shown() {
     };
     let base = scrape(Vec::new());
     let report = Report {
+        identities: Arc::default(),
         ready: true,
         generation: 7,
         published_at: Some(base.now - Duration::from_millis(2500)),
         diagnostics: [Severity::Error, Severity::Warning, Severity::Warning].map(finding).into(),
+        ingresses: Arc::default(),
         rebuilds: 9,
         compile_seconds: 0.125,
         config_to_live: [1, 1, 3, 3, 3, 3, 3, 3, 4],
         config_to_live_sum: 12.5,
     };
-    let samples = parse(&render(Scrape { report, ready: false, missing_workers: 2, ..base }));
+    let events = event::Tally { written: 5, errors: 6, pending: 7 };
+    let cluster = ClusterNumbers { leads: true, status_writes: 21, status_errors: 22, status_contested: 23 };
+    let samples = parse(&render(Scrape { report, events, ready: false, missing_workers: 2, cluster: Some(cluster), ..base }));
     for (series, expected) in [
+        ("nodegate_leader", 1.0),
+        ("nodegate_status_writes_total", 21.0),
+        ("nodegate_status_errors_total", 22.0),
+        ("nodegate_status_contested_total", 23.0),
         ("nodegate_ready", 0.0),
         ("nodegate_workers_missing", 2.0),
         ("nodegate_snapshot_generation", 7.0),
@@ -219,6 +239,9 @@ fn configuration_is_shown() {
         (r#"nodegate_config_to_live_seconds_bucket{le="+Inf"}"#, 4.0),
         ("nodegate_config_to_live_seconds_count", 4.0),
         ("nodegate_config_to_live_seconds_sum", 12.5),
+        ("nodegate_events_written_total", 5.0),
+        ("nodegate_event_errors_total", 6.0),
+        ("nodegate_events_pending", 7.0),
     ] {
         assert_eq!(samples.get(series), Some(&expected), "{series}");
     }

@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     time::{Instant, sleep, timeout},
@@ -18,16 +18,32 @@ use super::{
 };
 use crate::config::limits;
 
-/// Binds `count` sockets to one address; the kernel spreads connections over them. With port 0, all share the port that the first one got.
-pub(super) fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<StdListener>> {
-    refuse_to_share(address)?;
-    let first = bind_one(address)?;
-    let address = first.local_addr()?;
-    let mut listeners = vec![first];
+/// Brings the sockets of one address to `count`; the kernel spreads connections over them. Those that are there already stay, also where they are more:
+/// each has a queue of its own, which somebody must accept from. With port 0, all share the port that the first one got. None of the new ones listens.
+pub(super) fn bind(
+    mut address: SocketAddr,
+    mut listeners: Vec<StdListener>,
+    count: usize,
+    sharing: Sharing,
+) -> io::Result<Vec<StdListener>> {
+    if listeners.is_empty() && sharing == Sharing::Refused {
+        refuse_to_share(address)?;
+    }
     while listeners.len() < count {
-        listeners.push(bind_one(address)?);
+        let listener = bind_one(address)?;
+        address = listener.local_addr()?;
+        listeners.push(listener);
     }
     Ok(listeners)
+}
+
+/// Whether another process may have the address, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// It is one that we take over from.
+    Wanted,
+    /// Nobody has it.
+    Refused,
 }
 
 /// With SO_REUSEPORT a second Nodegate of the same user would join in silently and get a share of the connections: without it, the kernel says
@@ -53,19 +69,25 @@ fn bind_one(address: SocketAddr) -> io::Result<StdListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.bind(&address.into())?;
-    socket.listen(limits::LISTEN_BACKLOG)?;
     Ok(socket.into())
 }
 
+/// From here on, the kernel gives the socket its share of the address's connections. One that listens already may be told again.
+pub(super) fn listen(listener: &StdListener) -> io::Result<()> {
+    SockRef::from(listener).listen(limits::LISTEN_BACKLOG)
+}
+
 /// Accepts until the worker drains. At the connection limit one client waits in our hands, and the others in the kernel's queue.
-pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
-    let port = listener.local_addr().map_or(0, |address| address.port());
+pub(super) async fn accept(worker: Rc<Worker>, listener: Rc<TcpListener>, address: SocketAddr) {
+    let port = address.port();
     let mut failing = false;
     loop {
+        let changed = worker.listeners.changed();
         let accepted = tokio::select! {
             biased;
             () = worker.drained() => break,
-            accepted = listener.accept() => accepted,
+            () = changed => continue,
+            accepted = listener.accept(), if !worker.listeners.has_yielded(address) => accepted,
         };
         match accepted {
             // Before it costs anybody else their place.
@@ -90,18 +112,18 @@ pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener) {
             }
         }
     }
-    drain_queue(&worker, listener, port);
-    worker.stopped_listening();
+    // Where another process accepts from the same socket, that stays open, and its queue is the other's.
+    if !worker.listeners.has_yielded(address) {
+        drain_queue(&worker, &listener, port);
+    }
+    worker.stopped_listening(listener);
 }
 
 /// Closing a listening socket resets the connections in its queue, so take them in first.
-fn drain_queue(worker: &Rc<Worker>, listener: TcpListener, port: u16) {
-    let Ok(listener) = listener.into_std() else { return };
-    while let Ok((stream, peer)) = listener.accept() {
-        if !admits(worker, peer) {
-            continue;
-        }
-        if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+fn drain_queue(worker: &Rc<Worker>, listener: &TcpListener, port: u16) {
+    while let Ok((stream, peer)) = SockRef::from(listener).accept() {
+        let Some(peer) = peer.as_socket().filter(|peer| admits(worker, *peer)) else { continue };
+        if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream.into())) {
             welcome(worker, stream, peer, port);
         }
     }

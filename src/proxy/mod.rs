@@ -3,12 +3,14 @@
 mod answer;
 mod body;
 mod connection;
+mod connections;
 mod deadline;
 mod error;
 mod exchange;
 mod guard;
 mod handler;
 mod listener;
+mod listeners;
 mod upgrade;
 mod upstream;
 mod worker;
@@ -16,6 +18,7 @@ mod worker;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    os::fd::OwnedFd,
     sync::Arc,
     thread,
     time::Duration,
@@ -29,6 +32,7 @@ use tokio::{
 
 pub use self::error::{Fault, Reason};
 use self::{
+    listener::Sharing,
     upstream::Resolver,
     worker::{Command, Seed},
 };
@@ -84,19 +88,53 @@ fn hint(error: &io::Error) -> &'static str {
 #[derive(Debug)]
 pub struct Bound {
     settings: Settings,
-    /// For each address, a socket for each worker.
+    /// For each address, a socket for each worker at least.
     listeners: Vec<Vec<TcpListener>>,
 }
 
-/// Binds every socket.
+/// What another process that serves the same addresses has to do with this one's sockets.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    /// Its sockets. Those that [`Settings::http`] doesn't name are closed here.
+    pub sockets: Vec<TcpListener>,
+    /// It runs on without having passed any, and shall be joined.
+    pub beside: bool,
+}
+
+/// Binds every socket. An address that another process has is an error.
 ///
 /// # Errors
 /// The first address that can't be bound.
 pub fn bind(settings: Settings) -> Result<Bound, BindError> {
+    adopt(settings, Inherited::default())
+}
+
+/// Takes the sockets that are there, and binds those that are missing. Where there are any, no other one listens before [`Bound::start`]: it would get a
+/// share of the connections that somebody else could serve at once.
+///
+/// # Errors
+/// The first address that can't be bound.
+pub fn adopt(settings: Settings, inherited: Inherited) -> Result<Bound, BindError> {
     let workers = settings.workers.max(1);
-    let bind = |&address| listener::bind(address, workers).map_err(|cause| BindError { address, cause });
-    let listeners = settings.http.iter().map(bind).collect::<Result<_, _>>()?;
-    Ok(Bound { settings, listeners })
+    let Inherited { sockets, beside } = inherited;
+    let alone = sockets.is_empty() && !beside;
+    let mut known: Vec<(SocketAddr, TcpListener)> =
+        sockets.into_iter().filter_map(|socket| Some((socket.local_addr().ok()?, socket))).collect();
+    let mut listeners = Vec::with_capacity(settings.http.len());
+    for &address in &settings.http {
+        let (same, others): (Vec<_>, Vec<_>) = known.into_iter().partition(|(known, _)| *known == address);
+        known = others;
+        // One port may be bound for all addresses where the other process has it for a single one, and the other way round.
+        let sharing =
+            if beside || known.iter().any(|(known, _)| known.port() == address.port()) { Sharing::Wanted } else { Sharing::Refused };
+        let same = same.into_iter().map(|(_, socket)| socket).collect();
+        listeners.push(listener::bind(address, same, workers, sharing).map_err(|cause| BindError { address, cause })?);
+    }
+    let bound = Bound { settings, listeners };
+    if alone {
+        bound.listen()?;
+    }
+    Ok(bound)
 }
 
 impl Bound {
@@ -105,11 +143,19 @@ impl Bound {
         self.listeners.iter().filter_map(|sockets| sockets.first()?.local_addr().ok()).collect()
     }
 
+    fn listen(&self) -> Result<(), BindError> {
+        for (&address, listeners) in self.settings.http.iter().zip(&self.listeners) {
+            listeners.iter().try_for_each(listener::listen).map_err(|cause| BindError { address, cause })?;
+        }
+        Ok(())
+    }
+
     /// Starts the workers. `logs` holds one end of the access log for each worker.
     ///
     /// # Errors
-    /// When a thread can't be started.
+    /// When a socket can't listen, or a thread can't be started.
     pub fn start(self, table: &table::Reader, logs: Vec<access_log::Local>) -> io::Result<Handle> {
+        self.listen().map_err(io::Error::other)?;
         let resolver = Resolver::new();
         let Self { settings, listeners } = self;
         let workers = settings.workers.max(1);
@@ -118,12 +164,12 @@ impl Bound {
         let (running, finished) = watch::channel(());
         let running = Arc::new(running);
         let mut commands = Vec::with_capacity(workers);
-        let mut sockets: Vec<_> = listeners.into_iter().map(Vec::into_iter).collect();
+        let mut shares = shares(listeners, workers);
         for (index, log) in logs.into_iter().enumerate().take(workers) {
             let (sender, receiver) = mpsc::unbounded_channel();
             let seed = Seed {
                 settings: Arc::clone(&settings),
-                listeners: sockets.iter_mut().filter_map(Iterator::next).collect(),
+                listeners: shares.next().unwrap_or_default(),
                 table: table.clone(),
                 log,
                 resolver: resolver.clone(),
@@ -141,6 +187,17 @@ impl Bound {
         }
         Ok(Handle { commands: commands.into(), finished })
     }
+}
+
+/// Deals each address's sockets out to the workers: one each, as a rule, and more where another process had more workers.
+fn shares(listeners: Vec<Vec<TcpListener>>, workers: usize) -> impl Iterator<Item = Vec<TcpListener>> {
+    let mut shares: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+    for (index, socket) in listeners.into_iter().flat_map(|sockets| sockets.into_iter().enumerate()) {
+        if let Some(share) = shares.get_mut(index % workers) {
+            share.push(socket);
+        }
+    }
+    shares.into_iter()
 }
 
 /// Raises the limit of open files to the most that is allowed, and returns it.
@@ -162,24 +219,45 @@ pub struct Handle {
 impl Handle {
     /// A copy of every worker's numbers, and how many workers didn't answer in time.
     pub async fn numbers(&self) -> (Vec<Numbers>, usize) {
+        let numbers = self.ask(Command::Numbers).await;
+        let missing = self.commands.len() - numbers.len();
+        (numbers, missing)
+    }
+
+    /// References to the listening sockets of all workers, for another process. `None` if not all of them could answer in time: a socket that were
+    /// missing would be accepted from by nobody.
+    pub async fn share(&self) -> Option<Vec<OwnedFd>> {
+        let shared = self.ask(Command::Share).await;
+        if shared.len() < self.commands.len() {
+            return None;
+        }
+        shared.into_iter().collect::<io::Result<Vec<_>>>().ok().map(|sockets| sockets.into_iter().flatten().collect())
+    }
+
+    /// Stops accepting at these addresses, where another process accepts from the same sockets, and accepts at all others; with none, everywhere again.
+    /// While there are any, each client's next response asks it to reconnect. False if not all workers said in time that they do so.
+    pub async fn yield_to_another(&self, addresses: &[SocketAddr]) -> bool {
+        self.ask(|reply| Command::Yield(addresses.to_vec(), reply)).await.len() == self.commands.len()
+    }
+
+    /// What every worker answers that does so in time.
+    async fn ask<T>(&self, command: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<T> {
         let replies: Vec<_> = self
             .commands
             .iter()
             .map(|commands| {
                 let (sender, receiver) = oneshot::channel();
-                commands.send(Command::Numbers(sender)).map(|()| receiver)
+                commands.send(command(sender)).map(|()| receiver)
             })
             .collect();
-        let asked = replies.len();
         let deadline = Instant::now() + limits::SCRAPE_TIMEOUT;
-        let mut numbers = Vec::with_capacity(asked);
+        let mut answers = Vec::with_capacity(replies.len());
         for reply in replies.into_iter().flatten() {
-            if let Ok(Ok(worker)) = timeout(deadline.saturating_duration_since(Instant::now()), reply).await {
-                numbers.push(worker);
+            if let Ok(Ok(answer)) = timeout(deadline.saturating_duration_since(Instant::now()), reply).await {
+                answers.push(answer);
             }
         }
-        let missing = asked - numbers.len();
-        (numbers, missing)
+        answers
     }
 
     /// Stops accepting, and lets requests and tunnels finish for as long as `grace`.

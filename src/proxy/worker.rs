@@ -3,13 +3,14 @@
 
 use std::{
     cell::{Cell, RefCell},
+    net::SocketAddr,
     ops::Deref,
-    rc::{Rc, Weak},
+    os::fd::OwnedFd,
+    rc::Rc,
     sync::Arc,
 };
 
 use fastrand::Rng;
-use slab::Slab;
 use tokio::{
     net::TcpListener,
     runtime::{Builder, LocalOptions},
@@ -19,9 +20,10 @@ use tokio::{
 
 use super::{
     Settings,
-    connection::Connection,
+    connections::Connections,
     deadline::Deadlines,
     listener,
+    listeners::Listeners,
     upstream::{Budget, Pools, Resolver},
 };
 use crate::{access_log, config::limits, metrics::Numbers, table};
@@ -30,6 +32,10 @@ use crate::{access_log, config::limits, metrics::Numbers, table};
 pub(crate) enum Command {
     /// Send a copy of your numbers.
     Numbers(oneshot::Sender<Numbers>),
+    /// Send references to your listening sockets.
+    Share(oneshot::Sender<std::io::Result<Vec<OwnedFd>>>),
+    /// Stop accepting at these addresses, where another process does so, and accept at all others; then say so.
+    Yield(Vec<SocketAddr>, oneshot::Sender<()>),
     /// Stop accepting, finish what is under way until the given moment, then end.
     Drain(Instant),
 }
@@ -63,8 +69,7 @@ pub(crate) struct Worker {
     current: RefCell<Rc<Current>>,
     numbers: RefCell<Numbers>,
     log: RefCell<access_log::Local>,
-    /// Listening sockets that aren't closed yet: what waits in their queues is still to be taken in.
-    listening: Cell<usize>,
+    pub(crate) listeners: Listeners,
     draining: Cell<bool>,
     drain: Notify,
     max_connections: usize,
@@ -79,42 +84,6 @@ impl Deref for Current {
 
     fn deref(&self) -> &table::Published {
         &self.0
-    }
-}
-
-/// The open client connections.
-#[derive(Default)]
-pub(crate) struct Connections(RefCell<Slab<Weak<Connection>>>);
-
-impl Connections {
-    pub(crate) fn vacant_key(&self) -> usize {
-        self.0.borrow().vacant_key()
-    }
-
-    pub(crate) fn insert(&self, connection: &Rc<Connection>) {
-        self.0.borrow_mut().insert(Rc::downgrade(connection));
-    }
-
-    pub(crate) fn remove(&self, key: usize) {
-        self.0.borrow_mut().try_remove(key);
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.0.borrow().len()
-    }
-
-    /// Tells the connection that has been idle longest, and since before `latest`, to close. False if there is none.
-    pub(crate) fn evict_longest_idle(&self, latest: Instant) -> bool {
-        let mut idle = self.all();
-        idle.retain(|connection| connection.is_idle() && !connection.is_leaving() && connection.idle_since() < latest);
-        let idle = idle.into_iter();
-        let Some(longest) = idle.min_by_key(|connection| connection.idle_since()) else { return false };
-        longest.leave();
-        true
-    }
-
-    fn all(&self) -> Vec<Rc<Connection>> {
-        self.0.borrow().iter().filter_map(|(_, connection)| connection.upgrade()).collect()
     }
 }
 
@@ -145,6 +114,11 @@ impl Worker {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.get()
+    }
+
+    /// Whether clients had better reconnect after the response that they are about to get: another process accepts, or soon none does.
+    pub(crate) fn sends_away(&self) -> bool {
+        self.is_draining() || self.listeners.stands_by()
     }
 
     /// Resolves when the worker begins to drain.
@@ -202,7 +176,7 @@ async fn work(seed: Seed) -> std::io::Result<Rc<Worker>> {
         current: RefCell::new(current),
         numbers: RefCell::default(),
         log: RefCell::new(log),
-        listening: Cell::new(listeners.len()),
+        listeners: Listeners::default(),
         draining: Cell::new(false),
         drain: Notify::new(),
         max_connections,
@@ -210,8 +184,10 @@ async fn work(seed: Seed) -> std::io::Result<Rc<Worker>> {
         settings,
     });
     for listener in listeners {
-        let listener = TcpListener::from_std(listener)?;
-        tokio::task::spawn_local(listener::accept(Rc::clone(&worker), listener));
+        let listener = Rc::new(TcpListener::from_std(listener)?);
+        let address = listener.local_addr()?;
+        worker.listeners.open(&listener);
+        tokio::task::spawn_local(listener::accept(Rc::clone(&worker), listener, address));
     }
     let mut tick = interval(limits::DEADLINE_TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -222,6 +198,12 @@ async fn work(seed: Seed) -> std::io::Result<Rc<Worker>> {
             command = commands.recv() => match command {
                 // Whoever asked may have given up.
                 Some(Command::Numbers(reply)) => drop(reply.send(worker.snapshot_numbers())),
+                Some(Command::Share(reply)) => drop(reply.send(worker.listeners.share())),
+                Some(Command::Yield(addresses, reply)) => {
+                    worker.listeners.yield_to(addresses);
+                    // As above.
+                    let _ = reply.send(());
+                }
                 Some(Command::Drain(at)) => {
                     deadline = Some(at);
                     worker.begin_drain();
@@ -246,9 +228,10 @@ impl Worker {
         self.log.borrow_mut().flush();
     }
 
-    /// A listening socket is closed, its queue empty.
-    pub(crate) fn stopped_listening(&self) {
-        self.listening.set(self.listening.get().saturating_sub(1));
+    /// Closes a listening socket, whose queue is empty or another process's.
+    pub(crate) fn stopped_listening(&self, listener: Rc<TcpListener>) {
+        self.listeners.close(&listener);
+        drop(listener);
         self.room.notify_waiters();
     }
 
@@ -256,7 +239,7 @@ impl Worker {
     async fn idle(&self) {
         loop {
             let notified = self.room.notified();
-            if self.listening.get() == 0 && self.connections.len() == 0 {
+            if self.listeners.is_empty() && self.connections.len() == 0 {
                 return;
             }
             notified.await;

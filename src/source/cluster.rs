@@ -38,6 +38,11 @@ use crate::{
     },
 };
 
+/// What is read from a cluster. Not Secrets, while there is no TLS to serve: an account that may list them holds every key of the cluster, wherever
+/// it is stolen.
+const WATCHED: [Kind; 4] = [Kind::Ingress, Kind::IngressClass, Kind::Service, Kind::EndpointSlice];
+pub use trouble::reason;
+
 /// A client, and what to watch with it.
 #[derive(Clone)]
 pub(super) struct Cluster {
@@ -60,6 +65,24 @@ pub async fn list_cluster(config: Option<Box<Config>>, namespaces: Vec<String>) 
     Ok((stores.objects(), diagnostics))
 }
 
+/// A client for the API server, which isn't spoken to yet. `None`: this pod's service account, else `KUBECONFIG`, else the default kubeconfig.
+///
+/// # Errors
+/// No credentials, or none that can be used.
+pub async fn connect(config: Option<Box<Config>>) -> Result<Client, SourceError> {
+    let mut config = match config {
+        Some(config) => *config,
+        None => discover().await?,
+    };
+    config.connect_timeout = Some(API_CONNECT_TIMEOUT);
+    // Without it a request on a connection that died silently waits for TCP to give up, which takes a quarter of an hour.
+    config.read_timeout = Some(API_READ_TIMEOUT);
+    config.reset_reader_on_write = true;
+    // Whoever asks waits and tries again, and says so.
+    config.default_retry = false;
+    Client::try_from(config).map_err(|error| SourceError::Client(Box::new(error)))
+}
+
 impl Debug for Cluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cluster").field("namespaces", &self.namespaces).finish_non_exhaustive()
@@ -69,18 +92,7 @@ impl Debug for Cluster {
 impl Cluster {
     /// Finds the way to the API server. It isn't spoken to yet.
     pub(super) async fn open(config: Option<Box<Config>>, namespaces: Vec<String>) -> Result<Self, SourceError> {
-        let mut config = match config {
-            Some(config) => *config,
-            None => discover().await?,
-        };
-        config.connect_timeout = Some(API_CONNECT_TIMEOUT);
-        // Without it a request on a connection that died silently waits for TCP to give up, which takes a quarter of an hour.
-        config.read_timeout = Some(API_READ_TIMEOUT);
-        config.reset_reader_on_write = true;
-        // The watches wait and try again themselves, and say so.
-        config.default_retry = false;
-        let client = Client::try_from(config).map_err(|error| SourceError::Client(Box::new(error)))?;
-        Ok(Self { client, namespaces })
+        Ok(Self { client: connect(config).await?, namespaces })
     }
 
     /// The lists that this source delivers.
@@ -91,7 +103,7 @@ impl Cluster {
             }
             self.namespaces.iter().map(|namespace| List { kind, namespace: Some(namespace.as_str().into()) }).collect()
         };
-        Kind::ALL.into_iter().flat_map(in_namespaces).collect()
+        WATCHED.into_iter().flat_map(in_namespaces).collect()
     }
 
     /// Keeps the stores up to date until the future is dropped.

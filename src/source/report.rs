@@ -1,6 +1,8 @@
 //! What the control thread tells the rest of the process about itself, through a `tokio::sync::watch`.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+
+use k8s_openapi::api::networking::v1::Ingress;
 
 use crate::compile::Diagnostic;
 
@@ -15,6 +17,11 @@ pub struct Report {
     pub published_at: Option<SystemTime>,
     /// Everything wrong with the current objects, sorted.
     pub diagnostics: Arc<[Diagnostic]>,
+    /// The objects that diagnostics are about, now or since the start, as far as they still exist: a diagnostic that is gone was fixed only if its
+    /// object is still here. Objects from files have no uid, and are missing.
+    pub identities: Arc<BTreeMap<ObjectName, Identity>>,
+    /// The Ingresses that the table in force was made of, in the versions that it serves; and those of other controllers whose status somebody keeps.
+    pub ingresses: Arc<[Served]>,
     /// Rebuilds since the start, whether or not they changed the table.
     pub rebuilds: u64,
     /// What the last compilation took, in seconds.
@@ -24,6 +31,35 @@ pub struct Report {
     pub config_to_live: [u64; CONFIG_TO_LIVE_BUCKETS.len() + 1],
     /// Sum of those seconds.
     pub config_to_live_sum: f64,
+}
+
+/// An object by name, as [`crate::compile::Subject::Object`] has it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectName {
+    /// Such as `Ingress`.
+    pub kind: &'static str,
+    /// `metadata.namespace`; empty for kinds that have none.
+    pub namespace: Arc<str>,
+    /// `metadata.name`.
+    pub name: Arc<str>,
+}
+
+/// What tells an object from others of its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Such as `networking.k8s.io/v1`.
+    pub api_version: &'static str,
+    /// `metadata.uid`.
+    pub uid: Arc<str>,
+}
+
+/// An Ingress of the table in force, or one that isn't ours but bears a status.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// The version that was compiled: its status, and of `managedFields` the names of those who keep the status's addresses, are in it.
+    pub object: Arc<Ingress>,
+    /// It is ours by its class.
+    pub accepted: bool,
 }
 
 /// Upper bounds in seconds of the config-to-live histogram.

@@ -45,6 +45,8 @@ fn wrong_lines_are_one_clear_line() {
         ("serve --trusted-proxies clouflare", "invalid value for '--trusted-proxies'"),
         ("serve --cloudflare-ranges 10.0.0.0/33", "for '--cloudflare-ranges <CIDR>'"),
         ("serve --host-ownership mine", "invalid value 'mine' for '--host-ownership <HOW>'; [possible values: shared, namespace]"),
+        ("serve --handover a/b", "invalid value for '--handover': expected auto, on, off, or a name"),
+        ("serve --after-handover leave", "invalid value 'leave' for '--after-handover <HOW>'; [possible values: wait, exit]"),
         ("check", "check needs --manifests PATH or --cluster"),
         ("check --manifests a --cluster", "--manifests and --cluster can't be used together"),
         ("routes", "routes needs --manifests PATH or --admin URL"),
@@ -65,6 +67,7 @@ fn serve_without_flags_has_the_documented_defaults() {
     assert_eq!(settings.http.iter().map(ToString::to_string).collect::<Vec<_>>(), ["0.0.0.0:80", "[::]:80"]);
     assert!(settings.http_is_default);
     assert_eq!(settings.admin.to_string(), "127.0.0.1:9080");
+    assert_eq!(settings.handover.name.as_deref(), Some("127.0.0.1:9080"));
     assert_eq!((settings.metrics, settings.access_log), (None, AccessLog::Stdout));
     assert_eq!(settings.limits, crate::config::limits::Limits::default());
     assert!(settings.allow_peers.is_none());
@@ -78,7 +81,7 @@ fn serve_without_flags_has_the_documented_defaults() {
 #[test]
 fn serve_takes_every_flag() {
     let settings = serve(
-        "serve --manifests a --manifests b,c --http 127.0.0.1:8080 --http [::1]:8080 --admin 127.0.0.1:0 --metrics 0.0.0.0:9100 --workers 3 \
+        "serve --manifests a --manifests b,c --http 127.0.0.1:8080 --http [::1]:8080 --admin 127.0.0.1:0 --metrics 0.0.0.0:9100 --handover edge --after-handover exit --workers 3 \
          --ingress-class x --controller traefik.io/ingress-controller,k8s.io/ingress-nginx --watch-namespace n --adopt-classless \
          --host-ownership namespace --allow-unsafe-external --trusted-proxies 10.0.0.0/8,cloudflare --allow-peers cloudflare \
          --cloudflare-ranges 192.0.2.0/24 --no-server-header --access-log /tmp/x.log --log-level info,nodegate=debug --drain-timeout 0s \
@@ -89,6 +92,7 @@ fn serve_takes_every_flag() {
     assert_eq!(settings.http.len(), 2);
     assert!(!settings.http_is_default);
     assert_eq!(settings.workers, 3);
+    assert_eq!(settings.handover, crate::config::Handover { name: Some("edge".into()), after: crate::config::AfterHandover::Exit });
     assert_eq!(settings.compile.controllers, ["traefik.io/ingress-controller", "k8s.io/ingress-nginx"]);
     assert_eq!(settings.compile.class_names, ["x"], "a flag replaces the default");
     assert_eq!(settings.compile.watch_namespaces, ["n"]);
@@ -112,8 +116,8 @@ fn every_flag_of_serve_is_shown_in_config() {
     let command = Arguments::command();
     let serve = command.find_subcommand("serve").unwrap();
     for long in serve.get_arguments().filter_map(clap::Arg::get_long).filter(|long| *long != "help") {
-        let (top, limit) = (settings.shown.get(long), settings.shown["limits"].get(long));
-        assert!(top.is_some() || limit.is_some(), "--{long}");
+        let groups = [&settings.shown, &settings.shown["limits"], &settings.shown["cluster"]];
+        assert!(groups.iter().any(|group| group.get(long).is_some()), "--{long}");
     }
 }
 
@@ -133,6 +137,10 @@ fn looking_commands_take_their_place_and_form() {
         Invocation::Run(Command::Routes(routes)) => {
             assert_eq!((routes.source.admin.as_deref(), routes.output), (Some("http://127.0.0.1:9080"), Form::Json));
         }
+        other => panic!("{other:?}"),
+    }
+    match read("ready").unwrap() {
+        Invocation::Run(Command::Ready(ready)) => assert_eq!(ready.admin, "127.0.0.1:9080", "where serve answers by default"),
         other => panic!("{other:?}"),
     }
     match read("explain http://a/b --method POST --header X:1 --header Y:2 --manifests m").unwrap() {

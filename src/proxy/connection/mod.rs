@@ -188,7 +188,7 @@ impl Connection {
 
     /// Whether this was the last request that the connection may carry.
     pub(crate) fn is_last_request(&self) -> bool {
-        self.leaving.get() || self.worker.is_draining() || self.requests.get() >= self.worker.settings.limits.requests_per_connection
+        self.leaving.get() || self.worker.sends_away() || self.requests.get() >= self.worker.settings.limits.requests_per_connection
     }
 
     pub(crate) fn set_unflushed(&self, unflushed: bool) {

@@ -1,6 +1,8 @@
 //! The rig: processes, a cluster, objects, backends, and an HTTP client. It knows how to start things and to wait, not what is right.
 
 mod backend;
+#[path = "../../support/built.rs"]
+mod built;
 mod cluster;
 mod directory;
 mod forwarder;
@@ -8,6 +10,7 @@ mod http;
 mod load;
 mod nodegate;
 pub mod objects;
+mod peers;
 mod process;
 
 use std::{
@@ -16,11 +19,13 @@ use std::{
 };
 
 pub use backend::{App, Backend};
+pub use built::built;
 pub use cluster::{Cluster, WATCHED};
 pub use forwarder::Forwarder;
 pub use http::{Answer, Client, get};
 pub use load::Load;
 pub use nodegate::Nodegate;
+pub use peers::Site;
 
 /// How long anything that must happen may take before the test fails. Generous, since machines that test are slow and shared; a passing
 /// test never waits for it.

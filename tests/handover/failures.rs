@@ -1,0 +1,92 @@
+//! What goes wrong: whoever still can serves on.
+
+use rustix::process::Signal;
+
+use crate::{load::Load, rig::Node, support::eventually};
+
+#[test]
+fn a_new_process_killed_before_its_first_table_leaves_no_trace() {
+    let node = Node::new();
+    let first = node.start(&[]);
+    let load = Load::start(&node);
+    for time in 1..=3 {
+        let mut second = node.start_without_table(&["--workers", "2"]);
+        second.wait_for("taking over from");
+        eventually("the new process answers health", || (node.admin("/readyz") == 503).then_some(()));
+        load.wait_for_more(100);
+        second.kill();
+        eventually("the old process says so", || (first.times("didn't come to serve") == time).then_some(()));
+        assert_eq!(node.admin("/readyz"), 200);
+    }
+    load.wait_for_more(100);
+    load.stop();
+    assert!(node.page("/metrics").contains("nodegate_handovers_total{outcome=\"failed\"} 3"));
+}
+
+#[test]
+fn a_new_process_killed_while_it_serves_is_replaced_by_the_old_one() {
+    let node = Node::new();
+    let first = node.start(&[]);
+    let mut second = node.start(&[]);
+    first.wait_for("handed over");
+    node.assert_serves();
+    second.kill();
+    // At once: connections wait in queues that never close.
+    node.assert_serves();
+    first.wait_for("accepting again");
+    assert_eq!(node.admin("/readyz"), 200);
+    let load = Load::start(&node);
+    let connections = load.connections();
+    let third = node.start(&["--workers", "3"]);
+    third.wait_for("taken over");
+    eventually("the old process hands over again", || (first.times("handed over") == 2).then_some(()));
+    load.wait_for_reconnects(connections);
+    load.stop();
+}
+
+#[test]
+fn an_old_process_that_hangs_is_joined() {
+    let node = Node::new();
+    let mut first = node.start(&[]);
+    first.signal(Signal::STOP);
+    let second = node.start(&[]);
+    second.wait_for("binding beside it");
+    second.wait_for("another process still has the address");
+    first.kill();
+    eventually("admin is answered once it is free", || {
+        second.logged("listening").and_then(|_| std::net::TcpStream::connect(node.admin).ok())
+    });
+    assert_eq!(node.admin("/readyz"), 200);
+    node.assert_serves();
+    // And the rendezvous is taken then.
+    let third = node.start(&[]);
+    third.wait_for("taken over");
+}
+
+#[test]
+fn an_old_process_that_ends_before_the_new_one_has_a_table_keeps_nobody_waiting() {
+    let node = Node::new();
+    let mut first = node.start(&[]);
+    let second = node.start_without_table(&[]);
+    eventually("the new process answers health", || (node.admin("/readyz") == 503).then_some(()));
+    first.signal(Signal::TERM);
+    assert_eq!(first.exit().code(), Some(0));
+    assert_eq!(node.admin("/nodez"), 503);
+    second.wait_for("answering 503 until there is one");
+    second.wait_for("serving");
+}
+
+#[test]
+fn a_third_process_waits_for_the_second() {
+    let node = Node::new();
+    let first = node.start(&[]);
+    let mut second = node.start_without_table(&[]);
+    second.wait_for("taking over from");
+    let third = node.launch(&["--log-level", "debug"]);
+    third.wait_for("asking again");
+    assert!(third.logged("taking over from").is_none());
+    second.kill();
+    third.wait_for("taken over");
+    assert_eq!(first.times("handed over"), 1);
+    node.assert_serves();
+}
