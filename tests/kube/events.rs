@@ -18,7 +18,7 @@ const MANY: usize = 500;
 
 /// A Nodegate that leads soon: with a Lease of its own, since others run against the same cluster.
 async fn leader(cluster: &Cluster, lease: &str) -> Nodegate {
-    let flags = ["--lease-name", lease, "--lease-duration", "1s", "--pod-name", "nodegate-x7k2p"];
+    let flags = ["--lease-name", lease, "--lease-duration", "5s", "--pod-name", "nodegate-x7k2p"];
     Nodegate::start_with(&cluster.nodegate_kubeconfig(cluster.api_address()), &flags).await
 }
 
@@ -153,7 +153,9 @@ async fn hundreds_are_told_one_by_one_and_who_may_not_write_still_serves() {
     })
     .await;
     let requests: Vec<Value> = cluster.audit("events").into_iter().filter(|event| event["objectRef"]["namespace"] == "doomed").collect();
-    assert_eq!((requests.len(), denied(&requests[0])), (1, true), "{requests:#?}");
+    // A busy machine may cost it the lead: whoever leads anew asks anew.
+    let terms = nodegate.log().iter().filter(|line| line["message"] == "leading").count();
+    assert!(requests.iter().all(denied) && (1..=terms).contains(&requests.len()), "{terms} terms: {requests:#?}");
     assert!(!nodegate.log().iter().any(|line| line.to_string().contains("refuses Events")), "nobody is alarmed");
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
     process,
     sync::{
@@ -37,7 +38,11 @@ impl Directory {
     /// Writes a file into it. Returns the file's path.
     pub fn write(&self, name: &str, content: &str) -> PathBuf {
         let path = self.path.join(name);
-        fs::write(&path, content).expect("a file in the test's directory");
+        // Whole or not at all: another test may be reading it.
+        let mut file = tempfile::NamedTempFile::new_in(&self.path).expect("a file in the test's directory");
+        file.write_all(content.as_bytes())
+            .and_then(|()| file.persist(&path).map(drop).map_err(Into::into))
+            .expect("a file in the test's directory");
         path
     }
 }
