@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -20,6 +20,7 @@ use tokio::{
 use crate::{
     http::{Answer, Client},
     namespace::Namespace,
+    wait::{PATIENCE, eventually},
 };
 
 /// A running load: each target gets its turn, first over a connection that is kept, the next time over a fresh one. A request that takes
@@ -27,6 +28,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Load {
     stop: Arc<AtomicBool>,
+    began: Instant,
+    ended: Arc<AtomicU32>,
     thread: JoinHandle<Tally>,
 }
 
@@ -59,10 +62,27 @@ impl Load {
     /// Begins to send `rate` requests a second for `http://HOST/` to the targets, from a namespace.
     pub fn start(from: &Namespace, targets: &[SocketAddr], host: &str, rate: u32) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let (targets, host, stopped) = (targets.to_vec(), host.to_owned(), Arc::clone(&stop));
+        let ended = Arc::new(AtomicU32::new(0));
+        let began = Instant::now();
+        let (targets, host, stopped, count) = (targets.to_vec(), host.to_owned(), Arc::clone(&stop), Arc::clone(&ended));
         let enter = from.entrance();
-        let work = move || enter.within_async(async || send(&targets, &host, rate, &stopped).await);
-        Self { stop, thread: thread::spawn(work) }
+        let work = move || enter.within_async(async || send(&targets, &host, rate, began, &stopped, &count).await);
+        Self { stop, began, ended, thread: thread::spawn(work) }
+    }
+
+    /// The present, as [`Failure::sent`] counts.
+    pub fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Waits until so many more requests have ended, well or not.
+    pub async fn ended(&self, more: u32) -> anyhow::Result<()> {
+        let wanted = self.ended.load(Ordering::Relaxed) + more;
+        eventually(&format!("{more} more requests of the load ended"), PATIENCE, async || {
+            let ended = self.ended.load(Ordering::Relaxed);
+            if ended < wanted { Err(format!("{} to go", wanted - ended)) } else { Ok(()) }
+        })
+        .await
     }
 
     /// Ends it, once the last answers are there.
@@ -89,12 +109,11 @@ impl fmt::Display for Failure {
     }
 }
 
-async fn send(targets: &[SocketAddr], host: &str, rate: u32, stop: &AtomicBool) -> Tally {
+async fn send(targets: &[SocketAddr], host: &str, rate: u32, began: Instant, stop: &AtomicBool, ended: &Arc<AtomicU32>) -> Tally {
     let host: Arc<str> = host.into();
     let tally = Arc::new(Mutex::new(Tally::default()));
     // A kept connection that is busy with a slow request is not waited for: the target gets another one.
     let kept: Vec<_> = targets.iter().map(|_| Arc::new(Mutex::new(None))).collect();
-    let began = Instant::now();
     let mut ticks = interval(Duration::from_secs(1) / rate);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut requests, mut number) = (JoinSet::new(), 0);
@@ -104,7 +123,7 @@ async fn send(targets: &[SocketAddr], host: &str, rate: u32, stop: &AtomicBool) 
         let target = targets[number % targets.len()];
         let kept = (number / targets.len()).is_multiple_of(2).then(|| Arc::clone(&kept[number % targets.len()]));
         number += 1;
-        let (tally, host) = (Arc::clone(&tally), Arc::clone(&host));
+        let (tally, host, ended) = (Arc::clone(&tally), Arc::clone(&host), Arc::clone(ended));
         requests.spawn(async move {
             let sent = began.elapsed();
             let idle = kept.as_ref().and_then(|kept| lock(kept).take());
@@ -113,6 +132,7 @@ async fn send(targets: &[SocketAddr], host: &str, rate: u32, stop: &AtomicBool) 
             let took = began.elapsed().saturating_sub(sent);
             let failure = |what| Failure { sent, took, target, fresh: kept.is_none(), what };
             lock(&tally).note(result, took, failure);
+            ended.fetch_add(1, Ordering::Relaxed);
             if let Some(kept) = kept {
                 *lock(&kept) = Some(client);
             }

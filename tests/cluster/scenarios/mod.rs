@@ -1,5 +1,6 @@
 //! What a cluster with Nodegate has to do, one file for each scenario. A scenario makes its own namespaces, and leaves the cluster as it found it.
 
+mod failures;
 mod faults;
 mod nodes;
 
@@ -23,4 +24,5 @@ pub struct Scenario {
 pub const ALL: &[Scenario] = &[
     Scenario { name: "nodes", nodes: 1, run: |cluster| Box::pin(nodes::nodes(cluster)) },
     Scenario { name: "faults", nodes: 3, run: |cluster| Box::pin(faults::faults(cluster)) },
+    Scenario { name: "failures", nodes: 3, run: |cluster| Box::pin(failures::failures(cluster)) },
 ];

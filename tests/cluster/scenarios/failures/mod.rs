@@ -1,0 +1,19 @@
+//! What breaks if something beside Nodegate fails: each fault is made, clients are watched, the fault is ended, and everything is whole again.
+
+mod control_plane;
+mod site;
+mod table;
+
+use crate::cluster::Cluster;
+use site::Site;
+
+pub async fn failures(cluster: &Cluster) -> anyhow::Result<()> {
+    let site = Site::create(cluster).await?;
+    let mut rows = Vec::new();
+    for row in [control_plane::api_server_stops(&site).await?] {
+        println!("failures: {}: {}; {}", row.fault, row.seen, row.lasts);
+        rows.push(row);
+    }
+    site.remove()?;
+    table::check(&rows)
+}

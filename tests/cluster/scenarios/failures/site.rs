@@ -1,0 +1,119 @@
+//! What the faults happen to: Nodegate as shipped on every node, and a Service with one pod on each.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::ensure;
+
+use crate::{
+    cluster::Cluster,
+    http::{self, Answer},
+    images::{ECHO, NODEGATE},
+    load::Load,
+    wait::{PATIENCE, eventually},
+};
+
+/// The site's host.
+pub const HOST: &str = "failures.example";
+/// Requests a second, from outside, over all three nodes.
+pub const RATE: u32 = 30;
+
+/// Nodegate and the pods.
+pub struct Site<'a> {
+    pub cluster: &'a Cluster,
+    pub targets: Vec<SocketAddr>,
+    installed: String,
+}
+
+const APP: &str = r"
+apiVersion: v1
+kind: Namespace
+metadata: { name: failures }
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: web, namespace: failures }
+spec:
+  replicas: 3
+  selector: { matchLabels: { app: web } }
+  template:
+    metadata: { labels: { app: web } }
+    spec:
+      terminationGracePeriodSeconds: 1
+      topologySpreadConstraints:
+      - { maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: { matchLabels: { app: web } } }
+      containers:
+      - name: web
+        image: IMAGE
+        imagePullPolicy: Never
+        args: [--listen, '0.0.0.0:8000', --name, $(NODE)]
+        env: [{ name: NODE, valueFrom: { fieldRef: { fieldPath: spec.nodeName } } }]
+        readinessProbe: { httpGet: { path: /, port: 8000 }, periodSeconds: 1 }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: web, namespace: failures }
+spec:
+  selector: { app: web }
+  ports: [{ port: 80, targetPort: 8000 }]
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: { name: web, namespace: failures }
+spec:
+  ingressClassName: nodegate
+  rules:
+  - host: failures.example
+    http: { paths: [{ path: /, pathType: Prefix, backend: { service: { name: web, port: { number: 80 } } } }] }
+";
+
+impl<'a> Site<'a> {
+    /// Installs everything, and waits until each node answers.
+    pub async fn create(cluster: &'a Cluster) -> anyhow::Result<Self> {
+        let base = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/base");
+        let installed = cluster.kubectl(&["kustomize", base])?.replace("image: nodegate:0.1.0", &format!("image: {NODEGATE}"));
+        ensure!(installed.contains(NODEGATE), "the manifests name no image nodegate:0.1.0");
+        cluster.apply(&installed)?;
+        cluster.apply(&APP.replace("IMAGE", ECHO))?;
+        cluster.kubectl(&["rollout", "status", "daemonset/nodegate", "--namespace=nodegate-system", "--timeout=60s"])?;
+        cluster.rolled_out("failures", "web", PATIENCE).await?;
+        let targets = cluster.nodes.iter().map(|node| (node.address, 80).into()).collect();
+        let site = Self { cluster, targets, installed };
+        site.answers(HOST).await?;
+        Ok(site)
+    }
+
+    /// Leaves nothing of it.
+    pub fn remove(&self) -> anyhow::Result<()> {
+        self.cluster.kubectl(&["delete", "namespace", "failures"])?;
+        self.cluster.kubectl_with(&["delete", "--filename", "-"], &self.installed)?;
+        Ok(())
+    }
+
+    /// A load on every node.
+    pub fn load(&self, host: &str) -> Load {
+        Load::start(&self.cluster.internet, &self.targets, host, RATE)
+    }
+
+    /// Waits until a host is served on every node.
+    pub async fn answers(&self, host: &str) -> anyhow::Result<()> {
+        for target in &self.targets {
+            eventually(&format!("{target} serves {host}"), PATIENCE, async || {
+                let answer = self.get(*target, host)?;
+                ensure!(answer.status == 200, "{answer}");
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// One request from outside.
+    pub fn get(&self, target: SocketAddr, host: &str) -> anyhow::Result<Answer> {
+        self.cluster.internet.within_async(async || http::get(target, host, "/").await)
+    }
+}
+
+/// In seconds, for a table.
+pub fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f32())
+}
