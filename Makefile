@@ -52,8 +52,9 @@ $(DENY):
 	cargo install cargo-deny --version $(DENY_VERSION) --locked --debug --quiet --root $(CACHE)/cargo-deny/$(DENY_VERSION)
 
 kube:
-	@echo '== kube-apiserver and etcd for the tests, built once'
-	tests/kube/build.sh kube-apiserver etcd
+	@echo '== kube-apiserver, etcd, kubectl and Helm for the tests, built once'
+	tests/kube/build.sh kube-apiserver etcd kubectl
+	tests/kube/build.sh helm
 
 # Last, so that its `test result` lines end the output.
 check:
@@ -64,3 +65,4 @@ check:
 e2e:
 	@echo '== three nodes'
 	cargo test $(LOCKED) --test cluster
+	tests/cluster/killed.sh

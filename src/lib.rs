@@ -22,6 +22,8 @@ pub mod source;
 pub mod leader;
 pub mod status;
 
+pub mod event;
+
 pub mod access_log;
 pub mod metrics;
 pub mod proxy;

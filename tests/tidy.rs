@@ -24,11 +24,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("source", &["route", "compile", "table", "config::limits"]),
     ("leader", &["source", "config::limits"]),
     ("status", &["source", "leader", "config::limits", "config::Address"]),
-    ("metrics", &["route", "compile", "source", "config::limits"]),
+    ("event", &["compile", "source", "leader", "config::limits"]),
+    ("metrics", &["route", "compile", "source", "event", "config::limits"]),
     ("access_log", &["route", "config::limits"]),
     ("proxy", &["route", "message", "table", "metrics", "access_log", "config::limits"]),
     ("handover", &["config::limits"]),
-    ("admin", &["route", "message", "compile", "table", "source", "metrics", "proxy", "access_log", "config", "leader", "status"]),
+    ("admin", &["route", "message", "compile", "table", "source", "metrics", "event", "leader", "status", "proxy", "access_log", "config"]),
 ];
 const SEES_EVERYTHING: &[&str] = &["app", "main", "lib"];
 
@@ -39,8 +40,8 @@ const IMPURE_WORDS: &str = r"\b(tokio|tracing|hyper|hyper_util|socket2|std::(fs|
 /// Crates that only some modules may name: `route/path.rs` means that file, `route` the module.
 const CRATES: &[(&str, &[&str])] = &[
     ("matchit", &["route/path.rs"]),
-    ("k8s_openapi", &["compile", "source", "config", "app", "main", "leader", "status"]),
-    ("kube", &["source", "app", "leader", "status"]),
+    ("k8s_openapi", &["compile", "source", "config", "app", "main", "leader", "event", "status"]),
+    ("kube", &["source", "app", "leader", "event", "status"]),
     ("clap", &["config", "app", "main"]),
     ("prometheus_client", &["metrics"]),
     ("hickory_resolver", &["proxy"]),

@@ -27,7 +27,7 @@ use tokio::{
 
 pub use question::{BadQuestion, Question};
 
-use crate::{access_log, config::limits, leader::Role, metrics, proxy, source::Report, status, table};
+use crate::{access_log, config::limits, event, leader::Role, metrics, proxy, source::Report, status, table};
 
 /// What the pages show.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub struct State {
     pub table: table::Reader,
     /// The control thread's state.
     pub report: watch::Receiver<Report>,
+    /// What the writer of Events has done.
+    pub events: watch::Receiver<event::Tally>,
     /// The workers, once they run.
     pub proxy: OnceLock<proxy::Handle>,
     /// Set at the first signal.

@@ -96,6 +96,7 @@ impl Site {
             workers,
             missing_workers,
             report: self.state.report.borrow().clone(),
+            events: *self.state.events.borrow(),
             ready: self.state.not_ready().is_none(),
             handovers: self.state.succession.counts.values(),
             log_lost: self.state.log_lost.lines(),

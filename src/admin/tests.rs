@@ -28,6 +28,7 @@ fn rig() -> Rig {
     let state = Arc::new(State {
         table,
         report: report_receiver,
+        events: watch::channel(event::Tally::default()).1,
         proxy: OnceLock::new(),
         draining: draining_receiver,
         succession: Succession {

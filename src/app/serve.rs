@@ -72,6 +72,7 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
     let state = Arc::new(admin::State {
         table: reader.clone(),
         report: report.clone(),
+        events: writers.events(),
         proxy: OnceLock::new(),
         draining,
         succession: line.shown(),

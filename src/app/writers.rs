@@ -7,14 +7,20 @@ use tracing::warn;
 
 use crate::{
     admin,
+    compile::OWN_CONTROLLER,
     config::{ClusterSettings, limits},
+    event,
     leader::{self, Election},
     source::{self, Report, SourceError},
     status,
 };
 
 /// Everything that writes to the cluster, under one leader's role.
-pub(super) struct Writers(Option<Cluster>);
+pub(super) struct Writers {
+    /// None in file mode.
+    cluster: Option<Cluster>,
+    events: watch::Receiver<event::Tally>,
+}
 
 struct Cluster {
     client: kube::Client,
@@ -28,37 +34,45 @@ struct Cluster {
 impl Writers {
     /// Stands for election once there is a table, and does a leader's work whenever elected; `None`: never. Errors: those of the client.
     pub(super) async fn start(settings: Option<ClusterSettings>, report: watch::Receiver<Report>) -> Result<Self, SourceError> {
-        let Some(settings) = settings else { return Ok(Self(None)) };
+        let (tally, events) = watch::channel(event::Tally::default());
+        let Some(settings) = settings else { return Ok(Self { cluster: None, events }) };
         let ClusterSettings { pod_name, pod_namespace, lease_name, lease_duration, publish } = settings;
         let client = source::connect(None).await?;
         let namespace = pod_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
         let manager = format!("nodegate:{namespace}/{lease_name}");
         let identity = pod_name.clone().unwrap_or_else(anonymous);
+        let reporter = event::Reporter { controller: OWN_CONTROLLER.to_owned(), instance: identity.clone() };
         let lease = leader::Settings { namespace: namespace.clone(), name: lease_name, identity, duration: lease_duration };
-        let mut table = report.clone();
+        let mut first = report.clone();
         // What has no table serves nothing, and must not lead those that do.
         let ready = async move {
             // The report's sender lives as long as the process.
-            let _ = table.wait_for(|report| report.ready).await;
+            let _ = first.wait_for(|report| report.ready).await;
         };
         let election = leader::stand(client.clone(), lease, ready);
+        tokio::spawn(event::run(client.clone(), reporter, report.clone(), election.role(), tally));
         let status = status::Settings { namespace, pod: pod_name, publish, manager };
         let counters = Arc::default();
         let (leaving, left) = watch::channel(false);
         tokio::spawn(status::run(client.clone(), status.clone(), election.role(), report.clone(), left, Arc::clone(&counters)));
-        Ok(Self(Some(Cluster { client, election, status, counters, report, leaving })))
+        Ok(Self { cluster: Some(Cluster { client, election, status, counters, report, leaving }), events })
+    }
+
+    /// What the writer of Events has done.
+    pub(super) fn events(&self) -> watch::Receiver<event::Tally> {
+        self.events.clone()
     }
 
     /// What the admin pages tell of it.
     pub(super) fn shown(&self) -> Option<admin::Cluster> {
-        let Cluster { election, counters, .. } = self.0.as_ref()?;
+        let Cluster { election, counters, .. } = self.cluster.as_ref()?;
         Some(admin::Cluster { role: election.role(), status: Arc::clone(counters) })
     }
 
     /// Before the node stops accepting: waits until no Ingress sends clients here any more, at most for `patience` and the limit. Then this process
     /// doesn't lead any more.
     pub(super) async fn withdraw(self, patience: Duration) -> Resigned {
-        if let Some(Cluster { client, status, report, leaving, .. }) = &self.0 {
+        if let Some(Cluster { client, status, report, leaving, .. }) = &self.cluster {
             // Should this process lead, it knows before its pod says so.
             leaving.send_replace(true);
             let patience = patience.min(limits::STATUS_WITHDRAW_TIMEOUT);
@@ -72,7 +86,7 @@ impl Writers {
     /// This process doesn't lead any more.
     pub(super) fn resign(self) -> Resigned {
         // On its own: the Lease must not hold up the drain.
-        Resigned(self.0.map(|cluster| tokio::spawn(cluster.election.resign())))
+        Resigned(self.cluster.map(|cluster| tokio::spawn(cluster.election.resign())))
     }
 }
 

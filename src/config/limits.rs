@@ -2,12 +2,14 @@
 
 mod adjustable;
 mod cluster;
+mod event;
 mod handover;
 
 use std::time::Duration;
 
 pub use adjustable::Limits;
 pub use cluster::*;
+pub use event::*;
 pub use handover::*;
 
 /// Bytes of a request's head (request line and headers). Beyond: 431 `header_limit`. Four times nginx's usual 8 KiB, since cookies grow; far

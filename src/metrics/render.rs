@@ -12,6 +12,7 @@ use prometheus_client::{
 use super::{BUCKETS_US, Histogram, Numbers, Series, out::Out, process};
 use crate::{
     compile::Severity,
+    event,
     source::{CONFIG_TO_LIVE_BUCKETS, Report},
 };
 
@@ -27,6 +28,8 @@ pub struct Scrape {
     pub missing_workers: usize,
     /// The control thread's state.
     pub report: Report,
+    /// What the writer of Kubernetes Events has done.
+    pub events: event::Tally,
     /// What `/readyz` answers.
     pub ready: bool,
     /// Access-log lines that the output refused ([`crate::access_log::Lost`]).
@@ -173,6 +176,7 @@ fn configuration(scrape: &Scrape, out: &mut Out<'_>) -> fmt::Result {
         published_at,
         diagnostics,
         ingresses: _,
+        identities: _,
         rebuilds,
         compile_seconds,
         config_to_live,
@@ -189,6 +193,11 @@ fn configuration(scrape: &Scrape, out: &mut Out<'_>) -> fmt::Result {
     let of = |severity| diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count() as u64;
     let severities = [("error", of(Severity::Error)), ("warning", of(Severity::Warning))];
     out.gauges("nodegate_diagnostics", "Findings about the current objects, by severity.", "severity", &severities)?;
+
+    let event::Tally { written, errors, pending } = scrape.events;
+    out.counter("nodegate_events_written", "Kubernetes Events created or changed, by the leader.", written)?;
+    out.counter("nodegate_event_errors", "Requests about Kubernetes Events that failed or were refused.", errors)?;
+    out.gauge("nodegate_events_pending", "Kubernetes Events that don't say yet what they should.", pending)?;
 
     let help = "Time from the first event of a burst to the published table.";
     let mut encoder = out.family("nodegate_config_to_live_seconds", help, MetricType::Histogram)?;

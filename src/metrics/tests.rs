@@ -8,6 +8,7 @@ use std::{
 use super::*;
 use crate::{
     compile::{Diagnostic, Severity, Subject},
+    event,
     route::{Backend, BackendId, Endpoints, Target},
     source::Report,
 };
@@ -29,6 +30,7 @@ fn scrape(workers: Vec<Numbers>) -> Scrape {
         workers,
         missing_workers: 0,
         report: Report::default(),
+        events: event::Tally::default(),
         ready: true,
         log_lost: 0,
         cluster: None,
@@ -205,6 +207,7 @@ fn configuration_is_shown() {
     };
     let base = scrape(Vec::new());
     let report = Report {
+        identities: Arc::default(),
         ready: true,
         generation: 7,
         published_at: Some(base.now - Duration::from_millis(2500)),
@@ -216,7 +219,8 @@ fn configuration_is_shown() {
         config_to_live_sum: 12.5,
     };
     let cluster = ClusterNumbers { leads: true, status_writes: 21, status_errors: 22, status_contested: 23 };
-    let samples = parse(&render(Scrape { report, ready: false, missing_workers: 2, cluster: Some(cluster), ..base }));
+    let events = event::Tally { written: 5, errors: 6, pending: 7 };
+    let samples = parse(&render(Scrape { report, events, ready: false, missing_workers: 2, cluster: Some(cluster), ..base }));
     for (series, expected) in [
         ("nodegate_leader", 1.0),
         ("nodegate_status_writes_total", 21.0),
@@ -235,6 +239,9 @@ fn configuration_is_shown() {
         (r#"nodegate_config_to_live_seconds_bucket{le="+Inf"}"#, 4.0),
         ("nodegate_config_to_live_seconds_count", 4.0),
         ("nodegate_config_to_live_seconds_sum", 12.5),
+        ("nodegate_events_written_total", 5.0),
+        ("nodegate_event_errors_total", 6.0),
+        ("nodegate_events_pending", 7.0),
     ] {
         assert_eq!(samples.get(series), Some(&expected), "{series}");
     }

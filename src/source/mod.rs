@@ -2,6 +2,7 @@
 
 mod cluster;
 mod file;
+mod identity;
 mod object;
 mod rebuild;
 mod report;
@@ -14,7 +15,7 @@ use tokio::{sync::watch, time::Instant};
 
 pub use cluster::{connect, list_cluster, reason};
 pub use file::{LoadError, load};
-pub use report::{CONFIG_TO_LIVE_BUCKETS, Report, Served};
+pub use report::{CONFIG_TO_LIVE_BUCKETS, Identity, ObjectName, Report, Served};
 
 use crate::{
     compile::Options,

@@ -103,12 +103,22 @@ pub(super) enum Object {
 impl Object {
     /// What identifies it.
     pub(super) fn key(&self) -> Key {
+        let (kind, metadata) = self.metadata();
+        Key::of(kind, metadata)
+    }
+
+    /// `metadata.uid`, which only objects from an API server have.
+    pub(super) fn uid(&self) -> Option<&str> {
+        self.metadata().1.uid.as_deref()
+    }
+
+    fn metadata(&self) -> (Kind, &ObjectMeta) {
         match self {
-            Self::Ingress(object) => Key::of(Kind::Ingress, &object.metadata),
-            Self::IngressClass(object) => Key::of(Kind::IngressClass, &object.metadata),
-            Self::Service(object) => Key::of(Kind::Service, &object.metadata),
-            Self::EndpointSlice(object) => Key::of(Kind::EndpointSlice, &object.metadata),
-            Self::Secret(object) => Key::of(Kind::Secret, &object.metadata),
+            Self::Ingress(object) => (Kind::Ingress, &object.metadata),
+            Self::IngressClass(object) => (Kind::IngressClass, &object.metadata),
+            Self::Service(object) => (Kind::Service, &object.metadata),
+            Self::EndpointSlice(object) => (Kind::EndpointSlice, &object.metadata),
+            Self::Secret(object) => (Kind::Secret, &object.metadata),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The control loop: dirty mark -> debounce -> compile -> publish what differs -> report. The only writer of the table.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -15,9 +15,9 @@ use tokio::{
 use crate::{
     compile::{self, Compiled, Diagnostic, Options, Severity},
     config::limits::{REBUILD_CEILING, REBUILD_DEBOUNCE},
-    route::IngressId,
+    route::{IngressId, Snapshot},
     source::{
-        Report, Served, SourceError,
+        Identity, ObjectName, Report, Served, SourceError, identity,
         report::CONFIG_TO_LIVE_BUCKETS,
         shared::{Shared, Work},
     },
@@ -40,6 +40,15 @@ impl Pace {
     pub(super) const AT_ONCE: Self = Self { quiet: Duration::ZERO, ceiling: Duration::ZERO };
 }
 
+/// What a compilation comes to.
+struct Rebuilt {
+    snapshot: Snapshot,
+    findings: BTreeSet<Diagnostic>,
+    identities: BTreeMap<ObjectName, Identity>,
+    ingresses: Arc<[Served]>,
+    compile_seconds: f64,
+}
+
 /// Rebuilds for ever.
 ///
 /// # Errors
@@ -55,20 +64,24 @@ pub(super) async fn run(
     loop {
         shared.dirty().await;
         settle(shared, pace).await;
-        let Some(Work { objects, diagnostics, since }) = shared.take() else { continue };
-        let options = Arc::clone(&options);
+        let Some(Work { objects, diagnostics, held, since }) = shared.take() else { continue };
+        let (options, known) = (Arc::clone(&options), Arc::clone(&report.borrow().identities));
         // With ten thousand Ingresses compiling takes a tenth of a second, in which this thread has watches to read and probes to answer.
         let compiled = tokio::task::spawn_blocking(move || {
             let begun = Instant::now();
-            let Compiled { snapshot, diagnostics, accepted } = compile::compile(&objects, &options);
-            (snapshot, diagnostics, served(objects.ingresses, &accepted), begun.elapsed().as_secs_f64())
+            let Compiled { snapshot, diagnostics: found, accepted } = compile::compile(&objects, &options);
+            let compile_seconds = begun.elapsed().as_secs_f64();
+            let findings: BTreeSet<Diagnostic> = diagnostics.into_iter().chain(found).collect();
+            let identities = identity::identify(&objects, &held, &known, &findings);
+            let ingresses = served(objects.ingresses, &accepted);
+            Rebuilt { snapshot, findings, identities, ingresses, compile_seconds }
         });
-        let (snapshot, found, ingresses, compile_seconds) = compiled.await.map_err(|_| SourceError::Stopped("compiling"))?;
+        let rebuilt = compiled.await.map_err(|_| SourceError::Stopped("compiling"))?;
+        let Rebuilt { snapshot, findings, identities, ingresses, compile_seconds } = rebuilt;
 
         let current = publisher.current();
         let differs = current.generation == 0 || current.snapshot != snapshot;
         let generation = if differs { publisher.publish(snapshot) } else { current.generation };
-        let findings: BTreeSet<Diagnostic> = diagnostics.into_iter().chain(found).collect();
         log_changes(&report.borrow().diagnostics, &findings);
         report.send_modify(|report| {
             report.ready = true;
@@ -76,6 +89,7 @@ pub(super) async fn run(
             report.compile_seconds = compile_seconds;
             report.diagnostics = findings.into_iter().collect();
             report.ingresses = ingresses;
+            report.identities = Arc::new(identities);
             if differs {
                 report.generation = generation;
                 report.published_at = Some(SystemTime::now());

@@ -1,6 +1,6 @@
 //! What the control thread tells the rest of the process about itself, through a `tokio::sync::watch`.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use k8s_openapi::api::networking::v1::Ingress;
 
@@ -19,6 +19,9 @@ pub struct Report {
     pub diagnostics: Arc<[Diagnostic]>,
     /// The Ingresses that the table in force was made of, in the versions that it serves; and those of other controllers whose status somebody keeps.
     pub ingresses: Arc<[Served]>,
+    /// The objects that diagnostics are about, now or since the start, as far as they still exist: a diagnostic that is gone was fixed only if its
+    /// object is still here. Objects from files have no uid, and are missing.
+    pub identities: Arc<BTreeMap<ObjectName, Identity>>,
     /// Rebuilds since the start, whether or not they changed the table.
     pub rebuilds: u64,
     /// What the last compilation took, in seconds.
@@ -37,6 +40,26 @@ pub struct Served {
     pub object: Arc<Ingress>,
     /// It is ours by its class.
     pub accepted: bool,
+}
+
+/// An object by name, as [`crate::compile::Subject::Object`] has it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectName {
+    /// Such as `Ingress`.
+    pub kind: &'static str,
+    /// `metadata.namespace`; empty for kinds that have none.
+    pub namespace: Arc<str>,
+    /// `metadata.name`.
+    pub name: Arc<str>,
+}
+
+/// What tells an object from others of its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Such as `networking.k8s.io/v1`.
+    pub api_version: &'static str,
+    /// `metadata.uid`.
+    pub uid: Arc<str>,
 }
 
 /// Upper bounds in seconds of the config-to-live histogram.

@@ -1,12 +1,15 @@
 //! What a source and the rebuild loop share: the stores behind a lock, and the one coalescing "dirty" mark.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     compile::{Diagnostic, Objects},
-    source::stores::{Change, Stores},
+    source::{
+        object::Key,
+        stores::{Change, Stores},
+    },
 };
 
 /// The stores and the dirty mark. The lock is held for as long as it takes to copy references, never across an await.
@@ -32,6 +35,8 @@ pub(super) struct Work {
     pub objects: Objects,
     /// What the source and the stores found wrong.
     pub diagnostics: Vec<Diagnostic>,
+    /// The uids of objects whose newest version isn't in force.
+    pub held: Vec<(Key, Arc<str>)>,
     /// When the first of the events arrived that led here.
     pub since: Instant,
 }
@@ -73,7 +78,8 @@ impl Shared {
         }
         let since = state.since.take().unwrap_or_else(Instant::now);
         let diagnostics = state.findings.iter().chain(state.stores.diagnostics()).cloned().collect();
-        Some(Work { objects: state.stores.objects(), diagnostics, since })
+        let held = state.stores.held().map(|(key, uid)| (key.clone(), Arc::clone(uid))).collect();
+        Some(Work { objects: state.stores.objects(), diagnostics, held, since })
     }
 
     /// A thread that panicked while it held the lock left whole objects behind: every write replaces entries one by one.

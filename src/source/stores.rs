@@ -35,6 +35,8 @@ pub(super) enum Version {
     Undecodable {
         /// The object.
         key: Key,
+        /// Its `metadata.uid`, where it has one.
+        uid: Option<Arc<str>>,
         /// What is wrong with it.
         problem: Box<Diagnostic>,
     },
@@ -70,6 +72,8 @@ pub(super) struct Stores {
 struct Entry {
     good: Option<Object>,
     problems: Vec<Diagnostic>,
+    /// `metadata.uid` of the version with the problems.
+    uid: Option<Arc<str>>,
 }
 
 impl Stores {
@@ -114,27 +118,32 @@ impl Stores {
         self.entries.values().flat_map(|entry| &entry.problems)
     }
 
+    /// The uids of those objects: some of them have no version in force, and aren't in [`Stores::objects`].
+    pub(super) fn held(&self) -> impl Iterator<Item = (&Key, &Arc<str>)> {
+        self.entries.iter().filter_map(|(key, entry)| Some((key, entry.uid.as_ref()?)))
+    }
+
     fn put(&mut self, version: Version) {
         match version {
             Version::Decoded(object) => match refusals(&object) {
                 None => {
-                    self.entries.insert(object.key(), Entry { good: Some(object), problems: Vec::new() });
+                    self.entries.insert(object.key(), Entry { good: Some(object), problems: Vec::new(), uid: None });
                 }
-                Some(problems) => self.hold(object.key(), problems),
+                Some(problems) => self.hold(object.key(), object.uid().map(Arc::from), problems),
             },
-            Version::Undecodable { key, problem } => self.hold(key, vec![*problem]),
+            Version::Undecodable { key, uid, problem } => self.hold(key, uid, vec![*problem]),
         }
     }
 
     /// Keeps the version in force, if there is one, in the place of a newer one that is no good.
-    fn hold(&mut self, key: Key, mut problems: Vec<Diagnostic>) {
-        let entry = self.entries.entry(key).or_insert(Entry { good: None, problems: Vec::new() });
+    fn hold(&mut self, key: Key, uid: Option<Arc<str>>, mut problems: Vec<Diagnostic>) {
+        let entry = self.entries.entry(key).or_insert(Entry { good: None, problems: Vec::new(), uid: None });
         if entry.good.is_some() {
             for problem in &mut problems {
                 problem.message.push_str("; the previous version stays in force");
             }
         }
-        entry.problems = problems;
+        (entry.problems, entry.uid) = (problems, uid);
     }
 
     fn replace(&mut self, list: &List, versions: Vec<Version>) {
@@ -175,7 +184,7 @@ mod tests {
         let key = Key { kind: Kind::Service, namespace: namespace.into(), name: name.into() };
         let subject = Subject::File { path: "f".into(), document: 1, line: 1 };
         let problem = Diagnostic { severity: Severity::Error, code: "undecodable", subject, message: "bad".into(), help: "fix".into() };
-        Version::Undecodable { key, problem: Box::new(problem) }
+        Version::Undecodable { key, uid: None, problem: Box::new(problem) }
     }
 
     fn list(namespace: Option<&str>) -> List {

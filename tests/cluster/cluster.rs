@@ -44,7 +44,7 @@ pub struct Cluster {
 impl Cluster {
     /// Brings one up, with cluster DNS, and waits until every node is ready.
     pub async fn up(nodes: u8) -> anyhow::Result<Self> {
-        let (binaries, archives) = (images::kubernetes(), images::archives());
+        let binaries = images::kubernetes();
         let began = Instant::now();
         let work = make_work_directory();
         let credentials = Credentials::create(&work, nodes);
@@ -59,7 +59,7 @@ impl Cluster {
         let cluster = Self { nodes, internet, control_plane, client, binaries, kubeconfig };
         thread::scope(|scope| {
             for node in &cluster.nodes {
-                scope.spawn(|| node.start(&archives));
+                scope.spawn(|| node.start());
             }
             // In the meantime.
             cluster.start_control_plane()
@@ -103,6 +103,15 @@ impl Cluster {
     /// `kubectl apply` of one or more YAML documents.
     pub fn apply(&self, yaml: &str) -> anyhow::Result<()> {
         self.kubectl_with(&["apply", "--filename", "-"], yaml).map(drop)
+    }
+
+    /// Loads an image that nodes don't have from the start, [`images::TRAEFIK`] say, into every one.
+    pub fn load(&self, image: &str) {
+        thread::scope(|scope| {
+            for node in &self.nodes {
+                scope.spawn(|| node.load(image));
+            }
+        });
     }
 
     /// The shell words that let a person outside look into this cluster.

@@ -1,7 +1,6 @@
 //! What is built and fetched before the sandbox cuts the machine's network off: programs, and container images as archives.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -12,6 +11,14 @@ pub const PAUSE: &str = "docker.io/local/pause:1";
 pub const COREDNS: &str = "docker.io/local/coredns:1";
 /// The sample backend, `examples/echo`: an account of the request as JSON. `args` are `--listen 0.0.0.0:PORT --name NAME`.
 pub const ECHO: &str = "docker.io/local/echo:1";
+
+/// Nodegate itself. Loaded at the start like those above; the ones below by [`crate::cluster::Cluster::load`], where they are wanted.
+pub const NODEGATE: &str = "docker.io/local/nodegate:1";
+pub const REDIS: &str = "docker.io/local/redis:1";
+pub const TRAEFIK: &str = "docker.io/local/traefik:1";
+
+/// What every node has from the start.
+pub const AT_START: [&str; 4] = [PAUSE, COREDNS, ECHO, NODEGATE];
 
 /// These carry what [`build`] has made into the sandbox.
 const KUBERNETES: &str = "NODEGATE_E2E_KUBERNETES";
@@ -29,11 +36,10 @@ pub fn kubernetes() -> PathBuf {
     std::env::var_os(KUBERNETES).expect("only asked for inside").into()
 }
 
-/// The archives of all images.
-pub fn archives() -> Vec<PathBuf> {
-    let directory = PathBuf::from(std::env::var_os(IMAGES).expect("only asked for inside"));
-    let entries = fs::read_dir(&directory).expect("the directory that build.sh names").flatten().map(|entry| entry.path());
-    entries.filter(|path| path.extension().is_some_and(|extension| extension == "tar")).collect()
+/// The archive of an image of the name `docker.io/local/NAME:1`.
+pub fn archive(image: &str) -> PathBuf {
+    let name = image.strip_prefix("docker.io/local/").and_then(|name| name.strip_suffix(":1")).expect("one of our images");
+    PathBuf::from(std::env::var_os(IMAGES).expect("only asked for inside")).join(format!("{name}.tar"))
 }
 
 /// Runs one of our scripts; returns the path that it prints. Its progress goes to our standard error.

@@ -10,7 +10,7 @@ use crate::{
     credentials::Credentials,
     daemon::Daemon,
     dns,
-    images::PAUSE,
+    images::{self, PAUSE},
     namespace::Namespace,
     network::{self, node_address},
     sandbox,
@@ -79,8 +79,8 @@ impl Node {
         }
     }
 
-    /// Starts containerd, loads images into it, and starts the rest. The kubelet registers the node once the API server answers.
-    pub fn start(&self, images: &[PathBuf]) {
+    /// Starts containerd, loads the images that every node has, and starts the rest. The kubelet registers the node once the API server answers.
+    pub fn start(&self) {
         self.containerd.start();
         until("containerd answers", PATIENCE, || {
             self.containerd.check()?;
@@ -88,15 +88,13 @@ impl Node {
             if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
         });
         self.kube_proxy.start();
-        self.load_images(images);
+        images::AT_START.into_iter().for_each(|image| self.load(image));
         self.kubelet.start();
     }
 
-    /// Loads image archives into this node's containerd.
-    pub fn load_images(&self, images: &[PathBuf]) {
-        for image in images {
-            self.run(&["ctr", "--namespace", "k8s.io", "images", "import", image.to_str().expect("a path in UTF-8")]);
-        }
+    /// Loads one of the images into this node's containerd.
+    pub fn load(&self, image: &str) {
+        self.run(&["ctr", "--namespace", "k8s.io", "images", "import", images::archive(image).to_str().expect("a path in UTF-8")]);
     }
 
     /// Runs a command to its end on this node. Its standard output; panics with everything it said if it fails.

@@ -16,10 +16,12 @@ setpriv util-linux
 mount mount
 flock util-linux
 getent libc-bin
-python3 python3-minimal
+python3 python3
 readelf binutils
 strip binutils
-redis-server redis-server
+cc gcc
+/usr/bin/redis-check-rdb redis-tools
+pip3 python3-pip
 pgrep procps'
 
 missing() { # the packages of what isn't there

@@ -2,8 +2,9 @@
 # Builds the named programs that tests run against, once per version, and prints the directory that holds them:
 #
 #     build.sh kube-apiserver etcd
+#     build.sh helm
 #
-# They are parts of Kubernetes and etcd, in the versions of go.mod beside this file, or programs of ../cluster/images, in those of its own.
+# They are parts of Kubernetes and etcd, in the versions of go.mod beside this file; Helm; or programs of ../cluster/images: each from a module of its own.
 # Progress goes to stderr, so that stdout is the path alone.
 set -euo pipefail
 
@@ -15,6 +16,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 package() { # where a part's main package is
     case $1 in
         etcd) echo go.etcd.io/etcd/server/v3 ;;
+        helm) echo helm.sh/helm/v3/cmd/helm ;;
         kube-apiserver | kube-controller-manager | kube-scheduler | kube-proxy | kubectl | kubelet) echo "k8s.io/kubernetes/cmd/$1" ;;
         coredns | pause) echo "./$1" ;;
         *) return 1 ;;
@@ -32,6 +34,12 @@ case $(package "$1") in
         cd "$here/../cluster/images"
         # These sources are our own: another text is another version.
         version=$(cat go.mod ./*/main.go | sha256sum | cut -c 1-12)
+        ;;
+    helm.sh/*)
+        what=helm
+        cd "$here/helm"
+        version=$(awk '$1 == "helm.sh/helm/v3" { print substr($2, 2); exit } $2 == "helm.sh/helm/v3" { print substr($3, 2); exit }' go.mod)
+        flags+=" -X helm.sh/helm/v3/internal/version.version=v$version"
         ;;
     *)
         what=kube

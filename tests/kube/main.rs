@@ -10,8 +10,10 @@
 mod rig;
 
 mod commands;
+mod events;
 mod latency;
 mod live;
+mod manifests;
 mod outage;
 mod startup;
 mod status;

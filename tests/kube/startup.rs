@@ -62,7 +62,7 @@ fn assert_says_once_that_there_is_no_api_server(nodegate: &Nodegate) {
     assert_eq!((by("kube_client"), by("kube_runtime")), (0, 0), "{log:#?}");
     let mut said: Vec<&str> = log.iter().filter_map(|line| line["list"].as_str()).collect();
     said.sort_unstable();
-    assert_eq!(said, ["EndpointSlice", "Ingress", "IngressClass", "Secret", "Service"], "{log:#?}");
+    assert_eq!(said, ["EndpointSlice", "Ingress", "IngressClass", "Service"], "{log:#?}");
 }
 
 /// Looks for a second.

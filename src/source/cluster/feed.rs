@@ -1,6 +1,6 @@
 //! Raw watch events into changes. A list counts only as a whole: what it brings in pieces is gathered until its end, and meanwhile nothing is lost.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, sync::Arc};
 
 use kube::{Resource, core::DeserializeGuard, runtime::watcher::Event};
 
@@ -62,6 +62,7 @@ pub(super) fn version<K: Stored>(object: DeserializeGuard<K>) -> Version {
             let help = format!("compare it with apiVersion {}", K::KIND.api_version());
             Version::Undecodable {
                 key,
+                uid: invalid.metadata.uid.map(Arc::from),
                 problem: Box::new(Diagnostic { severity: Severity::Error, code: "undecodable", subject, message, help }),
             }
         }

@@ -135,7 +135,7 @@ impl Reader<'_> {
                 let help = format!("write apiVersion: {}", known.api_version());
                 let problem = self.problem("unsupported_version", at, message, help);
                 match key(known, &value) {
-                    Some(key) => self.define(Version::Undecodable { key, problem: Box::new(problem) }, at),
+                    Some(key) => self.define(Version::Undecodable { key, uid: None, problem: Box::new(problem) }, at),
                     None => self.give_up(problem),
                 }
             }
@@ -180,7 +180,7 @@ impl Reader<'_> {
         let line = yaml_error::<K>(document).map_or(at.line, |(line, _)| line);
         let message = format!("{key} can't be understood: {error}");
         let help = "compare the field with `kubectl explain`, and quote text that looks like a number or true/false".into();
-        Version::Undecodable { key, problem: Box::new(self.problem("undecodable", Position { line, ..at }, message, help)) }
+        Version::Undecodable { key, uid: None, problem: Box::new(self.problem("undecodable", Position { line, ..at }, message, help)) }
     }
 
     fn define(&mut self, version: Version, at: Position) {

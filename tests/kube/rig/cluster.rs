@@ -22,17 +22,16 @@ use tokio::{runtime, task::block_in_place};
 
 use super::{Client, directory::Directory, eventually, objects, process::Process};
 
-/// Everything that Nodegate may read, as (API group, resource): what its ClusterRole grants.
-pub const WATCHED: [(&str, &str); 5] = [
-    ("networking.k8s.io", "ingresses"),
-    ("networking.k8s.io", "ingressclasses"),
-    ("", "services"),
-    ("", "secrets"),
-    ("discovery.k8s.io", "endpointslices"),
-];
+/// The name of what the rig grants: not that of the shipped role.
+const ROLE: &str = "nodegate-of-the-tests";
 
-/// Everything else that Nodegate may do: (API group, resource, verbs).
-const WRITTEN: [(&str, &str, &[&str]); 4] = [
+/// Everything that Nodegate may read, as (API group, resource): what its ClusterRole grants.
+pub const WATCHED: [(&str, &str); 4] =
+    [("networking.k8s.io", "ingresses"), ("networking.k8s.io", "ingressclasses"), ("", "services"), ("discovery.k8s.io", "endpointslices")];
+
+/// Everything else that Nodegate may do, as (API group, resource, verbs): the rest of its roles.
+const WRITTEN: [(&str, &str, &[&str]); 5] = [
+    ("", "events", &["create", "patch"]),
     ("coordination.k8s.io", "leases", &["get", "create", "update"]),
     ("networking.k8s.io", "ingresses/status", &["patch"]),
     ("", "pods", &["list", "watch"]),
@@ -41,7 +40,8 @@ const WRITTEN: [(&str, &str, &[&str]); 4] = [
 
 /// Only Nodegate's requests are worth the disk.
 const AUDIT_POLICY: &str = r#"{ "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [
-    { "level": "Metadata", "users": ["nodegate"], "omitStages": ["RequestReceived"] }, { "level": "None" } ] }"#;
+    { "level": "Metadata", "users": ["nodegate", "system:serviceaccount:nodegate-system:nodegate"], "omitStages": ["RequestReceived"] },
+    { "level": "None" } ] }"#;
 
 /// Token, user, uid, groups.
 const TOKENS: &str = "test-token,test,1,system:masters\nnodegate-token,nodegate,2\n";
@@ -82,10 +82,10 @@ impl Cluster {
         cluster.start_api().await;
         cluster.grant(&WATCHED).await;
         let (role, subjects) = (
-            json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "nodegate" }),
+            json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": ROLE }),
             json!([{ "kind": "User", "name": "nodegate" }]),
         );
-        let binding = json!({ "metadata": { "name": "nodegate" }, "roleRef": role, "subjects": subjects });
+        let binding = json!({ "metadata": { "name": ROLE }, "roleRef": role, "subjects": subjects });
         objects::create_cluster_wide::<ClusterRoleBinding>(&cluster.client().await, &objects::object(binding)).await;
         cluster
     }
@@ -126,18 +126,29 @@ impl Cluster {
         self.kubeconfig("nodegate", server)
     }
 
-    /// Makes exactly these resources readable for Nodegate, beside what it needs to write.
+    /// Makes exactly these resources readable for Nodegate; it may write what [`WRITTEN`] says.
     pub async fn grant(&self, resources: &[(&str, &str)]) {
+        self.grant_both(resources, &WRITTEN).await;
+    }
+
+    /// Takes the right to write `resource` from Nodegate, or with `None` gives all of them back.
+    pub async fn revoke(&self, resource: Option<&str>) {
+        let left: Vec<_> = WRITTEN.into_iter().filter(|(_, written, _)| Some(*written) != resource).collect();
+        self.grant_both(&WATCHED, &left).await;
+    }
+
+    async fn grant_both(&self, resources: &[(&str, &str)], written: &[(&str, &str, &[&str])]) {
         let readable =
             |(group, resource): &(&str, &str)| json!({ "apiGroups": [group], "resources": [resource], "verbs": ["get", "list", "watch"] });
-        let more = WRITTEN.iter().map(|(group, resource, verbs)| json!({ "apiGroups": [group], "resources": [resource], "verbs": verbs }));
-        let rules: Vec<Value> = resources.iter().map(readable).chain(more).collect();
+        let writable =
+            |(group, resource, verbs): &(&str, &str, &[&str])| json!({ "apiGroups": [group], "resources": [resource], "verbs": verbs });
+        let rules: Vec<Value> = resources.iter().map(readable).chain(written.iter().map(writable)).collect();
         let client = self.client().await;
         let existing = kube::Api::<ClusterRole>::all(client.clone());
-        if existing.get_opt("nodegate").await.expect("an answer").is_some() {
-            objects::change_cluster_wide::<ClusterRole>(&client, "nodegate", json!({ "rules": rules })).await;
+        if existing.get_opt(ROLE).await.expect("an answer").is_some() {
+            objects::change_cluster_wide::<ClusterRole>(&client, ROLE, json!({ "rules": rules })).await;
         } else {
-            let role: ClusterRole = objects::object(json!({ "metadata": { "name": "nodegate" }, "rules": rules }));
+            let role: ClusterRole = objects::object(json!({ "metadata": { "name": ROLE }, "rules": rules }));
             objects::create_cluster_wide(&client, &role).await;
         }
     }
@@ -174,13 +185,25 @@ impl Cluster {
 
     /// The status codes with which the API server answered Nodegate's requests for `resource`, lists and watches, since the start.
     pub fn answers_to_nodegate(&self, resource: &str) -> Vec<u64> {
+        self.audit(resource).iter().filter_map(|event| event["responseStatus"]["code"].as_u64()).collect()
+    }
+
+    /// What the audit log tells of Nodegate's requests for `resource`, in the order of their ends.
+    pub fn audit(&self, resource: &str) -> Vec<Value> {
         let log = std::fs::read_to_string(self.directory.path().join("audit.log")).unwrap_or_default();
         // The last line may be half written.
         let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        events
-            .filter(|event| event["objectRef"]["resource"] == resource)
-            .filter_map(|event| event["responseStatus"]["code"].as_u64())
-            .collect()
+        events.filter(|event| event["objectRef"]["resource"] == resource).collect()
+    }
+
+    /// What kubectl prints, with every right.
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        let kubeconfig = self.kubeconfig("test", self.addresses.api);
+        let mut command = Command::new(self.binaries.join("kubectl"));
+        command.arg("--kubeconfig").arg(kubeconfig).args(arguments);
+        let output = block_in_place(|| command.output()).expect("kubectl");
+        assert!(output.status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
     }
 
     /// An address out of the Service range that no other test of this process has.
@@ -191,25 +214,45 @@ impl Cluster {
         Ipv4Addr::new(127, 43, high, low)
     }
 
+    /// A kubeconfig with every right.
+    pub fn admin_kubeconfig(&self) -> PathBuf {
+        self.kubeconfig("test", self.addresses.api)
+    }
+
+    /// A kubeconfig with that token.
+    pub fn kubeconfig_of(&self, user: &str, token: &str) -> PathBuf {
+        self.write_kubeconfig(user, token, self.addresses.api)
+    }
+
+    /// All of Nodegate's requests since the start, as audit events.
+    pub fn requests(&self) -> Vec<Value> {
+        let log = std::fs::read_to_string(self.directory.path().join("audit.log")).unwrap_or_default();
+        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
     fn kubeconfig(&self, user: &str, server: SocketAddr) -> PathBuf {
+        self.write_kubeconfig(user, &format!("{user}-token"), server)
+    }
+
+    fn write_kubeconfig(&self, user: &str, token: &str, server: SocketAddr) -> PathBuf {
         let certificate = self.directory.path().join("api.crt");
         let kubeconfig = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
             "clusters": [{ "name": "test", "cluster": { "server": format!("https://{server}"), "certificate-authority": certificate } }],
-            "users": [{ "name": user, "user": { "token": format!("{user}-token") } }],
+            "users": [{ "name": user, "user": { "token": token } }],
             "contexts": [{ "name": "test", "context": { "cluster": "test", "user": user } }],
         });
         self.directory.write(&format!("{user}-{}.kubeconfig", server.port()), &kubeconfig.to_string())
     }
 }
 
-/// The directory with `etcd` and `kube-apiserver`; builds them where this machine hasn't yet, which takes minutes.
+/// The directory with `etcd`, `kube-apiserver` and `kubectl`; builds them where this machine hasn't yet, which takes minutes.
 fn binaries() -> PathBuf {
     static BINARIES: OnceLock<PathBuf> = OnceLock::new();
     let build = || {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kube/build.sh");
         let output = Command::new(&script)
-            .args(["kube-apiserver", "etcd"])
+            .args(["kube-apiserver", "etcd", "kubectl"])
             .stderr(Stdio::inherit())
             .output()
             .expect("bash, for tests/kube/build.sh");

@@ -1,6 +1,8 @@
 //! The rig: processes, a cluster, objects, backends, and an HTTP client. It knows how to start things and to wait, not what is right.
 
 mod backend;
+#[path = "../../support/built.rs"]
+mod built;
 mod cluster;
 mod directory;
 mod forwarder;
@@ -17,6 +19,7 @@ use std::{
 };
 
 pub use backend::{App, Backend};
+pub use built::built;
 pub use cluster::{Cluster, WATCHED};
 pub use forwarder::Forwarder;
 pub use http::{Answer, Client, get};

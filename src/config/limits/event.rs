@@ -1,0 +1,44 @@
+//! Limits of the Events written to the API server.
+
+use std::time::Duration;
+
+/// How long a finding must last before it becomes an Event, and its end before that is told: `kubectl apply` of an Ingress, then of its Service,
+/// is no news.
+pub const EVENT_SETTLE: Duration = Duration::from_secs(2);
+
+/// After that time a finding that lasts is told again. Half of [`EVENT_LIFETIME`], so that its Event never expires, one failed try included.
+pub const EVENT_REFRESH: Duration = Duration::from_mins(30);
+
+/// How long the API server keeps an Event that isn't written again, `--event-ttl` of kube-apiserver; as long it is remembered here.
+pub const EVENT_LIFETIME: Duration = Duration::from_hours(1);
+
+/// Requests about Events at once, when nothing was written for a while: most clusters' findings, all told in one go.
+pub const EVENT_BURST: u32 = 50;
+
+/// Then, time between two requests: 20 a second, under half of what each kubelet may send. [`EVENT_COUNT`] are told within 17 minutes, and refreshed at half that
+/// rate. Beyond: later, nothing is lost.
+pub const EVENT_INTERVAL: Duration = Duration::from_millis(50);
+
+/// As [`EVENT_BURST`], about one object: twice what it can have, since a new leader meets each Event with two requests, and some for changes.
+pub const EVENT_OBJECT_BURST: u32 = 50;
+
+/// As [`EVENT_INTERVAL`], about one object: one whose findings come and go all the time takes a small part of the whole. Its refreshes fit twice.
+pub const EVENT_OBJECT_INTERVAL: Duration = Duration::from_secs(20);
+
+/// Findings of one object that become Events. Beyond: one more Event that says so; nobody reads hundreds in `kubectl describe`.
+pub const EVENTS_PER_OBJECT: usize = 20;
+
+/// Events that are kept up at a time. Beyond: findings wait without an Event until others are gone. Some 20 MB here and in etcd.
+pub const EVENT_COUNT: usize = 20_000;
+
+/// Bytes of an Event's message. Beyond: cut, with an ellipsis. The API's own limit (events.k8s.io/v1, `note`).
+pub const EVENT_NOTE_BYTES: usize = 1024;
+
+/// One request about an Event. Beyond: as an API server that is away.
+pub const EVENT_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a namespace is left alone in which an Event was refused: by RBAC, a quota or a policy. Nobody mends those faster.
+pub const EVENT_REFUSED_PAUSE: Duration = Duration::from_mins(1);
+
+/// Longest pause between two tries while the API server is away; it begins with [`super::API_BACKOFF_MIN`]. Events are not urgent.
+pub const EVENT_BACKOFF_MAX: Duration = Duration::from_mins(1);

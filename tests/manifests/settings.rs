@@ -1,0 +1,176 @@
+//! What the pods' arguments and environment come to in Nodegate's own parser, and in its own table.
+
+use std::{ffi::OsString, fmt::Write as _, fs, process::Command};
+
+use nodegate::{
+    compile::OWN_CONTROLLER,
+    config::{self, Invocation, ServeSettings, args},
+};
+use serde_json::Value;
+
+use crate::{
+    pod::variable,
+    rendered::{INSTALLATIONS, Installation, chart_with, overlay},
+};
+
+#[test]
+fn nodegate_understands_what_its_pods_are_given() {
+    for installation in INSTALLATIONS.iter() {
+        let settings = settings(installation);
+        assert!(settings.manifests.is_empty(), "{installation}: it reads the cluster");
+        assert!(settings.limits.max_connections < config::limits::CONNECTIONS_PER_WORKER, "{installation}: what the memory is for");
+    }
+}
+
+#[test]
+fn the_base_differs_from_the_defaults_in_memory_and_in_what_the_pod_is_called() {
+    let (ours, mut expected) = (settings(&INSTALLATIONS[0]).shown, parse(Vec::new()).shown);
+    expected["limits"]["max-connections"] = ours["limits"]["max-connections"].clone();
+    expected["cluster"]["pod-name"] = "metadata.name".into();
+    expected["cluster"]["pod-namespace"] = "metadata.namespace".into();
+    assert_eq!(ours, expected);
+}
+
+#[test]
+fn probes_ask_the_admin_listener() {
+    for installation in INSTALLATIONS.iter() {
+        let admin = settings(installation).admin;
+        for (probe, path) in [("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")] {
+            let get = &installation.container()[probe]["httpGet"];
+            assert_eq!(get["host"], admin.ip().to_string(), "{installation}: {probe}");
+            assert_eq!(get["port"], admin.port(), "{installation}: {probe}");
+            // That /healthz doesn't ask for the API server and /readyz does wait for the table is admin's own test.
+            assert_eq!(get["path"], path, "{installation}: {probe}");
+        }
+    }
+}
+
+#[test]
+fn behind_cloudflare_only_cloudflare_is_believed_and_let_in() {
+    let settings = settings(overlay("k3s-cloudflare"));
+    assert_eq!(settings.shown["trusted-proxies"], serde_json::json!(["cloudflare"]));
+    assert_eq!(settings.shown["allow-peers"], serde_json::json!(["cloudflare"]));
+    assert!(settings.allow_peers.is_some() && settings.http_is_default);
+}
+
+#[test]
+fn the_default_class_is_marked_in_its_overlay_alone() {
+    for installation in INSTALLATIONS.iter() {
+        let marked = installation.object("IngressClass")["metadata"].pointer("/annotations/ingressclass.kubernetes.io~1is-default-class");
+        let expected = (installation.name == "overlays/default-class").then_some("true");
+        assert_eq!(marked.and_then(Value::as_str), expected, "{installation}");
+        assert_eq!(installation.object("IngressClass")["spec"]["controller"], OWN_CONTROLLER, "{installation}");
+    }
+}
+
+#[test]
+fn port_80_is_left_alone_beside_traefik() {
+    for (name, port) in [("beside-traefik", 8080), ("take-over-traefik", 8080), ("take-over-traefik/final", 80)] {
+        let settings = settings(overlay(name));
+        assert!(settings.http.iter().all(|address| address.port() == port), "{name}: {:?}", settings.http);
+    }
+}
+
+#[test]
+fn status_is_left_to_traefik_while_it_runs() {
+    for installation in INSTALLATIONS.iter() {
+        // Without it no node's address is written.
+        let knows_its_pod = settings(installation).shown["cluster"]["pod-name"].is_string();
+        assert_eq!(knows_its_pod, installation.name != "overlays/take-over-traefik", "{installation}");
+    }
+}
+
+#[test]
+fn traefiks_ingresses_are_served_before_and_after_its_class_is_gone() {
+    let traefik = "kind: IngressClass\nmetadata:\n  name: traefik\n  annotations: {ingressclass.kubernetes.io/is-default-class: \"true\"}\n\
+                   spec: {controller: traefik.io/ingress-controller}";
+    for name in ["take-over-traefik", "take-over-traefik/final"] {
+        for class in [traefik, ""] {
+            let routes = routes(overlay(name), class);
+            for host in ["own", "traefik", "annotated", "classless"] {
+                assert!(routes.contains(&format!("{host}.example")), "{name}, class {class:?}: {host}\n{routes}");
+            }
+            assert!(!routes.contains("other.example"), "{name}: another controller's\n{routes}");
+        }
+    }
+    let beside = routes(overlay("beside-traefik"), traefik);
+    assert!(beside.contains("own.example"), "{beside}");
+    for host in ["traefik", "annotated", "classless", "other"] {
+        assert!(!beside.contains(&format!("{host}.example")), "{host} is Traefik's\n{beside}");
+    }
+}
+
+#[test]
+fn every_flag_can_be_a_value_of_the_chart() {
+    let objects =
+        chart_with(&["flags.trusted-proxies={10.0.0.0/8,cloudflare}", "flags.adopt-classless=true", "flags.keep-alive-timeout=5m"]);
+    let daemon_set = objects.iter().find(|object| object["kind"] == "DaemonSet").unwrap();
+    let settings = of_container(&daemon_set["spec"]["template"]["spec"]["containers"][0]);
+    assert_eq!(settings.shown["trusted-proxies"], serde_json::json!(["10.0.0.0/8", "cloudflare"]));
+    assert!(settings.compile.adopt_classless);
+    assert_eq!(settings.limits.keep_alive_timeout.as_secs(), 300);
+}
+
+fn settings(installation: &Installation) -> ServeSettings {
+    of_container(installation.container())
+}
+
+/// The environment as flags: that every flag reads its variable is tested with the parser. What a variable takes from the pod's own object is the
+/// name of that field here.
+fn of_container(container: &Value) -> ServeSettings {
+    let args = container["args"].as_array().unwrap();
+    assert_eq!(args[0], "serve");
+    let mut line: Vec<String> = args[1..].iter().map(|arg| arg.as_str().unwrap().to_owned()).collect();
+    for variable in container["env"].as_array().unwrap() {
+        let name = variable["name"].as_str().unwrap();
+        let flag = name.strip_prefix("NODEGATE_").unwrap_or_else(|| panic!("{name} is no flag")).to_lowercase().replace('_', "-");
+        match variable["value"].as_str() {
+            // Flags without a value are on or off as variables.
+            Some("true") => line.push(format!("--{flag}")),
+            Some(value) => line.push(format!("--{flag}={value}")),
+            None => line.push(format!("--{flag}={}", variable["valueFrom"]["fieldRef"]["fieldPath"].as_str().unwrap())),
+        }
+    }
+    parse(line)
+}
+
+fn parse(line: Vec<String>) -> ServeSettings {
+    let shown = line.join(" ");
+    let words = ["nodegate", "serve"].map(OsString::from).into_iter().chain(line.into_iter().map(OsString::from));
+    match config::parse(words).unwrap_or_else(|error| panic!("{shown}: {error}")) {
+        Invocation::Run(args::Command::Serve(args)) => ServeSettings::try_from(*args).unwrap_or_else(|error| panic!("{shown}: {error}")),
+        other => panic!("{shown}: {other:?}"),
+    }
+}
+
+/// The route table of Ingresses of several classes, with a pod's environment; `class` is one more object.
+fn routes(installation: &Installation, class: &str) -> String {
+    let mut yaml = format!("apiVersion: networking.k8s.io/v1\n{}\n---\n", if class.is_empty() { "kind: List\nitems: []" } else { class });
+    for (host, meta, spec) in [
+        ("own", "", "ingressClassName: nodegate"),
+        ("traefik", "", "ingressClassName: traefik"),
+        ("annotated", "annotations: {kubernetes.io/ingress.class: traefik}", ""),
+        ("classless", "", ""),
+        ("other", "", "ingressClassName: nginx"),
+    ] {
+        write!(
+            yaml,
+            "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: {host}\n  {meta}\nspec:\n  {spec}\n  rules:\n  - host: {host}.example\n    \
+             http: {{paths: [{{path: /, pathType: Prefix, backend: {{service: {{name: app, port: {{number: 80}}}}}}}}]}}\n---\n"
+        )
+        .unwrap();
+    }
+    write!(yaml, "apiVersion: v1\nkind: Service\nmetadata:\n  name: app\nspec:\n  clusterIP: 127.43.9.9\n  ports: [{{port: 80}}]\n")
+        .unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("objects.yaml");
+    fs::write(&file, yaml).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nodegate"));
+    command.arg("routes").arg("--manifests").arg(&file);
+    for name in ["NODEGATE_CONTROLLER", "NODEGATE_INGRESS_CLASS", "NODEGATE_ADOPT_CLASSLESS"] {
+        command.env_remove(name).envs(variable(installation.container(), name).map(|value| (name, value)));
+    }
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
