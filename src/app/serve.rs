@@ -68,6 +68,7 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
     let (report_sender, report) = watch::channel(Report::default());
     let (draining_sender, draining) = watch::channel(false);
     let line = Line::new();
+    let writers = Writers::start(cluster, report.clone()).await?;
     let state = Arc::new(admin::State {
         table: reader.clone(),
         report: report.clone(),

@@ -40,15 +40,6 @@ impl Pace {
     pub(super) const AT_ONCE: Self = Self { quiet: Duration::ZERO, ceiling: Duration::ZERO };
 }
 
-/// What a compilation comes to.
-struct Rebuilt {
-    snapshot: Snapshot,
-    findings: BTreeSet<Diagnostic>,
-    identities: BTreeMap<ObjectName, Identity>,
-    ingresses: Arc<[Served]>,
-    compile_seconds: f64,
-}
-
 /// Rebuilds for ever.
 ///
 /// # Errors
