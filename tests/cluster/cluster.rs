@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Where the work directory is inside the sandbox: in memory, and every node sees it.
-const WORK: &str = "/run/nodegate-e2e";
+pub const WORK: &str = "/run/nodegate-e2e";
 /// Where daemons write their logs.
 pub const LOGS: &str = "/run/nodegate-e2e/logs";
 

@@ -15,6 +15,7 @@ mod daemon;
 mod dns;
 mod http;
 mod images;
+mod install;
 mod load;
 mod namespace;
 mod network;

@@ -10,17 +10,25 @@ use std::{
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
     coordination::v1::Lease,
-    core::v1::{Namespace, ServiceAccount},
-    networking::v1::IngressClass,
+    core::v1::{Event, Namespace, Node, Pod, ServiceAccount},
+    networking::v1::{Ingress, IngressClass},
     rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding},
 };
-use kube::{Api, api::ListParams};
+use kube::{
+    Api,
+    api::{ListParams, Patch, PatchParams},
+};
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use tokio::task::block_in_place;
 
 use crate::rig::{App, Cluster, Nodegate, built, eventually, objects};
 
 const NAMESPACE: &str = "nodegate-system";
+
+/// The pod that Nodegate takes itself for, and the address of its node.
+const POD: &str = "nodegate-x7k2p";
+const NODE_ADDRESS: &str = "192.0.2.31";
 
 /// A right, or a use of one: verb, API group, resource with its subresource.
 type Right = (String, String, String);
@@ -72,7 +80,9 @@ async fn with_the_shipped_roles_nothing_is_refused_and_no_right_is_left_unused()
     let _app = App::deploy(&client, "shop", "app").await;
     objects::create(&client, "shop", &objects::ingress("web", "shop.example", "app")).await;
 
-    let mut nodegate = Nodegate::start_with(&kubeconfig, &["--pod-name", "nodegate-x7k2p", "--pod-namespace", NAMESPACE]).await;
+    pretend_to_be_a_pod(&client).await;
+
+    let mut nodegate = Nodegate::start_with(&kubeconfig, &["--pod-name", POD, "--pod-namespace", NAMESPACE]).await;
     nodegate.ready().await;
     nodegate.serves("shop.example", "app").await;
     // As people run it, with `kubectl exec` in the pod.
@@ -80,6 +90,18 @@ async fn with_the_shipped_roles_nothing_is_refused_and_no_right_is_left_unused()
     check.args(["check", "--cluster"]).env("KUBECONFIG", &kubeconfig).env_remove("KUBERNETES_SERVICE_HOST");
     let output = block_in_place(|| check.output()).expect("the nodegate binary");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // An Event, and its change once the fault is gone.
+    objects::create(&client, "shop", &objects::ingress("broken", "broken.example", "missing")).await;
+    event(&client, "UnknownService").await;
+    let _missing = App::deploy(&client, "shop", "missing").await;
+    event(&client, "Fixed").await;
+
+    let ingresses = Api::<Ingress>::namespaced(client.clone(), "shop");
+    eventually("the node's address is in the status", async || {
+        let status = ingresses.get_status("web").await.map_err(|error| error.to_string())?.status;
+        if format!("{status:?}").contains(NODE_ADDRESS) { Ok(()) } else { Err(format!("{status:?}")) }
+    })
+    .await;
 
     // A right that is missing shows where its work isn't done.
     let leases = Api::<Lease>::namespaced(client.clone(), NAMESPACE);
@@ -98,6 +120,36 @@ async fn with_the_shipped_roles_nothing_is_refused_and_no_right_is_left_unused()
     .await;
     let refused: Vec<_> = cluster.requests().into_iter().filter(|event| event["responseStatus"]["code"] == 403).collect();
     assert!(refused.is_empty(), "{refused:#?}");
+}
+
+/// There is no kubelet: a Ready pod on a Ready node, by word of mouth.
+async fn pretend_to_be_a_pod(client: &kube::Client) {
+    let ready = json!([{ "type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z" }]);
+    let node: Node = objects::object(json!({ "metadata": { "name": "node-1" } }));
+    objects::create_cluster_wide(client, &node).await;
+    let status = json!({ "status": { "conditions": ready, "addresses": [{ "type": "InternalIP", "address": NODE_ADDRESS }] } });
+    let nodes = Api::<Node>::all(client.clone());
+    nodes.patch_status("node-1", &PatchParams::default(), &Patch::Merge(status)).await.expect("the node's status");
+    let owner = json!({ "apiVersion": "apps/v1", "kind": "DaemonSet", "name": "nodegate", "uid": "0", "controller": true });
+    let containers = json!([{ "name": "nodegate", "image": "nodegate" }]);
+    let pod: Pod = objects::object(json!({
+        "metadata": { "name": POD, "ownerReferences": [owner] },
+        "spec": { "nodeName": "node-1", "serviceAccountName": "nodegate", "containers": containers },
+    }));
+    objects::create(client, NAMESPACE, &pod).await;
+    let status = json!({ "status": { "phase": "Running", "conditions": ready } });
+    let pods = Api::<Pod>::namespaced(client.clone(), NAMESPACE);
+    pods.patch_status(POD, &PatchParams::default(), &Patch::Merge(status)).await.expect("the pod's status");
+}
+
+/// Waits for an Event of that reason.
+async fn event(client: &kube::Client, reason: &str) {
+    let events = Api::<Event>::namespaced(client.clone(), "shop");
+    eventually(&format!("an Event {reason}"), async || {
+        let found = events.list(&ListParams::default()).await.map_err(|error| error.to_string())?.items;
+        if found.iter().any(|event| event.reason.as_deref() == Some(reason)) { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
 }
 
 /// Everything that the shipped roles grant.

@@ -32,15 +32,21 @@ fn the_base_differs_from_the_defaults_in_memory_and_in_what_the_pod_is_called() 
 }
 
 #[test]
-fn probes_ask_the_admin_listener() {
+fn probes_ask_the_admin_listener_of_the_node_and_at_the_start_their_own_process() {
     for installation in INSTALLATIONS.iter() {
         let admin = settings(installation).admin;
-        for (probe, path) in [("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")] {
+        for (probe, path) in [("livenessProbe", "/healthz"), ("readinessProbe", "/nodez")] {
             let get = &installation.container()[probe]["httpGet"];
             assert_eq!(get["host"], admin.ip().to_string(), "{installation}: {probe}");
             assert_eq!(get["port"], admin.port(), "{installation}: {probe}");
-            // That /healthz doesn't ask for the API server and /readyz does wait for the table is admin's own test.
+            // What the pages mean is admin's own test.
             assert_eq!(get["path"], path, "{installation}: {probe}");
+        }
+        let command = installation.container()["startupProbe"]["exec"]["command"].as_array().unwrap();
+        let words = command.iter().map(|word| OsString::from(word.as_str().unwrap()));
+        match config::parse(words).unwrap_or_else(|error| panic!("{installation}: {error}")) {
+            Invocation::Run(args::Command::Ready(ready)) => assert_eq!(ready.admin, admin.to_string(), "{installation}"),
+            other => panic!("{installation}: {other:?}"),
         }
     }
 }

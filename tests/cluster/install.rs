@@ -1,0 +1,94 @@
+//! Installs Nodegate as an operator does: `kubectl apply -k` of a shipped overlay, with the tests' image and a few settings of the scenario's.
+
+use std::{fs, path::Path, time::Duration};
+
+use anyhow::ensure;
+use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::Pod};
+use kube::{Api, api::ListParams};
+
+use crate::{
+    cluster::{Cluster, WORK},
+    wait::eventually,
+};
+
+pub const NAMESPACE: &str = "nodegate-system";
+/// The overlay of the reference deployment.
+pub const K3S_CLOUDFLARE: &str = "overlays/k3s-cloudflare";
+/// The clients' network counts as Cloudflare's.
+pub const CLIENTS_ARE_CLOUDFLARE: (&str, &str) = ("NODEGATE_CLOUDFLARE_RANGES", "203.0.113.0/24");
+
+/// One new pod a node, each of which hands its sockets over and waits out its `minReadySeconds`.
+const ROLLOUT: Duration = Duration::from_mins(2);
+
+/// What [`nodegate`] has installed, until [`uninstall`].
+#[derive(Debug)]
+pub struct Installed {
+    overlay: String,
+}
+
+/// Installs Nodegate and waits until it serves on every node. `overlay` is a directory below `manifests`: `base`, [`K3S_CLOUDFLARE`]; `settings` are
+/// environment variables.
+pub async fn nodegate(cluster: &Cluster, overlay: &str, settings: &[(&str, &str)]) -> anyhow::Result<Installed> {
+    let installed = Installed { overlay: overlay.to_owned() };
+    change(cluster, &installed, settings).await?;
+    Ok(installed)
+}
+
+/// Gives an installation these settings instead of those that it had, and waits until every node has its new pod alone.
+pub async fn change(cluster: &Cluster, installed: &Installed, settings: &[(&str, &str)]) -> anyhow::Result<()> {
+    let directory = Path::new(WORK).join("installation");
+    fs::create_dir_all(&directory)?;
+    fs::write(directory.join("kustomization.yaml"), kustomization(&directory, &installed.overlay, settings))?;
+    cluster.kubectl(&["apply", "--kustomize", &directory.to_string_lossy()])?;
+    rolled_out(cluster).await
+}
+
+/// Waits until every node has one pod of the newest revision, ready, and no other one.
+pub async fn rolled_out(cluster: &Cluster) -> anyhow::Result<()> {
+    let client = cluster.client();
+    let (sets, pods) = (Api::<DaemonSet>::namespaced(client.clone(), NAMESPACE), Api::<Pod>::namespaced(client, NAMESPACE));
+    let wanted = i32::try_from(cluster.nodes.len())?;
+    eventually("Nodegate is rolled out on all nodes", ROLLOUT, async || {
+        let found = sets.get("nodegate").await?;
+        let generation = found.metadata.generation;
+        let status = found.status.unwrap_or_default();
+        let updated = status.updated_number_scheduled.unwrap_or_default();
+        let left = pods.list(&ListParams::default()).await?.items.len();
+        ensure!(
+            status.observed_generation == generation && [updated, status.number_ready, i32::try_from(left)?] == [wanted; 3],
+            "{updated} new, {} ready and {left} pods at all, on {wanted} nodes",
+            status.number_ready
+        );
+        Ok(())
+    })
+    .await
+}
+
+/// Removes Nodegate, the DaemonSet first: while its roles are there, its last pod takes the nodes' addresses out of the Ingresses.
+pub async fn uninstall(cluster: &Cluster, installed: Installed) -> anyhow::Result<()> {
+    drop(installed);
+    let directory = Path::new(WORK).join("installation");
+    let namespace = format!("--namespace={NAMESPACE}");
+    cluster.kubectl(&["delete", "daemonset", "nodegate", &namespace, "--cascade=foreground", "--timeout=90s"])?;
+    cluster.kubectl(&["delete", "--kustomize", &directory.to_string_lossy(), "--ignore-not-found", "--timeout=90s"])?;
+    fs::remove_dir_all(&directory)?;
+    Ok(())
+}
+
+/// A kustomization of one's own, as docs/install-k3s.md recommends it. Kustomize takes relative paths only.
+fn kustomization(directory: &Path, overlay: &str, settings: &[(&str, &str)]) -> String {
+    let up = "/..".repeat(directory.components().count() - 1);
+    let manifests = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests");
+    let settings: Vec<_> = settings.iter().map(|(name, value)| serde_json::json!({ "name": name, "value": value })).collect();
+    let patch = serde_json::json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": { "name": "nodegate" },
+        "spec": { "template": { "spec": { "containers": [{ "name": "nodegate", "env": settings }] } } },
+    });
+    serde_json::json!({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
+        "resources": [format!(".{up}{manifests}/{overlay}")],
+        "images": [{ "name": "nodegate", "newName": "docker.io/local/nodegate", "newTag": "1" }],
+        "patches": if settings.is_empty() { vec![] } else { vec![serde_json::json!({ "patch": patch.to_string() })] },
+    })
+    .to_string()
+}
