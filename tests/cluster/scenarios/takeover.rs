@@ -3,7 +3,6 @@
 mod compare;
 mod gap;
 mod objects;
-mod overlay;
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
 
@@ -16,13 +15,14 @@ use crate::{
     cluster::Cluster,
     http,
     images::TRAEFIK,
+    install,
     load::Load,
     wait::{PATIENCE, eventually},
 };
 
 /// The shipped overlays of the two steps.
-const BESIDE: &str = "take-over-traefik";
-const FINAL: &str = "take-over-traefik/final";
+const BESIDE: &str = "overlays/take-over-traefik";
+const FINAL: &str = "overlays/take-over-traefik/final";
 /// Requests a second in sum, to all nodes in turn.
 const RATE: u32 = 90;
 /// In a row, on connections of their own, until a node counts as Nodegate's.
@@ -33,7 +33,7 @@ pub async fn takeover(cluster: &Cluster) -> anyhow::Result<()> {
     serve_by_traefik(cluster, &eighty).await?;
     let ingresses = ingresses(cluster).await?;
 
-    overlay::apply(cluster, BESIDE)?;
+    install::nodegate(cluster, BESIDE, &[]).await?;
     check_tells_what_differs(cluster)?;
     for (theirs, ours) in eighty.iter().zip(&beside) {
         compare::nodegate(cluster, *ours)?;
@@ -42,7 +42,7 @@ pub async fn takeover(cluster: &Cluster) -> anyhow::Result<()> {
 
     // Nodegate gets a socket on port 80 of every node, while packets for it still go to Traefik.
     let load = Load::start(&cluster.internet, &eighty, "shop.example", RATE);
-    overlay::apply(cluster, FINAL)?;
+    let installed = install::nodegate(cluster, FINAL, &[]).await?;
     load.stop().all_succeeded().context("nothing changes for clients until Traefik goes")?;
     for address in &eighty {
         compare::traefik(cluster, *address).context("Traefik still has the port")?;
@@ -55,7 +55,7 @@ pub async fn takeover(cluster: &Cluster) -> anyhow::Result<()> {
     let after = self::ingresses(cluster).await?;
     ensure!(after == ingresses, "no Ingress may be edited: they were {ingresses:#?}, and are {after:#?}");
 
-    overlay::remove(cluster, FINAL)?;
+    install::uninstall(cluster, installed).await?;
     cluster.kubectl(&["delete", "namespace", objects::SHOP])?;
     Ok(())
 }

@@ -25,8 +25,8 @@ const SAME: &[Case] = &[
     ("shop.example", "/api/", API),
     ("shop.example", "/api/v1/items", API),
     ("shop.example", "/API", WEB),
-    ("shop.example", "/health", API),
-    ("shop.example", "/health/", WEB),
+    ("shop.example", "/healthz", API),
+    ("shop.example", "/healthz/", WEB),
     ("shop.example", "/old", API),
     ("shop.example", "/old/page", API),
     ("shop.example", "/cart/../api", API),
@@ -48,6 +48,7 @@ const SAME: &[Case] = &[
 /// Where they differ by design, as docs/migrate-from-traefik.md says: host, path, Traefik's answer, Nodegate's.
 const DIFFERENT: &[(&str, &str, Seen, Seen)] = &[
     ("shop.example", "/apiary", API, WEB),
+    ("shop.example", "/ok", WEB, API),
     ("broken.example", "/", FALLBACK, (503, None)),
     ("guarded.example", "/", FALLBACK, (503, None)),
 ];

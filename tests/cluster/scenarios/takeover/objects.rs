@@ -126,7 +126,8 @@ spec:
       paths:
       - { path: /, pathType: Prefix, backend: { service: { name: web, port: { name: http } } } }
       - { path: /api, pathType: Prefix, backend: { service: { name: api, port: { number: 80 } } } }
-      - { path: /health, pathType: Exact, backend: { service: { name: api, port: { number: 80 } } } }
+      - { path: /healthz, pathType: Exact, backend: { service: { name: api, port: { number: 80 } } } }
+      - { path: /ok, pathType: Exact, backend: { service: { name: api, port: { number: 80 } } } }
       - { path: /old, pathType: ImplementationSpecific, backend: { service: { name: api, port: { number: 80 } } } }
 ---
 apiVersion: networking.k8s.io/v1
