@@ -90,13 +90,15 @@ fn check_tells_what_differs(cluster: &Cluster) -> anyhow::Result<()> {
 async fn remove_traefik(cluster: &Cluster, addresses: &[SocketAddr]) -> anyhow::Result<()> {
     let load = Load::start(&cluster.internet, addresses, "shop.example", RATE);
     let began = Instant::now();
-    cluster.kubectl_with(&["delete", "--wait=false", "--filename=-"], &objects::traefik())?;
+    let namespace = format!("--namespace={}", objects::TRAEFIK_NAMESPACE);
+    cluster.kubectl(&["delete", "daemonset/traefik", &namespace, "--cascade=orphan"])?;
+    cluster.kubectl(&["delete", "pods", &namespace, "--selector=app=traefik", "--grace-period=1", "--wait=false"])?;
     for address in addresses {
         eventually(&format!("Nodegate alone answers at {address}"), PATIENCE, async || answers_alone(cluster, *address)).await?;
     }
     let alone = began.elapsed();
+    cluster.kubectl_with(&["delete", "--ignore-not-found", "--timeout=90s", "--filename=-"], &objects::traefik())?;
     gap::report(&load.stop(), RATE, alone)?;
-    cluster.kubectl(&["wait", "--for=delete", "namespace/takeover-traefik", "--timeout=90s"])?;
     Ok(())
 }
 
