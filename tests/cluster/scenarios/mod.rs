@@ -3,6 +3,7 @@
 mod failures;
 mod faults;
 mod nodes;
+mod takeover;
 
 use std::{future::Future, pin::Pin};
 
@@ -25,4 +26,5 @@ pub const ALL: &[Scenario] = &[
     Scenario { name: "nodes", nodes: 1, run: |cluster| Box::pin(nodes::nodes(cluster)) },
     Scenario { name: "faults", nodes: 3, run: |cluster| Box::pin(faults::faults(cluster)) },
     Scenario { name: "failures", nodes: 3, run: |cluster| Box::pin(failures::failures(cluster)) },
+    Scenario { name: "takeover", nodes: 1, run: |cluster| Box::pin(takeover::takeover(cluster)) },
 ];
