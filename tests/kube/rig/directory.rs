@@ -34,10 +34,12 @@ impl Directory {
         &self.path
     }
 
-    /// Writes a file into it. Returns the file's path.
+    /// Writes a file into it, at once: tests that share a directory may be reading one of that name. Returns the file's path.
     pub fn write(&self, name: &str, content: &str) -> PathBuf {
-        let path = self.path.join(name);
-        fs::write(&path, content).expect("a file in the test's directory");
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let (path, new) = (self.path.join(name), self.path.join(format!("new-{}", NEXT.fetch_add(1, Ordering::Relaxed))));
+        fs::write(&new, content).expect("a file in the test's directory");
+        fs::rename(new, &path).expect("its name");
         path
     }
 }
