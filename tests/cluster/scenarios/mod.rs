@@ -2,6 +2,7 @@
 
 mod faults;
 mod nodes;
+mod reference;
 
 use std::{future::Future, pin::Pin};
 
@@ -23,4 +24,5 @@ pub struct Scenario {
 pub const ALL: &[Scenario] = &[
     Scenario { name: "nodes", nodes: 1, run: |cluster| Box::pin(nodes::nodes(cluster)) },
     Scenario { name: "faults", nodes: 3, run: |cluster| Box::pin(faults::faults(cluster)) },
+    Scenario { name: "reference", nodes: 3, run: |cluster| Box::pin(reference::reference(cluster)) },
 ];
