@@ -20,6 +20,7 @@ pub mod config;
 pub mod source;
 
 pub mod leader;
+pub mod status;
 
 pub mod event;
 

@@ -22,13 +22,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("table", &["route"]),
     ("config", &["message", "compile"]),
     ("source", &["route", "compile", "table", "config::limits"]),
-    ("leader", &["config::limits"]),
+    ("leader", &["source", "config::limits"]),
     ("event", &["compile", "source", "leader", "config::limits"]),
+    ("status", &["source", "leader", "config::limits", "config::Address"]),
     ("metrics", &["route", "compile", "source", "event", "config::limits"]),
     ("access_log", &["route", "config::limits"]),
     ("proxy", &["route", "message", "table", "metrics", "access_log", "config::limits"]),
     ("handover", &["config::limits"]),
-    ("admin", &["route", "message", "compile", "table", "source", "metrics", "event", "proxy", "access_log", "config"]),
+    ("admin", &["route", "message", "compile", "table", "source", "metrics", "event", "proxy", "access_log", "config", "leader", "status"]),
 ];
 const SEES_EVERYTHING: &[&str] = &["app", "main", "lib"];
 

@@ -27,7 +27,7 @@ use tokio::{
 
 pub use question::{BadQuestion, Question};
 
-use crate::{access_log, config::limits, event, metrics, proxy, source::Report, table};
+use crate::{access_log, config::limits, event, leader::Role, metrics, proxy, source::Report, status, table};
 
 /// What the pages show.
 #[derive(Debug)]
@@ -46,10 +46,21 @@ pub struct State {
     pub succession: Succession,
     /// What the access log couldn't write.
     pub log_lost: access_log::Lost,
+    /// What is written to the cluster; nothing in file mode.
+    pub cluster: Option<Cluster>,
     /// The effective settings; nothing secret may be among them.
     pub settings: Value,
     /// When the process started.
     pub started: SystemTime,
+}
+
+/// What this process writes to its cluster.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// Whether it leads.
+    pub role: Role,
+    /// What it has written into Ingresses.
+    pub status: Arc<status::Counters>,
 }
 
 /// A process that takes over from another on the same node, and hands over to the next ([`crate::handover`]).

@@ -1,6 +1,10 @@
 //! The pages: which path answers what.
 
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering},
+    time::SystemTime,
+};
 
 use bytes::Bytes;
 use http::{
@@ -12,7 +16,7 @@ use percent_encoding::percent_decode_str;
 
 use super::{Question, Scope, State, process_namespace};
 use crate::{
-    metrics::{self, Scrape},
+    metrics::{self, ClusterNumbers, Scrape},
     table::Published,
 };
 
@@ -96,6 +100,12 @@ impl Site {
             ready: self.state.not_ready().is_none(),
             handovers: self.state.succession.counts.values(),
             log_lost: self.state.log_lost.lines(),
+            cluster: self.state.cluster.as_ref().map(|cluster| ClusterNumbers {
+                leads: cluster.role.leads(),
+                status_writes: cluster.status.writes.load(Ordering::Relaxed),
+                status_errors: cluster.status.errors.load(Ordering::Relaxed),
+                status_contested: cluster.status.contested.load(Ordering::Relaxed),
+            }),
             started: self.state.started,
             now: SystemTime::now(),
         })

@@ -37,6 +37,7 @@ fn rig() -> Rig {
             counts: Arc::default(),
         },
         log_lost: writer.lost(),
+        cluster: None,
         settings: serde_json::json!({"workers": 2}),
         started: SystemTime::now(),
     });

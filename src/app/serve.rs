@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     process::ExitCode,
     sync::{Arc, OnceLock},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::Context;
@@ -77,6 +77,7 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
         draining,
         succession: line.shown(),
         log_lost: log_writer.lost(),
+        cluster: writers.shown(),
         settings: shown,
         started: SystemTime::now(),
     });
@@ -97,22 +98,10 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
         code = signals.next() => Some(code),
         () = relay.superseded() => None,
     };
-    relay.leave();
+    let served = relay.leave();
     draining_sender.send_replace(true);
-    handle.drain(drain_timeout);
-    info!(timeout_s = drain_timeout.as_secs_f64(), "draining");
-    let ended = async move {
-        if time::timeout(drain_timeout + limits::DRAIN_MARGIN, handle.drained()).await.is_err() {
-            warn!("some workers didn't end in time");
-        }
-        let written = tokio::task::spawn_blocking(move || log_writer.finish(limits::LOG_FINISH_TIMEOUT));
-        if !written.await.unwrap_or_default() {
-            warn!("the access log's last lines couldn't be written");
-        }
-        writers.stop().await;
-    };
     tokio::select! {
-        () = ended => {
+        () = drain(&handle, drain_timeout, writers, served, log_writer) => {
             info!("drained");
             Ok(ExitCode::SUCCESS)
         }
@@ -122,6 +111,23 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::from(code))
         }
     }
+}
+
+/// From the first signal to the end: withdraws this node (unless it is `served` by another process), stops accepting, lets what runs finish.
+async fn drain(handle: &proxy::Handle, drain_timeout: Duration, writers: Writers, served: bool, log_writer: access_log::Writer) {
+    let deadline = Instant::now() + drain_timeout;
+    let resigned = if served { writers.resign() } else { writers.withdraw(drain_timeout).await };
+    let left = deadline.saturating_duration_since(Instant::now());
+    handle.drain(left);
+    info!(timeout_s = left.as_secs_f64(), "draining");
+    if time::timeout(left + limits::DRAIN_MARGIN, handle.drained()).await.is_err() {
+        warn!("some workers didn't end in time");
+    }
+    let written = tokio::task::spawn_blocking(move || log_writer.finish(limits::LOG_FINISH_TIMEOUT));
+    if !written.await.unwrap_or_default() {
+        warn!("the access log's last lines couldn't be written");
+    }
+    resigned.done().await;
 }
 
 /// The settings as each part takes them.

@@ -1,44 +1,61 @@
 //! What a Nodegate writes to its cluster: started, and at the end stopped, in the right order. None of it in file mode.
 
-use std::{fs, process};
+use std::{fs, process, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle, time};
+use tracing::warn;
 
 use crate::{
+    admin,
     compile::OWN_CONTROLLER,
-    config::ClusterSettings,
+    config::{ClusterSettings, limits},
     event,
     leader::{self, Election},
     source::{self, Report, SourceError},
+    status,
 };
 
 /// Everything that writes to the cluster, under one leader's role.
 pub(super) struct Writers {
     /// None in file mode.
-    election: Option<Election>,
+    cluster: Option<Cluster>,
     events: watch::Receiver<event::Tally>,
 }
 
+struct Cluster {
+    client: kube::Client,
+    election: Election,
+    status: status::Settings,
+    counters: Arc<status::Counters>,
+    report: watch::Receiver<Report>,
+    leaving: watch::Sender<bool>,
+}
+
 impl Writers {
-    /// Stands for election once there is a table. Errors: those of the client.
+    /// Stands for election once there is a table, and does a leader's work whenever elected; `None`: never. Errors: those of the client.
     pub(super) async fn start(settings: Option<ClusterSettings>, report: watch::Receiver<Report>) -> Result<Self, SourceError> {
         let (tally, events) = watch::channel(event::Tally::default());
-        let Some(settings) = settings else { return Ok(Self { election: None, events }) };
-        let ClusterSettings { pod_name, pod_namespace, lease_name, lease_duration, publish: _ } = settings;
+        let Some(settings) = settings else { return Ok(Self { cluster: None, events }) };
+        let ClusterSettings { pod_name, pod_namespace, lease_name, lease_duration, publish } = settings;
         let client = source::connect(None).await?;
         let namespace = pod_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
-        let identity = pod_name.unwrap_or_else(anonymous);
+        let manager = format!("nodegate:{namespace}/{lease_name}");
+        let identity = pod_name.clone().unwrap_or_else(anonymous);
         let reporter = event::Reporter { controller: OWN_CONTROLLER.to_owned(), instance: identity.clone() };
-        let lease = leader::Settings { namespace, name: lease_name, identity, duration: lease_duration };
-        let mut first = report.clone();
+        let lease = leader::Settings { namespace: namespace.clone(), name: lease_name, identity, duration: lease_duration };
+        let mut table = report.clone();
         // What has no table serves nothing, and must not lead those that do.
         let ready = async move {
             // The report's sender lives as long as the process.
-            let _ = first.wait_for(|report| report.ready).await;
+            let _ = table.wait_for(|report| report.ready).await;
         };
         let election = leader::stand(client.clone(), lease, ready);
-        tokio::spawn(event::run(client, reporter, report, election.role(), tally));
-        Ok(Self { election: Some(election), events })
+        tokio::spawn(event::run(client.clone(), reporter, report.clone(), election.role(), tally));
+        let status = status::Settings { namespace, pod: pod_name, publish, manager };
+        let counters = Arc::default();
+        let (leaving, left) = watch::channel(false);
+        tokio::spawn(status::run(client.clone(), status.clone(), election.role(), report.clone(), left, Arc::clone(&counters)));
+        Ok(Self { cluster: Some(Cluster { client, election, status, counters, report, leaving }), events })
     }
 
     /// What the writer of Events has done.
@@ -46,10 +63,42 @@ impl Writers {
         self.events.clone()
     }
 
-    /// Gives the leader's role up.
-    pub(super) async fn stop(self) {
-        if let Some(election) = self.election {
-            election.resign().await;
+    /// What the admin pages tell of it.
+    pub(super) fn shown(&self) -> Option<admin::Cluster> {
+        let Cluster { election, counters, .. } = self.cluster.as_ref()?;
+        Some(admin::Cluster { role: election.role(), status: Arc::clone(counters) })
+    }
+
+    /// Before the node stops accepting: waits until no Ingress sends clients here any more, at most for `patience` and the limit. Then this process
+    /// doesn't lead any more.
+    pub(super) async fn withdraw(self, patience: Duration) -> Resigned {
+        if let Some(Cluster { client, status, report, leaving, .. }) = &self.cluster {
+            // Should this process lead, it knows before its pod says so.
+            leaving.send_replace(true);
+            let patience = patience.min(limits::STATUS_WITHDRAW_TIMEOUT);
+            if time::timeout(patience, status::withdrawn(client, status, report.clone())).await.is_err() {
+                warn!(waited_s = patience.as_secs_f64(), "Ingresses still bear this node's address: draining all the same");
+            }
+        }
+        self.resign()
+    }
+
+    /// This process doesn't lead any more.
+    pub(super) fn resign(self) -> Resigned {
+        // On its own: the Lease must not hold up the drain.
+        Resigned(self.cluster.map(|cluster| tokio::spawn(cluster.election.resign())))
+    }
+}
+
+/// A leader's lease on its way back.
+pub(super) struct Resigned(Option<JoinHandle<()>>);
+
+impl Resigned {
+    /// Waits until it is released, or couldn't be, which takes no longer than [`limits::LEASE_RELEASE_TIMEOUT`].
+    pub(super) async fn done(self) {
+        if let Some(resigning) = self.0 {
+            // A panic in there is told by itself.
+            let _ = resigning.await;
         }
     }
 }

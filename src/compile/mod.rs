@@ -24,7 +24,7 @@ pub use admit::admit;
 pub use diagnostic::{Diagnostic, Severity, Subject};
 pub use options::{HostOwnership, OWN_CONTROLLER, Options};
 
-use crate::route::Snapshot;
+use crate::route::{IngressId, Snapshot};
 
 /// The input: the objects of one moment, in any order.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +48,8 @@ pub struct Compiled {
     pub snapshot: Snapshot,
     /// What was found wrong, sorted by object; equal findings once.
     pub diagnostics: Vec<Diagnostic>,
+    /// The Ingresses that are ours by their class, whatever is wrong with them otherwise; the oldest first.
+    pub accepted: Vec<Arc<IngressId>>,
 }
 
 /// Compiles the objects of one moment. Can't fail: what is wrong with an object costs that object (or that rule, or that path) alone, and
@@ -55,15 +57,16 @@ pub struct Compiled {
 pub fn compile(objects: &Objects, options: &Options) -> Compiled {
     let index = index::Index::new(objects);
     let classes = class::Classes::new(&index, options);
-    let mut diagnostics = Vec::new();
+    let (mut diagnostics, mut accepted) = (Vec::new(), Vec::new());
     let mut table = ingress::Compiler::new(&index, options);
     for indexed in &index.ingresses {
         if let Some(origin) = classes.claim(indexed, &mut diagnostics) {
             table.ingress(indexed, origin, &mut diagnostics);
+            accepted.push(Arc::clone(&indexed.id));
         }
     }
     let snapshot = table.finish(&mut diagnostics);
     diagnostics.sort();
     diagnostics.dedup();
-    Compiled { snapshot, diagnostics }
+    Compiled { snapshot, diagnostics, accepted }
 }

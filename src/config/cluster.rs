@@ -12,6 +12,9 @@ const LEASE_DURATION_MIN: Duration = Duration::from_secs(1);
 /// The longest `--lease-duration`: nobody wants to wait longer for a new leader.
 const LEASE_DURATION_MAX: Duration = Duration::from_secs(300);
 
+/// Characters of `--lease-name`.
+const LEASE_NAME_MAX: usize = 50;
+
 /// Everything that the cluster's side of `serve` needs to know. Not used with `--manifests`.
 #[derive(Debug, Clone)]
 pub struct ClusterSettings {
@@ -47,6 +50,10 @@ impl TryFrom<ClusterArgs> for ClusterSettings {
             if name.is_some_and(|name| !is_domain(name)) {
                 return Err(bad(flag, &"expected the name of a Kubernetes object: lower-case letters, digits, `-` and `.`"));
             }
+        }
+        // It is part of the field manager's name, which has 128 characters at most.
+        if lease_name.len() > LEASE_NAME_MAX {
+            return Err(bad("--lease-name", &format!("must not have more than {LEASE_NAME_MAX} characters")));
         }
         if !(LEASE_DURATION_MIN..=LEASE_DURATION_MAX).contains(&lease_duration.0) {
             return Err(bad("--lease-duration", &"must be from 1s to 5m"));

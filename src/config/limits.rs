@@ -1,12 +1,14 @@
 //! Every limit and timeout in one place: named, with its unit, what happens at the limit, and why this number.
 
 mod adjustable;
+mod cluster;
 mod event;
 mod handover;
 
 use std::time::Duration;
 
 pub use adjustable::Limits;
+pub use cluster::*;
 pub use event::*;
 pub use handover::*;
 
@@ -272,17 +274,3 @@ pub const API_BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// Objects in one page of a list, as client-go has it. Only for API servers without streaming lists.
 pub const API_PAGE_SIZE: u32 = 500;
-
-/// How long the other candidates wait after the leader's last sign of life before one takes its place (`--lease-duration`). The leader itself stops after
-/// two thirds of it. client-go's numbers: 15, 10 and 2 s between renewals.
-pub const LEASE_DURATION: Duration = Duration::from_secs(15);
-
-/// The longest duration that the holder of a Lease is believed to need. Beyond: it counts as this. Somebody's mistake in the Lease must not leave
-/// the cluster without a leader for ever.
-pub const LEASE_DURATION_BELIEVED: Duration = Duration::from_secs(300);
-
-/// At exit, how long releasing the Lease may take. Beyond: the next leader waits for its end, which hurts nobody.
-pub const LEASE_RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Tries to release the Lease while our own last renewal is still arriving. One is usual.
-pub const LEASE_RELEASE_TRIES: u32 = 3;

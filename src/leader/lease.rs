@@ -14,7 +14,10 @@ use kube::{
 use tokio::{sync::watch, time};
 
 use super::Settings;
-use crate::config::limits::{LEASE_DURATION_BELIEVED, LEASE_RELEASE_TRIES};
+use crate::{
+    config::limits::{LEASE_DURATION_BELIEVED, LEASE_RELEASE_TRIES},
+    source::reason,
+};
 
 /// One candidate, and what it knows.
 pub(super) struct Candidate {
@@ -170,7 +173,7 @@ impl Candidate {
     fn complain(&mut self, error: &Error) {
         let refused = matches!(error, Error::Api(status) if matches!(status.code, 401 | 403));
         let help = if refused { "; check the ServiceAccount's Role: get, create and update of leases" } else { "" };
-        self.say(format!("{error}{help}"));
+        self.say(format!("{}{help}", reason(error)));
     }
 
     /// Once for each trouble, however long it lasts.

@@ -1,13 +1,14 @@
 //! The numbers of each worker, and their Prometheus text. Workers count in plain integers of their own; a scrape asks each for a copy.
 
 mod handover;
+mod out;
 mod process;
 mod render;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 pub use handover::Handovers;
-pub use render::{CONTENT_TYPE, Scrape, render};
+pub use render::{CONTENT_TYPE, ClusterNumbers, Scrape, render};
 
 use crate::{
     config::limits,

@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{BUCKETS_US, Histogram, Numbers, Series, process};
+use super::{BUCKETS_US, Histogram, Numbers, Series, out::Out, process};
 use crate::{
     compile::Severity,
     event,
@@ -34,12 +34,27 @@ pub struct Scrape {
     pub ready: bool,
     /// Access-log lines that the output refused ([`crate::access_log::Lost`]).
     pub log_lost: u64,
+    /// What is written to the cluster; nothing in file mode.
+    pub cluster: Option<ClusterNumbers>,
     /// What became of handovers ([`super::Handovers::values`]).
     pub handovers: [(&'static str, u64); 4],
     /// When the process started.
     pub started: SystemTime,
     /// The time of the scrape.
     pub now: SystemTime,
+}
+
+/// What this process has written to its cluster.
+#[derive(Debug, Clone, Copy)]
+pub struct ClusterNumbers {
+    /// It is the one that writes.
+    pub leads: bool,
+    /// Statuses of Ingresses written.
+    pub status_writes: u64,
+    /// Writes of statuses that failed.
+    pub status_errors: u64,
+    /// Times that another writer changed a status of ours.
+    pub status_contested: u64,
 }
 
 /// The whole exposition, the workers summed up.
@@ -75,6 +90,7 @@ impl Collector for Exposition {
         requests(&self.sum, &mut out)?;
         connections(&self.sum, self.scrape.log_lost, &mut out)?;
         configuration(&self.scrape, &mut out)?;
+        cluster(self.scrape.cluster, &mut out)?;
         process(&self.process, &self.scrape, &mut out)
     }
 }
@@ -160,6 +176,7 @@ fn configuration(scrape: &Scrape, out: &mut Out<'_>) -> fmt::Result {
         published_at,
         diagnostics,
         identities: _,
+        ingresses: _,
         rebuilds,
         compile_seconds,
         config_to_live,
@@ -190,6 +207,14 @@ fn configuration(scrape: &Scrape, out: &mut Out<'_>) -> fmt::Result {
     let buckets: Vec<(f64, u64)> =
         bounds.zip(config_to_live).map(|(bound, count)| (bound, count.saturating_sub(std::mem::replace(&mut before, *count)))).collect();
     encoder.encode_histogram::<NoLabelSet>(*config_to_live_sum, before, &buckets, None)
+}
+
+fn cluster(numbers: Option<ClusterNumbers>, out: &mut Out<'_>) -> fmt::Result {
+    let Some(ClusterNumbers { leads, status_writes, status_errors, status_contested }) = numbers else { return Ok(()) };
+    out.gauge("nodegate_leader", "1 if this is the one that writes to the cluster.", u64::from(leads))?;
+    out.counter("nodegate_status_writes", "Writes of an Ingress's status.", status_writes)?;
+    out.counter("nodegate_status_errors", "Writes of an Ingress's status that failed.", status_errors)?;
+    out.counter("nodegate_status_contested", "Times that another writer changed the addresses in an Ingress's status.", status_contested)
 }
 
 fn process(process: &process::Process, scrape: &Scrape, out: &mut Out<'_>) -> fmt::Result {
@@ -258,41 +283,4 @@ impl Histogram {
 #[expect(clippy::cast_precision_loss, reason = "2^53 microseconds are 285 years")]
 fn seconds(micros: u64) -> f64 {
     micros as f64 / 1e6
-}
-
-/// The encoder, with the shapes that metrics come in here.
-struct Out<'a>(DescriptorEncoder<'a>);
-
-impl Out<'_> {
-    fn family<'s>(&'s mut self, name: &'s str, help: &str, kind: MetricType) -> Result<MetricEncoder<'s>, fmt::Error> {
-        self.0.encode_descriptor(name, help, None, kind)
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        self.family(name, help, MetricType::Counter)?.encode_counter::<NoLabelSet, _, f64>(&value, None)
-    }
-
-    fn counters(&mut self, name: &str, help: &str, label: &str, values: &[(&str, u64)]) -> fmt::Result {
-        let mut family = self.family(name, help, MetricType::Counter)?;
-        for (key, value) in values {
-            family.encode_family(&[(label, *key)])?.encode_counter::<NoLabelSet, _, f64>(value, None)?;
-        }
-        Ok(())
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        self.family(name, help, MetricType::Gauge)?.encode_gauge(&value)
-    }
-
-    fn gauge_f64(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
-        self.family(name, help, MetricType::Gauge)?.encode_gauge(&value)
-    }
-
-    fn gauges(&mut self, name: &str, help: &str, label: &str, values: &[(&str, u64)]) -> fmt::Result {
-        let mut family = self.family(name, help, MetricType::Gauge)?;
-        for (key, value) in values {
-            family.encode_family(&[(label, *key)])?.encode_gauge(value)?;
-        }
-        Ok(())
-    }
 }

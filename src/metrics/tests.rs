@@ -33,6 +33,7 @@ fn scrape(workers: Vec<Numbers>) -> Scrape {
         events: event::Tally::default(),
         ready: true,
         log_lost: 0,
+        cluster: None,
         handovers: Handovers::default().values(),
         started: now,
         now,
@@ -211,14 +212,20 @@ fn configuration_is_shown() {
         generation: 7,
         published_at: Some(base.now - Duration::from_millis(2500)),
         diagnostics: [Severity::Error, Severity::Warning, Severity::Warning].map(finding).into(),
+        ingresses: Arc::default(),
         rebuilds: 9,
         compile_seconds: 0.125,
         config_to_live: [1, 1, 3, 3, 3, 3, 3, 3, 4],
         config_to_live_sum: 12.5,
     };
     let events = event::Tally { written: 5, errors: 6, pending: 7 };
-    let samples = parse(&render(Scrape { report, events, ready: false, missing_workers: 2, ..base }));
+    let cluster = ClusterNumbers { leads: true, status_writes: 21, status_errors: 22, status_contested: 23 };
+    let samples = parse(&render(Scrape { report, events, ready: false, missing_workers: 2, cluster: Some(cluster), ..base }));
     for (series, expected) in [
+        ("nodegate_leader", 1.0),
+        ("nodegate_status_writes_total", 21.0),
+        ("nodegate_status_errors_total", 22.0),
+        ("nodegate_status_contested_total", 23.0),
         ("nodegate_ready", 0.0),
         ("nodegate_workers_missing", 2.0),
         ("nodegate_snapshot_generation", 7.0),

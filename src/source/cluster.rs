@@ -41,6 +41,7 @@ use crate::{
 /// What is read from a cluster. Not Secrets, while there is no TLS to serve: an account that may list them holds every key of the cluster, wherever
 /// it is stolen.
 const WATCHED: [Kind; 4] = [Kind::Ingress, Kind::IngressClass, Kind::Service, Kind::EndpointSlice];
+pub use trouble::reason;
 
 /// A client, and what to watch with it.
 #[derive(Clone)]

@@ -13,9 +13,9 @@ use std::{convert::Infallible, path::PathBuf};
 
 use tokio::{sync::watch, time::Instant};
 
-pub use cluster::{connect, list_cluster};
+pub use cluster::{connect, list_cluster, reason};
 pub use file::{LoadError, load};
-pub use report::{CONFIG_TO_LIVE_BUCKETS, Identity, ObjectName, Report};
+pub use report::{CONFIG_TO_LIVE_BUCKETS, Identity, ObjectName, Report, Served};
 
 use crate::{
     compile::Options,

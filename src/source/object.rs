@@ -8,7 +8,7 @@ use k8s_openapi::{
         discovery::v1::EndpointSlice,
         networking::v1::{Ingress, IngressClass},
     },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta},
 };
 
 /// The kinds that are read.
@@ -135,8 +135,11 @@ pub(super) trait Stored {
 impl Stored for Ingress {
     const KIND: Kind = Kind::Ingress;
 
+    /// Of the managed fields, who keeps the addresses in the status stays, by name alone: whoever writes them has to know whose they are.
     fn into_object(mut self) -> Object {
+        let keepers = status_keepers(&mut self.metadata);
         slim(&mut self.metadata);
+        self.metadata.managed_fields = keepers;
         Object::Ingress(Arc::new(self))
     }
 }
@@ -189,6 +192,18 @@ impl Stored for Secret {
     }
 }
 
+/// The managed fields that are the status's addresses, without everything but the manager's name; nothing where there are none.
+fn status_keepers(metadata: &mut ObjectMeta) -> Option<Vec<ManagedFieldsEntry>> {
+    const ADDRESSES: &str = "/f:status/f:loadBalancer/f:ingress";
+    let mut entries = metadata.managed_fields.take().unwrap_or_default();
+    entries.retain(|entry| entry.fields_v1.as_ref().is_some_and(|fields| fields.0.pointer(ADDRESSES).is_some()));
+    entries.shrink_to_fit();
+    for entry in &mut entries {
+        *entry = ManagedFieldsEntry { manager: entry.manager.take(), ..ManagedFieldsEntry::default() };
+    }
+    (!entries.is_empty()).then_some(entries)
+}
+
 fn slim(metadata: &mut ObjectMeta) {
     metadata.managed_fields = None;
     metadata.owner_references = None;
@@ -215,6 +230,25 @@ mod tests {
         assert_eq!(secret.data.as_ref().unwrap()["tls.crt"].0, b"new");
         assert!(secret.metadata.managed_fields.is_none());
         assert_eq!(secret.metadata.annotations.as_ref().unwrap().keys().collect::<Vec<_>>(), ["keep"]);
+    }
+
+    #[test]
+    fn of_an_ingress_s_managed_fields_only_the_names_of_those_who_keep_its_addresses_are_kept() {
+        let entry = |manager: &str, fields: serde_json::Value| {
+            serde_json::json!({"manager": manager, "operation": "Apply", "apiVersion": "networking.k8s.io/v1", "fieldsType": "FieldsV1",
+                "time": "2026-01-01T00:00:00Z", "fieldsV1": fields})
+        };
+        let addresses = serde_json::json!({"f:status": {"f:loadBalancer": {"f:ingress": {}}}});
+        let ingress = |entries: &[serde_json::Value]| {
+            let ingress: Ingress =
+                serde_json::from_value(serde_json::json!({"metadata": {"name": "i", "managedFields": entries}})).unwrap();
+            let Object::Ingress(ingress) = ingress.into_object() else { panic!("not an Ingress") };
+            serde_json::to_value(&ingress.metadata).unwrap()
+        };
+        let spec = entry("kubectl", serde_json::json!({"f:spec": {"f:rules": {}}}));
+        let kept = ingress(&[spec.clone(), entry("traefik", addresses)]);
+        assert_eq!(kept["managedFields"], serde_json::json!([{"manager": "traefik"}]));
+        assert!(ingress(&[spec]).get("managedFields").is_none());
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The control loop: dirty mark -> debounce -> compile -> publish what differs -> report. The only writer of the table.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use k8s_openapi::api::networking::v1::Ingress;
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -14,8 +15,9 @@ use tokio::{
 use crate::{
     compile::{self, Compiled, Diagnostic, Options, Severity},
     config::limits::{REBUILD_CEILING, REBUILD_DEBOUNCE},
+    route::{IngressId, Snapshot},
     source::{
-        Report, SourceError, identity,
+        Identity, ObjectName, Report, Served, SourceError, identity,
         report::CONFIG_TO_LIVE_BUCKETS,
         shared::{Shared, Work},
     },
@@ -58,13 +60,14 @@ pub(super) async fn run(
         // With ten thousand Ingresses compiling takes a tenth of a second, in which this thread has watches to read and probes to answer.
         let compiled = tokio::task::spawn_blocking(move || {
             let begun = Instant::now();
-            let Compiled { snapshot, diagnostics: found } = compile::compile(&objects, &options);
+            let Compiled { snapshot, diagnostics: found, accepted } = compile::compile(&objects, &options);
             let compile_seconds = begun.elapsed().as_secs_f64();
             let findings: BTreeSet<Diagnostic> = diagnostics.into_iter().chain(found).collect();
             let identities = identity::identify(&objects, &held, &known, &findings);
-            (snapshot, findings, identities, compile_seconds)
+            Built { snapshot, findings, identities, ingresses: served(objects.ingresses, &accepted), compile_seconds }
         });
-        let (snapshot, findings, identities, compile_seconds) = compiled.await.map_err(|_| SourceError::Stopped("compiling"))?;
+        let built = compiled.await.map_err(|_| SourceError::Stopped("compiling"))?;
+        let Built { snapshot, findings, identities, ingresses, compile_seconds } = built;
 
         let current = publisher.current();
         let differs = current.generation == 0 || current.snapshot != snapshot;
@@ -76,6 +79,7 @@ pub(super) async fn run(
             report.compile_seconds = compile_seconds;
             report.diagnostics = findings.into_iter().collect();
             report.identities = Arc::new(identities);
+            report.ingresses = ingresses;
             if differs {
                 report.generation = generation;
                 report.published_at = Some(SystemTime::now());
@@ -84,6 +88,26 @@ pub(super) async fn run(
             }
         });
     }
+}
+
+/// Those that are ours, and those that somebody's status is kept on.
+fn served(ingresses: Vec<Arc<Ingress>>, accepted: &[Arc<IngressId>]) -> Arc<[Served]> {
+    let accepted: HashSet<(&str, &str)> = accepted.iter().map(|id| (&*id.namespace, &*id.name)).collect();
+    let served = ingresses.into_iter().map(|object| {
+        let namespace = object.metadata.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+        let id = (namespace.unwrap_or("default"), object.metadata.name.as_deref().unwrap_or_default());
+        Served { accepted: accepted.contains(&id), object }
+    });
+    served.filter(|served| served.accepted || served.object.metadata.managed_fields.is_some()).collect()
+}
+
+/// What one compilation makes of the objects.
+struct Built {
+    snapshot: Snapshot,
+    findings: BTreeSet<Diagnostic>,
+    identities: BTreeMap<ObjectName, Identity>,
+    ingresses: Arc<[Served]>,
+    compile_seconds: f64,
 }
 
 /// Waits for the burst to end, at most until the ceiling.

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
+use k8s_openapi::api::networking::v1::Ingress;
+
 use crate::compile::Diagnostic;
 
 /// The state of the configuration after the last rebuild.
@@ -18,6 +20,8 @@ pub struct Report {
     /// The objects that diagnostics are about, now or since the start, as far as they still exist: a diagnostic that is gone was fixed only if its
     /// object is still here. Objects from files have no uid, and are missing.
     pub identities: Arc<BTreeMap<ObjectName, Identity>>,
+    /// The Ingresses that the table in force was made of, in the versions that it serves; and those of other controllers whose status somebody keeps.
+    pub ingresses: Arc<[Served]>,
     /// Rebuilds since the start, whether or not they changed the table.
     pub rebuilds: u64,
     /// What the last compilation took, in seconds.
@@ -47,6 +51,15 @@ pub struct Identity {
     pub api_version: &'static str,
     /// `metadata.uid`.
     pub uid: Arc<str>,
+}
+
+/// An Ingress of the table in force, or one that isn't ours but bears a status.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// The version that was compiled: its status, and of `managedFields` the names of those who keep the status's addresses, are in it.
+    pub object: Arc<Ingress>,
+    /// It is ours by its class.
+    pub accepted: bool,
 }
 
 /// Upper bounds in seconds of the config-to-live histogram.

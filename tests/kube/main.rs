@@ -16,3 +16,4 @@ mod live;
 mod manifests;
 mod outage;
 mod startup;
+mod status;

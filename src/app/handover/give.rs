@@ -71,6 +71,7 @@ impl Give {
 
     /// As long as the new process lives. What was accepted before is served on.
     async fn stand_by(&self, successor: &Successor, proxy: &proxy::Handle) {
+        self.line.standing_by.send_replace(true);
         let settled = match self.after {
             AfterHandover::Wait => false,
             AfterHandover::Exit => time::timeout(limits::HANDOVER_SETTLE, successor.ended()).await.is_err(),
@@ -86,6 +87,7 @@ impl Give {
 
     async fn take_back(&self, proxy: &proxy::Handle) {
         self.line.elsewhere.send_replace(Vec::new());
+        self.line.standing_by.send_replace(false);
         if !proxy.yield_to_another(&[]).await {
             warn!("some workers don't answer in time: they accept again later");
         }

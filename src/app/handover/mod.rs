@@ -32,6 +32,8 @@ pub(super) struct Line {
     elsewhere: watch::Sender<Vec<SocketAddr>>,
     predecessor_serves: watch::Sender<bool>,
     superseded: watch::Sender<bool>,
+    /// Another process serves in this one's place.
+    standing_by: watch::Sender<bool>,
     counts: Arc<Handovers>,
 }
 
@@ -41,6 +43,7 @@ impl Line {
             elsewhere: watch::Sender::default(),
             predecessor_serves: watch::Sender::default(),
             superseded: watch::Sender::default(),
+            standing_by: watch::Sender::default(),
             counts: Arc::default(),
         }
     }
@@ -200,12 +203,16 @@ impl Relay {
         let _ = self.give.line.superseded.subscribe().wait_for(|superseded| *superseded).await;
     }
 
-    /// This process is about to drain. A process before it that still stands by takes back at once, health and metrics included.
-    pub(super) fn leave(self) {
-        if self.watching.as_ref().is_some_and(|watching| !watching.is_finished()) {
+    /// This process is about to drain. A process before it that still stands by takes back at once, health and metrics included. Returns whether another
+    /// process, that one or the next, serves on this node now.
+    pub(super) fn leave(self) -> bool {
+        let predecessor = self.watching.as_ref().is_some_and(|watching| !watching.is_finished());
+        if predecessor {
             info!("leaving to the process before this one");
             self.give.line.elsewhere.send_replace(self.give.sockets.addresses());
         }
+        let served = predecessor || *self.give.line.standing_by.borrow();
         drop(self);
+        served
     }
 }

@@ -67,6 +67,14 @@ pub(super) fn is_expired(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchError(status) | watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
 
+/// What the API server said, or why it couldn't be asked, in one line.
+pub fn reason(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        error => chain(error),
+    }
+}
+
 /// The error and its causes in one line, as an expired certificate is told only by the innermost.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

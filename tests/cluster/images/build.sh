@@ -13,10 +13,24 @@ mkdir -p "$out"
 pack() { "$root/manifests/image/pack" "$out/$1.tar" "$2=/$1" --name "docker.io/local/$1:1" --entrypoint "/$1" >&2; }
 
 go=$("$root/tests/kube/build.sh" coredns pause)
-pack coredns "$go/coredns"
-pack pause "$go/pause"
-"$root/manifests/image/compile" --profile dev --example echo "$out"
-pack echo "$out/echo"
-"$root/manifests/image/build" --profile "$profile" --name docker.io/local/nodegate:1 "$out" >&2
+for name in coredns pause; do
+    [ "$out/$name.tar" -nt "$go/$name" ] || pack "$name" "$go/$name"
+done
+# stale NAME FILE...: whether an image is older than what it is made of. Cargo would know better, but these two builds differ in a wrapper around the
+# compiler, and each makes it compile this crate again.
+stale() {
+    local archive=$out/$1.tar
+    shift
+    [ ! -e "$archive" ] || [ -n "$(cd "$root" && find Cargo.toml Cargo.lock manifests/image "$@" -newer "$archive" -print -quit)" ]
+}
+
+if stale echo examples/echo; then
+    "$root/manifests/image/compile" --profile dev --example echo "$out"
+    pack echo "$out/echo"
+fi
+if [ "$(cat "$out/nodegate.profile" 2>/dev/null)" != "$profile" ] || stale nodegate src; then
+    "$root/manifests/image/build" --profile "$profile" --name docker.io/local/nodegate:1 "$out" >&2
+    echo "$profile" >"$out/nodegate.profile"
+fi
 "$root/tests/cluster/images/programs.sh" "$out" redis traefik
 echo "$out"

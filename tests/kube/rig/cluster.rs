@@ -29,9 +29,14 @@ const ROLE: &str = "nodegate-of-the-tests";
 pub const WATCHED: [(&str, &str); 4] =
     [("networking.k8s.io", "ingresses"), ("networking.k8s.io", "ingressclasses"), ("", "services"), ("discovery.k8s.io", "endpointslices")];
 
-/// Everything that Nodegate may write, as (API group, resource, verbs): the rest of its ClusterRole.
-const WRITTEN: [(&str, &str, &[&str]); 2] =
-    [("", "events", &["create", "patch"]), ("coordination.k8s.io", "leases", &["get", "create", "update"])];
+/// Everything else that Nodegate may do: (API group, resource, verbs).
+const WRITTEN: [(&str, &str, &[&str]); 5] = [
+    ("", "events", &["create", "patch"]),
+    ("coordination.k8s.io", "leases", &["get", "create", "update"]),
+    ("networking.k8s.io", "ingresses/status", &["patch"]),
+    ("", "pods", &["list", "watch"]),
+    ("", "nodes", &["list", "watch"]),
+];
 
 /// Only Nodegate's requests are worth the disk.
 const AUDIT_POLICY: &str = r#"{ "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [
@@ -121,7 +126,7 @@ impl Cluster {
         self.kubeconfig("nodegate", server)
     }
 
-    /// Makes exactly these resources readable for Nodegate; it may write what [`WRITTEN`] says.
+    /// Makes exactly these resources readable for Nodegate, beside what [`WRITTEN`] says.
     pub async fn grant(&self, resources: &[(&str, &str)]) {
         self.grant_both(resources, &WRITTEN).await;
     }

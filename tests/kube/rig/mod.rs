@@ -10,6 +10,7 @@ mod http;
 mod load;
 mod nodegate;
 pub mod objects;
+mod peers;
 mod process;
 
 use std::{
@@ -24,6 +25,7 @@ pub use forwarder::Forwarder;
 pub use http::{Answer, Client, get};
 pub use load::Load;
 pub use nodegate::Nodegate;
+pub use peers::Site;
 
 /// How long anything that must happen may take before the test fails. Generous, since machines that test are slow and shared; a passing
 /// test never waits for it.

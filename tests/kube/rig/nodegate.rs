@@ -46,6 +46,28 @@ impl Nodegate {
         .await;
     }
 
+    /// Asks it to end, as a kubelet does first.
+    pub fn terminate(&self) {
+        self.process.terminate();
+    }
+
+    /// Waits until it has ended well.
+    pub async fn ended(&mut self) {
+        eventually("Nodegate ends", async || match self.process.ended() {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => panic!("{status}:\n{}", self.process.log()),
+            None => Err("it runs"),
+        })
+        .await;
+    }
+
+    /// A sample of its metrics, by name and labels as they are written.
+    pub async fn metric(&self, name: &str) -> Result<u64, String> {
+        let page = get(self.admin, &self.admin.to_string(), "/metrics").await?.body;
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        value.ok_or_else(|| format!("no {name}"))
+    }
+
     /// What it has logged so far: one JSON object a line.
     pub fn log(&self) -> Vec<Value> {
         self.process.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()

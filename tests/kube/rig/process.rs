@@ -8,6 +8,8 @@ use std::{
     thread,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// A running child; both its outputs are appended to one log file.
 #[derive(Debug)]
 pub struct Process {
@@ -47,6 +49,11 @@ impl Process {
     /// How it ended, if it has.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("the state of our own child")
+    }
+
+    /// Asks it to end.
+    pub fn terminate(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("our own child takes signals");
     }
 
     /// Fails the test, with the end of the log, if the process is gone.

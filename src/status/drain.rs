@@ -1,0 +1,49 @@
+//! The end of a node's service: waits until no Ingress sends clients here any more. Whoever leads does the writing; we see it in what the source shows.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::{Api, Client, Error, api::ListParams};
+use tokio::sync::watch::Receiver;
+
+use super::{Settings, peers, target::borne};
+use crate::{
+    config::Address,
+    source::{Report, Served, reason},
+};
+
+/// Waits until no Ingress of ours bears an address of this node, or there is no point in waiting: another of our pods is Ready on this node, the
+/// addresses aren't the nodes', or the API server doesn't answer. Without a deadline of its own.
+pub async fn withdrawn(client: &Client, settings: &Settings, mut report: Receiver<Report>) {
+    let (Some(pod), true) = (&settings.pod, settings.publish.is_empty()) else { return };
+    match leaving(client, &settings.namespace, pod).await {
+        Ok(addresses) => {
+            // The sender lives as long as the process.
+            let _ = report.wait_for(|report| !report.ingresses.iter().any(|served| bears(served, &addresses))).await;
+        }
+        Err(error) => tracing::warn!(error = reason(&error), "can't find out where this pod runs: not waiting for its withdrawal"),
+    }
+}
+
+fn bears(served: &Served, addresses: &BTreeSet<Address>) -> bool {
+    served.accepted && !addresses.is_empty() && borne(&served.object).iter().flatten().any(|address| addresses.contains(address))
+}
+
+/// The addresses that go with this pod: its node's, unless another of ours is Ready there.
+async fn leaving(client: &Client, namespace: &str, own: &str) -> Result<BTreeSet<Address>, Error> {
+    let pods = Api::<Pod>::namespaced(client.clone(), namespace);
+    let this = pods.list(&ListParams::default().fields(&format!("metadata.name={own}"))).await?.items.pop();
+    let Some((_, this)) = this.map(peers::pod) else { return Ok(BTreeSet::new()) };
+    let here = pods.list(&ListParams::default().fields(&format!("spec.nodeName={}", this.node))).await?;
+    let stays = here
+        .items
+        .into_iter()
+        .map(peers::pod)
+        .any(|(name, pod)| name != own && pod.controller.is_some() && pod.controller == this.controller && pod.ready && !pod.leaving);
+    if stays || this.node.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let nodes = Api::<Node>::all(client.clone());
+    let node = nodes.list(&ListParams::default().fields(&format!("metadata.name={}", this.node))).await?.items.pop();
+    Ok(node.map(|node| peers::node(node).1.addresses.into_iter().collect()).unwrap_or_default())
+}

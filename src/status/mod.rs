@@ -1,0 +1,162 @@
+//! The status of Ingresses: the addresses of the nodes where a Nodegate is Ready, written by the leader once it serves the Ingress itself.
+//!
+//! Reads what the rebuild reports and where our pods are; never touches the table.
+
+mod drain;
+mod peers;
+mod progress;
+mod target;
+mod watch;
+mod writer;
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::AtomicU64},
+    time::Instant,
+};
+
+use kube::Client;
+use tokio::{sync::watch::Receiver, time};
+
+pub use drain::withdrawn;
+
+use crate::{
+    config::{Address, limits::STATUS_SETTLE},
+    leader::Role,
+    source::Report,
+};
+use peers::{Peers, View};
+use watch::{Seen, Watches};
+use writer::Writer;
+
+/// Whose addresses, and under which name they are written.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Our namespace.
+    pub namespace: String,
+    /// Our pod; by its controller the others are known.
+    pub pod: Option<String>,
+    /// What to write in place of the nodes' addresses; empty: those.
+    pub publish: BTreeSet<Address>,
+    /// The field manager: one name for one installation, so that two of them in a cluster know their entries apart.
+    pub manager: String,
+}
+
+/// What a leader has written; kept for the whole life of the process.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Writes that succeeded.
+    pub writes: AtomicU64,
+    /// Writes that failed, for another reason than that the Ingress had changed meanwhile.
+    pub errors: AtomicU64,
+    /// Times that another writer changed what we had written.
+    pub contested: AtomicU64,
+}
+
+/// Keeps every status right while this process leads, until the future is dropped. `leaving`: our own node is to be withdrawn.
+pub async fn run(
+    client: Client,
+    settings: Settings,
+    mut role: Role,
+    report: Receiver<Report>,
+    leaving: Receiver<bool>,
+    counters: Arc<Counters>,
+) {
+    if settings.pod.is_none() && settings.publish.is_empty() {
+        tracing::info!("neither --pod-name nor --publish-address is given: no Ingress's status is written");
+        return;
+    }
+    loop {
+        role.gained().await;
+        let writer = Writer::new(client.clone(), settings.manager.clone(), role.clone(), Arc::clone(&counters));
+        let mut lost = role.clone();
+        tokio::select! {
+            () = lead(&client, &settings, writer, report.clone(), leaving.clone()) => {}
+            () = lost.lost() => {}
+        }
+    }
+}
+
+/// One time in office.
+async fn lead(client: &Client, settings: &Settings, mut writer: Writer, mut report: Receiver<Report>, mut leaving: Receiver<bool>) {
+    let mut addresses = Addresses::new(client, settings);
+    // When to compare again: soon after something happened, as more may follow.
+    let mut due = Some(Instant::now());
+    loop {
+        let now = Instant::now();
+        if due.is_some_and(|due| due <= now) {
+            let ingresses = Arc::clone(&report.borrow_and_update().ingresses);
+            due = match addresses.view(now, *leaving.borrow_and_update()) {
+                Some((view, again)) => again.into_iter().chain(writer.plan(&ingresses, &view, now)).min(),
+                None => None,
+            };
+        }
+        let wake = due.into_iter().chain(writer.fill(now)).min();
+        let soon = tokio::select! {
+            () = change(&mut report) => true,
+            () = change(&mut leaving) => true,
+            again = writer.next() => again,
+            () = addresses.changed() => true,
+            () = sleep_until(wake) => false,
+        };
+        if soon {
+            let settled = Instant::now() + STATUS_SETTLE;
+            due = Some(due.map_or(settled, |due| due.min(settled)));
+        }
+    }
+}
+
+/// Where the addresses come from.
+enum Addresses {
+    Fixed(BTreeSet<Address>),
+    Followed { peers: Peers, watches: Watches, lost: bool },
+}
+
+impl Addresses {
+    fn new(client: &Client, settings: &Settings) -> Self {
+        match &settings.pod {
+            Some(pod) if settings.publish.is_empty() => {
+                let watches = Watches::start(client, &settings.namespace);
+                Self::Followed { peers: Peers::new(pod.clone()), watches, lost: false }
+            }
+            _ => Self::Fixed(settings.publish.clone()),
+        }
+    }
+
+    /// Waits until something is different.
+    async fn changed(&mut self) {
+        let Self::Followed { peers, watches, lost } = self else { return std::future::pending().await };
+        match watches.next().await {
+            Seen::Pods(facts) => peers.pods(facts),
+            Seen::Nodes(facts) => peers.nodes(facts),
+        }
+        if peers.lost_itself() != *lost {
+            *lost = !*lost;
+            if *lost {
+                tracing::warn!("this pod isn't among those of its namespace: check --pod-name and --pod-namespace; no status is written");
+            }
+        }
+    }
+
+    /// The addresses, and when to ask again although nothing happens; nothing as long as they aren't known.
+    fn view(&mut self, now: Instant, leaving: bool) -> Option<(View, Option<Instant>)> {
+        match self {
+            Self::Fixed(addresses) => Some((View { ready: addresses.clone(), ..View::default() }, None)),
+            Self::Followed { peers, .. } => peers.view(now, leaving),
+        }
+    }
+}
+
+/// Waits for a change; for ever once there can be none.
+async fn change<T>(receiver: &mut Receiver<T>) {
+    if receiver.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,158 @@
+//! Which addresses are told as pods and nodes come, go and falter; time is an argument.
+
+use serde_json::json;
+
+use super::*;
+
+const OURS: &str = "our-daemonset";
+
+fn up(node: &str) -> PodFacts {
+    PodFacts { node: node.into(), controller: Some(OURS.into()), ready: true, leaving: false }
+}
+
+fn down(node: &str) -> PodFacts {
+    PodFacts { ready: false, ..up(node) }
+}
+
+fn leaving(node: &str) -> PodFacts {
+    PodFacts { leaving: true, ..up(node) }
+}
+
+fn named<T>(objects: impl IntoIterator<Item = (&'static str, T)>) -> Facts<T> {
+    Facts::All(objects.into_iter().map(|(name, object)| (name.to_owned(), object)).collect())
+}
+
+fn node_at(last: u8) -> NodeFacts {
+    NodeFacts { ready: true, addresses: vec![Address::Ip([192, 0, 2, last].into())] }
+}
+
+/// Nodes n1, n2 and n3 with 192.0.2.1, .2 and .3; we are the pod `own` on n1.
+fn peers(pods: impl IntoIterator<Item = (&'static str, PodFacts)>) -> Peers {
+    let mut peers = Peers::new("own".into());
+    peers.nodes(named([("n1", node_at(1)), ("n2", node_at(2)), ("n3", node_at(3))]));
+    peers.pods(named(pods));
+    peers
+}
+
+/// The last bytes of the addresses that are ready, held; whether there may be none.
+fn seen(peers: &mut Peers, now: Instant) -> (Vec<u8>, Vec<u8>, bool) {
+    let last = |addresses: &BTreeSet<Address>| {
+        let last = addresses.iter().map(|address| match address {
+            Address::Ip(std::net::IpAddr::V4(ip)) => ip.octets()[3],
+            other => panic!("{other:?}"),
+        });
+        last.collect::<Vec<_>>()
+    };
+    let (view, _) = peers.view(now, false).expect("a view");
+    (last(&view.ready), last(&view.held), view.may_be_empty)
+}
+
+#[test]
+fn nothing_is_told_before_both_lists_are_complete_and_we_are_in_one() {
+    let now = Instant::now();
+    let mut peers = Peers::new("own".into());
+    assert!(peers.view(now, false).is_none());
+    peers.nodes(named([("n1", node_at(1))]));
+    peers.pods(Facts::Is("own".into(), up("n1")));
+    assert!(peers.view(now, false).is_none(), "the pods' list isn't there");
+    peers.pods(named([("other", up("n1"))]));
+    assert!(peers.view(now, false).is_none(), "whose pods are ours isn't known");
+    assert!(peers.lost_itself());
+    peers.pods(Facts::Is("own".into(), up("n1")));
+    assert!(!peers.lost_itself());
+    assert_eq!(seen(&mut peers, now), (vec![1], vec![], false));
+    // Once known, it is known without our own pod.
+    peers.pods(Facts::Gone("own".into()));
+    assert_eq!(seen(&mut peers, now), (vec![1], vec![], false));
+}
+
+#[test]
+fn a_pod_that_leaves_goes_at_once_and_one_that_falters_is_held_for_a_while() {
+    let begin = Instant::now();
+    let mut peers = peers([("own", up("n1")), ("two", up("n2")), ("three", up("n3"))]);
+    assert_eq!(seen(&mut peers, begin), (vec![1, 2, 3], vec![], false));
+    peers.pods(Facts::Is("two".into(), leaving("n2")));
+    peers.pods(Facts::Is("three".into(), down("n3")));
+    assert_eq!(seen(&mut peers, begin), (vec![1], vec![3], false));
+    let again = peers.view(begin, false).unwrap().1;
+    assert_eq!(again, Some(begin + STATUS_REMOVAL_HOLD));
+    let short = begin + STATUS_REMOVAL_HOLD.mul_f64(0.99);
+    assert_eq!(seen(&mut peers, short), (vec![1], vec![3], false));
+    assert_eq!(seen(&mut peers, begin + STATUS_REMOVAL_HOLD), (vec![1], vec![], false));
+    peers.pods(Facts::Is("three".into(), up("n3")));
+    assert_eq!(seen(&mut peers, begin + STATUS_REMOVAL_HOLD), (vec![1, 3], vec![], false));
+}
+
+#[test]
+fn a_node_that_is_not_ready_is_held_for_a_while_and_one_that_is_gone_is_not() {
+    let begin = Instant::now();
+    let mut peers = peers([("own", up("n1")), ("two", up("n2")), ("three", up("n3"))]);
+    seen(&mut peers, begin);
+    peers.nodes(Facts::Is("n2".into(), NodeFacts { ready: false, ..node_at(2) }));
+    peers.nodes(Facts::Gone("n3".into()));
+    assert_eq!(seen(&mut peers, begin), (vec![1], vec![2], false));
+    assert_eq!(seen(&mut peers, begin + STATUS_REMOVAL_HOLD), (vec![1], vec![], false));
+}
+
+#[test]
+fn a_new_leader_holds_what_it_finds_down_but_not_what_only_starts() {
+    let begin = Instant::now();
+    let mut peers = peers([("own", up("n1")), ("two", down("n2"))]);
+    assert_eq!(seen(&mut peers, begin), (vec![1], vec![2], false));
+    peers.pods(Facts::Is("three".into(), down("n3")));
+    assert_eq!(seen(&mut peers, begin), (vec![1], vec![2], false));
+}
+
+#[test]
+fn there_may_be_no_address_only_when_nobody_is_left_to_come_back() {
+    let begin = Instant::now();
+    for (pods, expected) in [
+        (vec![("own", down("n1")), ("two", down("n2"))], false),
+        (vec![("own", leaving("n1")), ("two", down("n2"))], false),
+        (vec![("own", leaving("n1")), ("two", leaving("n2"))], true),
+        // Somebody else's.
+        (vec![("own", leaving("n1")), ("x", PodFacts { controller: Some("another".into()), ..up("n2") })], true),
+        (vec![("own", leaving("n1")), ("x", PodFacts { controller: None, ..up("n2") })], true),
+    ] {
+        let (ready, _, may_be_empty) = seen(&mut peers(pods.clone()), begin);
+        assert_eq!((ready.len(), may_be_empty), (0, expected), "{pods:?}");
+    }
+    let (view, _) = peers([("own", up("n1"))]).view(begin, true).unwrap();
+    assert_eq!((view.ready.len(), view.may_be_empty), (0, true), "a process that drains, whatever its pod says");
+}
+
+#[test]
+fn facts_are_read_from_the_objects_as_kubernetes_writes_them() {
+    let object = json!({
+        "metadata": {"name": "p", "ownerReferences": [
+            {"apiVersion": "v1", "kind": "Node", "name": "x", "uid": "not-it"},
+            {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "d", "uid": OURS, "controller": true}]},
+        "spec": {"nodeName": "n1", "containers": []},
+        "status": {"conditions": [{"type": "ContainersReady", "status": "False"}, {"type": "Ready", "status": "True"}]},
+    });
+    let read = |change: serde_json::Value| {
+        let mut object = object.clone();
+        for (pointer, value) in change.as_object().unwrap() {
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            object.pointer_mut(parent).unwrap()[key] = value.clone();
+        }
+        pod(serde_json::from_value(object).unwrap()).1
+    };
+    assert_eq!(read(json!({})), up("n1"));
+    assert_eq!(read(json!({"/status/conditions": [{"type": "Ready", "status": "Unknown"}]})), down("n1"));
+    assert_eq!(read(json!({"/metadata/deletionTimestamp": "2026-01-01T00:00:00Z"})), leaving("n1"));
+    assert_eq!(read(json!({"/status/phase": "Failed"})), leaving("n1"), "evicted");
+
+    let addresses = |addresses: &[(&str, &str)]| {
+        let addresses: Vec<_> = addresses.iter().map(|(kind, address)| json!({"type": kind, "address": address})).collect();
+        let conditions = json!([{"type": "Ready", "status": "True"}]);
+        let value = json!({"metadata": {"name": "n"}, "status": {"addresses": addresses, "conditions": conditions}});
+        let (_, facts) = node(serde_json::from_value(value).unwrap());
+        assert!(facts.ready);
+        facts.addresses.iter().map(|address| format!("{address:?}")).collect::<Vec<_>>().join(" ")
+    };
+    let internal = [("Hostname", "n"), ("InternalIP", "10.0.0.1"), ("InternalIP", "fd00::1")];
+    assert_eq!(addresses(&internal), "Ip(10.0.0.1) Ip(fd00::1)");
+    let both = [("InternalIP", "10.0.0.1"), ("ExternalIP", "192.0.2.1"), ("ExternalDNS", "n.example"), ("ExternalIP", "nonsense")];
+    assert_eq!(addresses(&both), "Ip(192.0.2.1)");
+}

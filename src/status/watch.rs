@@ -1,0 +1,107 @@
+//! Follows our pods and the nodes while this process leads. A watch that fails begins again with a list, and the last facts stay until then.
+
+use std::{collections::HashMap, fmt::Debug, pin::pin, time::Duration};
+
+use futures_util::StreamExt;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::{
+    Api, Client, Resource,
+    runtime::watcher::{self, Event, watcher},
+};
+use serde::de::DeserializeOwned;
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{self, Instant},
+};
+
+use super::peers::{self, Facts, NodeFacts, PodFacts};
+use crate::config::limits::{API_BACKOFF_MAX, API_BACKOFF_MIN, API_PAGE_SIZE, API_WATCH_SECONDS, STATUS_FACTS_QUEUE};
+
+/// What a watch has seen.
+#[derive(Debug)]
+pub(super) enum Seen {
+    /// Of the pods of our namespace.
+    Pods(Facts<PodFacts>),
+    /// Of the nodes.
+    Nodes(Facts<NodeFacts>),
+}
+
+/// The watches, until dropped.
+#[derive(Debug)]
+pub(super) struct Watches {
+    _tasks: JoinSet<()>,
+    seen: mpsc::Receiver<Seen>,
+}
+
+impl Watches {
+    /// All pods of the namespace are read: which of them are ours is told by their controller, for which there is no selector, and no label says it
+    /// through a change of the pods' template.
+    pub(super) fn start(client: &Client, namespace: &str) -> Self {
+        let (sender, seen) = mpsc::channel(STATUS_FACTS_QUEUE);
+        let mut tasks = JoinSet::new();
+        let pods = Api::<Pod>::namespaced(client.clone(), namespace);
+        tasks.spawn(follow(pods, "pods of our namespace", peers::pod, Seen::Pods, sender.clone()));
+        tasks.spawn(follow(Api::<Node>::all(client.clone()), "nodes", peers::node, Seen::Nodes, sender));
+        Self { _tasks: tasks, seen }
+    }
+
+    /// What was seen next.
+    pub(super) async fn next(&mut self) -> Seen {
+        match self.seen.recv().await {
+            Some(seen) => seen,
+            // The watches never end.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+async fn follow<K, T>(api: Api<K>, what: &'static str, facts: fn(K) -> (String, T), seen: fn(Facts<T>) -> Seen, sender: mpsc::Sender<Seen>)
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let config = watcher::Config::default().timeout(API_WATCH_SECONDS).page_size(API_PAGE_SIZE);
+    let (mut failures, mut said, mut last) = (0_u32, String::new(), None::<Instant>);
+    loop {
+        let mut events = pin!(watcher(api.clone(), config.clone()));
+        let mut listed = HashMap::new();
+        let error = loop {
+            let seen = match events.next().await {
+                Some(Ok(Event::Init)) => {
+                    listed.clear();
+                    continue;
+                }
+                Some(Ok(Event::InitApply(object))) => {
+                    listed.extend([facts(object)]);
+                    continue;
+                }
+                Some(Ok(Event::InitDone)) => seen(Facts::All(std::mem::take(&mut listed))),
+                Some(Ok(Event::Apply(object))) => {
+                    let (name, facts) = facts(object);
+                    seen(Facts::Is(name, facts))
+                }
+                Some(Ok(Event::Delete(object))) => seen(Facts::Gone(facts(object).0)),
+                Some(Err(error)) => break error.to_string(),
+                None => break "the watch ended".to_owned(),
+            };
+            if sender.send(seen).await.is_err() {
+                return;
+            }
+        };
+        if last.replace(Instant::now()).is_some_and(|last| last.elapsed() > API_BACKOFF_MAX * 3) {
+            (failures, said) = (0, String::new());
+        }
+        if said != error {
+            tracing::warn!(what, error, "can't follow where Nodegate is ready; trying again, with what was seen last");
+            said = error;
+        }
+        time::sleep(backoff(failures)).await;
+        failures = failures.saturating_add(1);
+    }
+}
+
+/// Doubles up to the longest, less up to half of jitter.
+fn backoff(failures: u32) -> Duration {
+    let pause = API_BACKOFF_MIN.saturating_mul(1 << failures.min(16)).min(API_BACKOFF_MAX);
+    pause.mul_f64(1.0 - fastrand::f64() / 2.0)
+}
