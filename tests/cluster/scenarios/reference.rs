@@ -106,7 +106,7 @@ pub async fn reference(cluster: &Cluster) -> anyhow::Result<()> {
     for door in &doors {
         load_is_spread(cluster, *door)?;
     }
-    install::uninstall(cluster, installed).await?;
+    install::uninstall(cluster, installed)?;
     cluster.kubectl(&["delete", "namespace", "honeydue"])?;
     Ok(())
 }

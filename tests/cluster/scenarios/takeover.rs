@@ -55,7 +55,7 @@ pub async fn takeover(cluster: &Cluster) -> anyhow::Result<()> {
     let after = self::ingresses(cluster).await?;
     ensure!(after == ingresses, "no Ingress may be edited: they were {ingresses:#?}, and are {after:#?}");
 
-    install::uninstall(cluster, installed).await?;
+    install::uninstall(cluster, installed)?;
     cluster.kubectl(&["delete", "namespace", objects::SHOP])?;
     Ok(())
 }
@@ -78,7 +78,7 @@ async fn serve_by_traefik(cluster: &Cluster, addresses: &[SocketAddr]) -> anyhow
 fn check_tells_what_differs(cluster: &Cluster) -> anyhow::Result<()> {
     let check = ["exec", "--namespace=nodegate-system", "daemonset/nodegate", "--", "/nodegate", "check", "--cluster"];
     // It ends with 1 where there is an error among the findings, and kubectl then fails with all that it said.
-    let said = cluster.kubectl(&check).map_or_else(|error| format!("{error:#}"), |output| output);
+    let said = cluster.kubectl(&check).unwrap_or_else(|error| format!("{error:#}"));
     for expected in compare::FINDINGS {
         ensure!(said.contains(expected), "check doesn't say {expected:?}, but: {said}");
     }

@@ -43,8 +43,8 @@ pub async fn api_server_stops(site: &Site<'_>) -> anyhow::Result<Row> {
         ),
         lasts: format!(
             "stopped for {:.0} s; an edit was in force on every node {:.1} s after it was back",
-            (back - stopped).as_secs_f32(),
-            (live - back).as_secs_f32()
+            back.saturating_sub(stopped).as_secs_f32(),
+            live.saturating_sub(back).as_secs_f32()
         ),
     })
 }

@@ -9,11 +9,8 @@ use site::Site;
 
 pub async fn failures(cluster: &Cluster) -> anyhow::Result<()> {
     let site = Site::create(cluster).await?;
-    let mut rows = Vec::new();
-    for row in [control_plane::api_server_stops(&site).await?] {
-        println!("failures: {}: {}; {}", row.fault, row.seen, row.lasts);
-        rows.push(row);
-    }
+    let row = control_plane::api_server_stops(&site).await?;
+    println!("failures: {}: {}; {}", row.fault, row.seen, row.lasts);
     site.remove()?;
-    table::check(&rows)
+    table::check(&[row])
 }
