@@ -140,8 +140,8 @@ pub const SPREAD_MAX: usize = 96;
 pub const SPREAD_IDLE: Duration = Duration::from_secs(4);
 
 /// Requests after which a connection to a ClusterIP with several pods may be replaced by a new one, so that kube-proxy chooses again: chance
-/// favours some pods, and this evens it out over time. A dial costs as much as two or three requests.
-pub const REDRAW_REQUESTS: u32 = 16;
+/// favours some pods, and this evens it out over time. A dial costs as much as two or three requests; under load, [`REDRAWS_PER_SECOND`] is what bounds it.
+pub const REDRAW_REQUESTS: u32 = 8;
 
 /// How many connections all workers together replace in a second that way. Each leaves a port in TIME_WAIT for a minute: 6,000 of the 28,000 that
 /// there are for one destination; and some 0.5 % of a core.

@@ -92,7 +92,7 @@ fn several_connections_are_opened_for_each_pod_and_used_in_turn() {
     let mut sorted = first.clone();
     sorted.sort_unstable();
     assert_eq!(sorted, (0..wanted).collect::<Vec<_>>(), "the oldest idle one goes first");
-    for expected in first.iter().cycle().take(5 * wanted) {
+    for expected in first.iter().cycle().take(3 * wanted) {
         assert_eq!(number(&client.exchange(GET)), *expected);
     }
     let numbers = proxy.numbers();
