@@ -4,6 +4,7 @@ mod failures;
 mod faults;
 mod nodes;
 mod reference;
+mod semantics;
 mod takeover;
 
 use std::{future::Future, pin::Pin};
@@ -28,5 +29,6 @@ pub const ALL: &[Scenario] = &[
     Scenario { name: "faults", nodes: 3, run: |cluster| Box::pin(faults::faults(cluster)) },
     Scenario { name: "reference", nodes: 3, run: |cluster| Box::pin(reference::reference(cluster)) },
     Scenario { name: "failures", nodes: 3, run: |cluster| Box::pin(failures::failures(cluster)) },
+    Scenario { name: "semantics", nodes: 3, run: |cluster| Box::pin(semantics::semantics(cluster)) },
     Scenario { name: "takeover", nodes: 1, run: |cluster| Box::pin(takeover::takeover(cluster)) },
 ];
