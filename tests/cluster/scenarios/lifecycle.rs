@@ -5,7 +5,11 @@ mod process;
 mod rights;
 mod shop;
 
-use std::{fs, net::SocketAddr, time::Instant};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Instant,
+};
 
 use anyhow::{Context, ensure};
 use serde_json::json;
@@ -13,6 +17,7 @@ use serde_json::json;
 use self::{inventory::Inventory, process::Process};
 use crate::{
     cluster::Cluster,
+    http,
     images::NODEGATE_UNCAPPED,
     install::{self, Installed},
     load::Load,
@@ -24,6 +29,8 @@ const BASE: &str = "base";
 /// Requests a second, over all three nodes, and how many at least before an upgrade and after it.
 const RATE: u32 = 60;
 const AROUND: u32 = 60;
+/// The admin address, on each node's loopback.
+const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9080);
 /// A setting that changes nothing for the load.
 const HARMLESS: (&str, &str) = ("NODEGATE_KEEP_ALIVE_TIMEOUT", "5m");
 /// From which port on anybody may listen, and the kernel's own choice of it.
@@ -38,8 +45,10 @@ pub async fn lifecycle(cluster: &Cluster) -> anyhow::Result<()> {
 
     let installed = install::nodegate(cluster, BASE, &[]).await?;
     shop::serves(cluster, &doors).await?;
+    sockets_were_handed_over(cluster, false)?;
     listens_by_its_file_capability(cluster)?;
     let written = shop::has_every_address(cluster).await?;
+    shop::makes_a_mistake(cluster).await?;
     upgrade(cluster, &installed, &doors).await?;
     listens_by_its_file_capability(cluster)?;
     ensure!(shop::has_every_address(cluster).await? == written, "the Ingress was written while its addresses stayed the same");
@@ -60,7 +69,9 @@ pub async fn lifecycle(cluster: &Cluster) -> anyhow::Result<()> {
 
 /// A new configuration on one node after the other, each of which hands its sockets to the new process.
 async fn upgrade(cluster: &Cluster, installed: &Installed, doors: &[SocketAddr]) -> anyhow::Result<()> {
-    let old = Process::all(cluster)?;
+    // Within `minReadySeconds` a pod isn't available yet, and the controller replaces such ones on all nodes at once.
+    cluster.kubectl(&["rollout", "status", "daemonset/nodegate", "--namespace=nodegate-system", "--timeout=60s"])?;
+    let old = Process::on_every_node(cluster)?;
     let load = Load::start(&cluster.internet, doors, shop::HOST, RATE);
     load.ended(AROUND).await?;
     let began = Instant::now();
@@ -78,7 +89,8 @@ async fn upgrade(cluster: &Cluster, installed: &Installed, doors: &[SocketAddr])
         tally.slowest.as_secs_f32(),
         tally.longest_gap.as_secs_f32(),
     );
-    let new = Process::all(cluster)?;
+    let new = Process::on_every_node(cluster)?;
+    sockets_were_handed_over(cluster, true)?;
     ensure!(new.iter().all(|new| old.iter().all(|old| old.pid != new.pid)), "processes that stayed: {old:?}, {new:?}");
     tally.all_succeeded().context("an upgrade costs no request")
 }
@@ -89,6 +101,17 @@ fn listens_by_its_file_capability(cluster: &Cluster) -> anyhow::Result<()> {
     Process::on_every_node(cluster)?.iter().try_for_each(|process| process.is_restricted_to(process::NET_BIND_SERVICE))
 }
 
+/// Whether each node's process has its sockets from another one, or else has bound them itself.
+fn sockets_were_handed_over(cluster: &Cluster, expected: bool) -> anyhow::Result<()> {
+    let wanted = format!("nodegate_handovers_total{{outcome=\"taken\"}} {}", u8::from(expected));
+    for node in &cluster.nodes {
+        let metrics = node.namespace.within_async(async || http::get(ADMIN, "localhost", "/metrics").await)?;
+        let seen = metrics.body.lines().find(|line| line.starts_with("nodegate_handovers_total{outcome=\"taken\"}"));
+        ensure!(seen == Some(&wanted), "{}: expected {wanted}, saw {seen:?}", node.name);
+    }
+    Ok(())
+}
+
 /// An executable without the capability, in a pod that is allowed none, on nodes that let anybody have port 80.
 async fn by_the_sysctl(cluster: &Cluster, doors: &[SocketAddr]) -> anyhow::Result<()> {
     cluster.load(NODEGATE_UNCAPPED);
@@ -96,6 +119,7 @@ async fn by_the_sysctl(cluster: &Cluster, doors: &[SocketAddr]) -> anyhow::Resul
     let installed = install::patched(cluster, BASE, NODEGATE_UNCAPPED, capabilities).await?;
     shop::serves(cluster, doors).await?;
     port_starts_at(cluster, "0")?;
+    sockets_were_handed_over(cluster, false)?;
     Process::on_every_node(cluster)?.iter().try_for_each(|process| process.is_restricted_to(0))?;
     install::uninstall(cluster, installed)?;
     for node in &cluster.nodes {
@@ -104,9 +128,8 @@ async fn by_the_sysctl(cluster: &Cluster, doors: &[SocketAddr]) -> anyhow::Resul
     Ok(())
 }
 
-/// What the load didn't call for: somebody's mistake, and `check` as people run it.
+/// What neither installation nor load has called for: the end of a mistake, which the leader before has told of, and `check` as people run it.
 async fn every_right_is_used(cluster: &Cluster, requests: &rights::Requests) -> anyhow::Result<()> {
-    shop::makes_a_mistake(cluster).await?;
     shop::mends_it(cluster).await?;
     let check = ["exec", "--namespace=nodegate-system", "daemonset/nodegate", "--", "/nodegate", "check", "--cluster"];
     cluster.kubectl(&check).context("check has nothing to find in a cluster without mistakes")?;
