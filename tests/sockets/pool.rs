@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use nodegate::config::limits::{REDRAW_REQUESTS, SPREAD_PER_ENDPOINT};
+
 use crate::support::{Backend, Endpoint::Ready, GET, Message, Proxy, Service, Wire, eventually, manifest, service};
 
 const SHORT: Duration = Duration::from_millis(500);
@@ -43,6 +45,11 @@ fn number(response: &Message) -> usize {
     response.text().parse().unwrap()
 }
 
+/// As the proxy's numbers are.
+fn u64_of(count: usize) -> u64 {
+    count.try_into().unwrap()
+}
+
 #[test]
 fn a_connection_in_use_is_retired_when_its_request_ends() {
     let backend = Backend::start();
@@ -76,19 +83,47 @@ fn several_connections_are_opened_for_each_pod_and_used_in_turn() {
     let backend = Backend::start().serve_numbers();
     let proxy = Proxy::start(&with_pods(backend, [1, 2, 3]));
     let mut client = proxy.connect();
-    eventually("two connections for each of three pods", || {
+    let wanted = 3 * SPREAD_PER_ENDPOINT;
+    eventually("some connections for each of three pods", || {
         number(&client.exchange(GET));
-        (proxy.numbers().upstream_idle == 6).then_some(())
+        (proxy.numbers().upstream_idle == u64_of(wanted)).then_some(())
     });
-    let first: Vec<usize> = (0..6).map(|_| number(&client.exchange(GET))).collect();
+    let first: Vec<usize> = (0..wanted).map(|_| number(&client.exchange(GET))).collect();
     let mut sorted = first.clone();
     sorted.sort_unstable();
-    assert_eq!(sorted, [0, 1, 2, 3, 4, 5], "the oldest idle one goes first");
-    for expected in first.iter().cycle().take(30) {
+    assert_eq!(sorted, (0..wanted).collect::<Vec<_>>(), "the oldest idle one goes first");
+    for expected in first.iter().cycle().take(3 * wanted) {
         assert_eq!(number(&client.exchange(GET)), *expected);
     }
     let numbers = proxy.numbers();
-    assert_eq!((numbers.upstream_open, numbers.upstream_dials), (6, 6), "more than two for each pod");
+    assert_eq!((numbers.upstream_open, numbers.upstream_dials), (u64_of(wanted), u64_of(wanted)), "more than that");
+}
+
+#[test]
+fn a_connection_that_was_never_used_goes_first() {
+    let backend = Backend::start().serve_numbers();
+    let proxy = Proxy::start(&with_pods(backend, [1, 2]));
+    let mut client = proxy.connect();
+    assert_eq!(number(&client.exchange(GET)), 0);
+    proxy.wait_for(|numbers| numbers.upstream_idle == 1);
+    for newest in 0..10 {
+        assert_eq!(number(&client.exchange(GET)), newest);
+        // Each request that a kept connection carries makes the proxy open one more.
+        proxy.wait_for(|numbers| numbers.upstream_idle == u64_of(newest + 2));
+    }
+}
+
+#[test]
+fn connections_are_replaced_so_that_another_pod_may_be_chosen() {
+    let backend = Backend::start().serve_numbers();
+    let proxy = Proxy::start(&with_pods(backend, [1, 2]));
+    let mut client = proxy.connect();
+    let wanted = 2 * SPREAD_PER_ENDPOINT;
+    let requests = 2 * wanted * usize::try_from(REDRAW_REQUESTS).unwrap();
+    let newest = (0..requests).map(|_| number(&client.exchange(GET))).max();
+    assert!(newest >= Some(wanted), "after {requests} requests, those of the beginning are still used: {newest:?}");
+    let numbers = proxy.numbers();
+    assert!(numbers.upstream_open <= u64_of(wanted + 1), "{} open", numbers.upstream_open);
 }
 
 #[test]

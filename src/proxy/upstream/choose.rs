@@ -62,15 +62,16 @@ impl<'a> Candidates<'a> {
     /// was sent.
     pub(super) async fn connect(&mut self, connection: &Connection, trail: &mut Trail) -> Result<Lease, ProxyError> {
         let worker = connection.worker();
-        connection.waiting.arm(worker.settings.limits.connect_timeout);
+        // Each attempt has its share: one that isn't answered may have been sent to a pod that can't be reached.
+        let share = worker.settings.limits.connect_timeout / MAX_ATTEMPTS;
         loop {
             let address = self.choose(worker).ok_or(Reason::NoEndpoints)?;
             let idle = if self.pooled { worker.pools.take(worker, address, self.hints) } else { None };
             if let Some(lease) = idle {
                 self.spread(worker, address);
-                connection.waiting.disarm();
                 return Ok(lease);
             }
+            connection.waiting.arm(share);
             match dial::dial_before(worker, address, &connection.waiting).await {
                 Ok(lease) => {
                     connection.waiting.disarm();
@@ -78,7 +79,8 @@ impl<'a> Candidates<'a> {
                 }
                 Err(error) => {
                     trail.attempts += 1;
-                    let may_retry = error.reason == Reason::UpstreamConnect && trail.attempts < MAX_ATTEMPTS;
+                    let may_retry =
+                        matches!(error.reason, Reason::UpstreamConnect | Reason::UpstreamTimeout) && trail.attempts < MAX_ATTEMPTS;
                     if !may_retry {
                         trail.upstream = Some(address);
                         return Err(error);
@@ -118,7 +120,7 @@ impl<'a> Candidates<'a> {
     fn spread(&self, worker: &Rc<Worker>, address: SocketAddr) {
         let Some(hints) = self.hints else { return };
         let wanted = (hints.len() * SPREAD_PER_ENDPOINT).min(SPREAD_MAX);
-        if hints.len() > 1 && worker.pools.begin_warming(address, wanted) {
+        if hints.len() > 1 && worker.pools.begin_warming(address, wanted, worker.deadlines.now()) {
             dial::warm(worker, address);
         }
     }

@@ -5,7 +5,7 @@ use std::{future::poll_fn, io, net::SocketAddr, pin::pin, rc::Rc, task::Poll};
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::{
-    body::Incoming,
+    body::{Body as _, Incoming},
     client::conn::{TrySendError, http1},
 };
 use hyper_util::rt::TokioIo;
@@ -45,6 +45,8 @@ pub(super) struct Link {
     pub(super) epoch: u64,
     /// Not to be reused, however well it does.
     retired: bool,
+    /// Requests that it has been given.
+    pub(super) carried: u32,
     driver: AbortHandle,
     signs: Rc<Signs>,
     upgraded: oneshot::Receiver<Upgraded>,
@@ -77,6 +79,9 @@ impl Lease {
         request: Request<RequestBody>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> {
         self.link.signs.heard.set(false);
+        let short = request.body().size_hint().exact().is_some_and(|length| length <= limits::ACKNOWLEDGED_BODY_BYTES);
+        self.link.signs.acknowledged_within.set(short.then_some(self.worker.settings.limits.connect_timeout));
+        self.link.carried = self.link.carried.saturating_add(1);
         self.link.sender.try_send_request(request)
     }
 
@@ -90,9 +95,14 @@ impl Lease {
         self.link.retired = true;
     }
 
-    /// Back to the pool, for the next request.
+    /// Back to the pool, for the next request; or closed, and replaced by one to whichever pod kube-proxy chooses.
     pub(crate) fn give_back(self) {
         let Self { link, worker, reused: _ } = self;
+        if link.carried >= limits::REDRAW_REQUESTS
+            && worker.pools.begin_redraw(link.address, worker.deadlines.now(), worker.settings.workers)
+        {
+            return warm(&worker, link.address);
+        }
         worker.pools.put(link, &worker.settings.limits, worker.deadlines.now());
     }
 
@@ -188,7 +198,7 @@ async fn dial(worker: &Rc<Worker>, address: SocketAddr) -> Result<Lease, ProxyEr
         let _ = switched.send(Upgraded { stream: parts.io.into_inner().into_inner(), read: parts.read_buf, open });
     });
     let expires = worker.deadlines.now() + with_jitter(worker, limits.pool_max_age);
-    let link = Link { sender, address, expires, epoch, retired: false, driver: driver.abort_handle(), signs, upgraded };
+    let link = Link { sender, address, expires, epoch, retired: false, carried: 0, driver: driver.abort_handle(), signs, upgraded };
     Ok(Lease::new(link, worker, false))
 }
 

@@ -68,8 +68,8 @@ pub(crate) async fn send(
             }
             // Nothing of it was written: the connection had died in the pool.
             Err(Failure { unsent: Some(unsent), .. }) if may_retry => request = *unsent,
-            Err(Failure { error, .. }) => {
-                let Some(spare) = spare.filter(|_| may_retry && !lease.has_heard() && error.reason == Reason::UpstreamReset) else {
+            Err(Failure { error, lost, .. }) => {
+                let Some(spare) = spare.filter(|_| may_retry && !lease.has_heard() && lost) else {
                     return Err(error);
                 };
                 if !worker.retry_budget.withdraw() {
@@ -88,6 +88,8 @@ pub(crate) async fn send(
 /// A request that got no response.
 struct Failure {
     error: ProxyError,
+    /// The connection is gone, while the backend may well be there.
+    lost: bool,
     /// The request, if nothing of it was written.
     unsent: Option<Box<Request<RequestBody>>>,
 }
@@ -121,13 +123,25 @@ async fn exchange_heads(
     match result {
         Some(Ok(response)) => Ok(response),
         Some(Err(error)) => Err(failure(error)),
-        None => Err(Failure { error: ProxyError::new(Reason::UpstreamTimeout, "waiting for the response"), unsent: None }),
+        None => Err(Failure { error: ProxyError::new(Reason::UpstreamTimeout, "waiting for the response"), lost: false, unsent: None }),
     }
 }
 
 fn failure(mut error: TrySendError<Request<RequestBody>>) -> Failure {
     let unsent = error.take_message().map(Box::new);
-    Failure { error: classify(error.into_error()), unsent }
+    let error = error.into_error();
+    if is_unacknowledged(&error) {
+        let error = ProxyError::caused(Reason::UpstreamTimeout, "waiting for the backend's host to acknowledge the request", error);
+        return Failure { error, lost: true, unsent };
+    }
+    let error = classify(error);
+    Failure { lost: error.reason == Reason::UpstreamReset, error, unsent }
+}
+
+/// The kernel gave the connection up, see [`socket`].
+fn is_unacknowledged(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::TimedOut)
 }
 
 /// What an error of the HTTP client means for the request.

@@ -1,5 +1,5 @@
-//! A worker's idle backend connections. The oldest idle one is reused first, so that load goes round; pods that go away retire those that were
-//! opened while they were there, since nobody but kube-proxy knows which connection leads to which pod.
+//! A worker's idle backend connections. Those that were never used come first, then the one that has been idle for longest, so that load goes round;
+//! pods that go away retire those that were opened while they were there, since nobody but kube-proxy knows which connection leads to which pod.
 
 use std::{
     cell::{Cell, RefCell},
@@ -7,6 +7,7 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use foldhash::fast::RandomState;
@@ -16,7 +17,7 @@ use super::{
     super::worker::Worker,
     dial::{Lease, Link},
 };
-use crate::config::limits::{Limits, POOL_IDLE_PER_WORKER};
+use crate::config::limits::{Limits, POOL_IDLE_PER_WORKER, REDRAW_BURST, REDRAWS_PER_SECOND, SPREAD_IDLE, SPREAD_SETTLE};
 
 /// The pools of one worker, by address.
 #[derive(Default)]
@@ -24,6 +25,8 @@ pub(crate) struct Pools {
     by_address: RefCell<HashMap<SocketAddr, Pool, RandomState>>,
     open: Cell<usize>,
     idle: Cell<usize>,
+    /// When the next connection may be replaced for the sake of spreading.
+    next_redraw: Cell<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -35,6 +38,8 @@ struct Pool {
     /// Grows whenever a pod has gone away.
     epoch: u64,
     endpoints: Option<Arc<[SocketAddr]>>,
+    /// When kube-proxy surely knows the newest pod: then all connections are replaced, or the pods before it would keep more of them.
+    settles: Option<Instant>,
 }
 
 struct Idle {
@@ -73,7 +78,7 @@ impl Pools {
         let mut pools = self.by_address.borrow_mut();
         // The pods are remembered from the first request on, so that the second can tell whether one has gone since.
         let pool = if endpoints.is_some() { pools.entry(address).or_default() } else { pools.get_mut(&address)? };
-        pool.heed(endpoints);
+        pool.heed(endpoints, now);
         let mut found = None;
         for _ in 0..pool.idle.len() {
             let Some(idle) = pool.idle.pop_front() else { break };
@@ -102,7 +107,13 @@ impl Pools {
             drop(pools);
             return;
         }
-        pool.idle.push_back(Idle { link, since: now });
+        let unused = link.carried == 0;
+        let idle = Idle { link, since: now };
+        if unused {
+            pool.idle.push_front(idle);
+        } else {
+            pool.idle.push_back(idle);
+        }
         self.idle.set(self.idle.get() + 1);
     }
 
@@ -122,12 +133,33 @@ impl Pools {
         }
     }
 
-    /// Whether one more connection should be opened in the background: there are fewer than `wanted`, and none is on its way.
-    pub(super) fn begin_warming(&self, address: SocketAddr, wanted: usize) -> bool {
+    /// Whether one more connection should be opened in the background: there are fewer than `wanted`, none is on its way, and the next one hasn't been
+    /// idle for long.
+    pub(super) fn begin_warming(&self, address: SocketAddr, wanted: usize, now: Instant) -> bool {
         let mut pools = self.by_address.borrow_mut();
         let Some(pool) = pools.get_mut(&address) else { return false };
-        let begin = !pool.warming && pool.open < wanted;
+        let all_used = pool.idle.front().is_none_or(|next| now < next.since + SPREAD_IDLE);
+        let begin = !pool.warming && pool.open < wanted && all_used;
         pool.warming |= begin;
+        begin
+    }
+
+    /// Whether a connection that has done its share should be replaced by a new one in the background: there are several pods to choose from, none is on
+    /// its way, and this worker's part of [`REDRAWS_PER_SECOND`] isn't spent.
+    pub(super) fn begin_redraw(&self, address: SocketAddr, now: Instant, workers: usize) -> bool {
+        let mut pools = self.by_address.borrow_mut();
+        let Some(pool) = pools.get_mut(&address) else { return false };
+        let next = self.next_redraw.get().unwrap_or(now);
+        let several = pool.endpoints.as_ref().is_some_and(|pods| pods.len() > 1);
+        let begin = several && !pool.warming && next <= now;
+        if begin {
+            pool.warming = true;
+            let workers = u32::try_from(workers).unwrap_or(u32::MAX);
+            let interval = Duration::from_secs(1) * workers / REDRAWS_PER_SECOND;
+            // What wasn't used lately is not saved up without end.
+            let earliest = now.checked_sub(REDRAW_BURST).unwrap_or(now);
+            self.next_redraw.set(Some(next.max(earliest) + interval));
+        }
         begin
     }
 
@@ -185,7 +217,11 @@ impl Pools {
 
 impl Pool {
     /// Compares the pods behind the address with those of the last time: connections may lead to one that went away.
-    fn heed(&mut self, endpoints: Option<&Arc<[SocketAddr]>>) {
+    fn heed(&mut self, endpoints: Option<&Arc<[SocketAddr]>>, now: Instant) {
+        if self.settles.is_some_and(|settles| settles <= now) {
+            self.settles = None;
+            self.epoch += 1;
+        }
         let (Some(new), old) = (endpoints, &self.endpoints) else { return };
         let Some(old) = old else {
             self.endpoints = Some(Arc::clone(new));
@@ -197,6 +233,56 @@ impl Pool {
         if old.iter().any(|pod| !new.contains(pod)) {
             self.epoch += 1;
         }
+        if new.iter().any(|pod| !old.contains(pod)) {
+            self.settles = Some(now + SPREAD_SETTLE);
+        }
         self.endpoints = Some(Arc::clone(new));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pods<const N: usize>(last: [u8; N]) -> Arc<[SocketAddr]> {
+        last.iter().map(|last| SocketAddr::from(([192, 0, 2, *last], 80))).collect()
+    }
+
+    #[test]
+    fn connections_are_replaced_when_a_pod_goes_and_some_time_after_one_has_come() {
+        let (mut pool, start) = (Pool::default(), Instant::now());
+        let mut epoch_at = |pods: &Arc<[SocketAddr]>, after: Duration| {
+            pool.heed(Some(pods), start + after);
+            pool.epoch
+        };
+        let (two, three) = (pods([1, 2]), pods([1, 2, 3]));
+        assert_eq!(epoch_at(&two, Duration::ZERO), 0);
+        assert_eq!(epoch_at(&three, Duration::from_secs(1)), 0, "kube-proxy may not know the third yet");
+        assert_eq!(epoch_at(&three, Duration::from_secs(1) + SPREAD_SETTLE), 1);
+        assert_eq!(epoch_at(&three, Duration::from_mins(1)), 1, "once is enough");
+        assert_eq!(epoch_at(&two, Duration::from_mins(1)), 2, "a pod is gone");
+        assert_eq!(epoch_at(&two, Duration::from_mins(2)), 2);
+    }
+
+    #[test]
+    fn replacements_are_bounded_for_all_workers_together() {
+        let (pools, address, start) = (Pools::default(), SocketAddr::from(([192, 0, 2, 9], 80)), Instant::now());
+        let allowed = |workers: usize, now: Instant| {
+            let begun = pools.begin_redraw(address, now, workers);
+            pools.end_warming(address);
+            begun
+        };
+        assert!(!allowed(1, start), "there is no pool");
+        pools.by_address.borrow_mut().insert(address, Pool { endpoints: Some(pods([1])), ..Pool::default() });
+        assert!(!allowed(1, start), "there is one pod only");
+        pools.by_address.borrow_mut().insert(address, Pool { endpoints: Some(pods([1, 2])), ..Pool::default() });
+        let seconds = 10;
+        for (workers, share) in [(1, REDRAWS_PER_SECOND), (4, REDRAWS_PER_SECOND / 4)] {
+            pools.next_redraw.set(None);
+            let ticks = (0..seconds * 4).map(|tick| start + Duration::from_millis(250) * tick);
+            let count = ticks.map(|now| (0..1000).filter(|_| allowed(workers, now)).count()).sum::<usize>();
+            let most = usize::try_from(share * seconds).unwrap();
+            assert!((most * 9 / 10..=most).contains(&count), "{workers} workers: {count} of {most}");
+        }
     }
 }

@@ -6,8 +6,10 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
+    time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -20,22 +22,40 @@ pub(super) struct Signs {
     pub(super) heard: Cell<bool>,
     /// The backend takes no more.
     pub(super) broken: Cell<bool>,
+    /// How long what we send may stay unacknowledged: from the next write on. `None`: as long as the kernel likes.
+    pub(super) acknowledged_within: Cell<Option<Duration>>,
 }
 
 /// A connection to a backend.
 pub(super) struct Socket {
     stream: TcpStream,
     signs: Rc<Signs>,
+    /// What the kernel was told of [`Signs::acknowledged_within`].
+    acknowledged_within: Option<Duration>,
 }
 
 impl Socket {
     pub(super) fn new(stream: TcpStream) -> (Self, Rc<Signs>) {
         let signs = Rc::new(Signs::default());
-        (Self { stream, signs: Rc::clone(&signs) }, signs)
+        (Self { stream, signs: Rc::clone(&signs), acknowledged_within: None }, signs)
     }
 
-    pub(super) fn into_inner(self) -> TcpStream {
+    /// The socket as it was. What follows a switch of protocols may wait for a peer that takes its time.
+    pub(super) fn into_inner(mut self) -> TcpStream {
+        self.signs.acknowledged_within.set(None);
+        self.heed_signs();
         self.stream
+    }
+
+    /// `TCP_USER_TIMEOUT` (RFC 5482): without it, a host that vanished is noticed only by the timeout for the first byte, since the kernel goes on
+    /// sending for a quarter of an hour. The kernel counts a peer that reads nothing in the same way.
+    fn heed_signs(&mut self) {
+        let wanted = self.signs.acknowledged_within.get();
+        if wanted != self.acknowledged_within {
+            // A kernel without it is as patient as before.
+            let _ = SockRef::from(&self.stream).set_tcp_user_timeout(wanted);
+            self.acknowledged_within = wanted;
+        }
     }
 
     /// A backend may answer before it has read the whole request, and close: our writes fail then, while its answer waits to be read. The client would give
@@ -66,6 +86,7 @@ impl AsyncRead for Socket {
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.heed_signs();
         let result = if this.signs.broken.get() { Poll::Ready(Ok(buf.len())) } else { Pin::new(&mut this.stream).poll_write(cx, buf) };
         this.outlive(result, buf.len())
     }
@@ -75,6 +96,7 @@ impl AsyncWrite for Socket {
             return self.poll_write(cx, single);
         }
         let this = self.get_mut();
+        this.heed_signs();
         let length = bufs.iter().map(|buf| buf.len()).sum();
         let result =
             if this.signs.broken.get() { Poll::Ready(Ok(length)) } else { Pin::new(&mut this.stream).poll_write_vectored(cx, bufs) };
@@ -91,5 +113,27 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncWriteExt, net::TcpListener};
+
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_kernel_is_told_how_long_to_wait_for_acknowledgements() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut socket, signs) = Socket::new(stream);
+        let told = |stream: &TcpStream| SockRef::from(stream).tcp_user_timeout().unwrap();
+        for wanted in [Some(Duration::from_secs(3)), None, Some(Duration::from_secs(2))] {
+            signs.acknowledged_within.set(wanted);
+            socket.write_all(b"x").await.unwrap();
+            assert_eq!(told(&socket.stream), wanted);
+        }
+        let stream = socket.into_inner();
+        assert_eq!(told(&stream), None, "after a switch of protocols");
     }
 }
