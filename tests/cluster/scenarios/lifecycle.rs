@@ -91,7 +91,7 @@ async fn upgrade(cluster: &Cluster, installed: &Installed, doors: &[SocketAddr])
     );
     let new = Process::on_every_node(cluster)?;
     sockets_were_handed_over(cluster, true)?;
-    ensure!(new.iter().all(|new| old.iter().all(|old| old.pid != new.pid)), "processes that stayed: {old:?}, {new:?}");
+    ensure!(new.iter().all(|new| old.iter().all(|old| old.pid != new.pid)), "a process stayed: {old:#?}, {new:#?}");
     tally.all_succeeded().context("an upgrade costs no request")
 }
 

@@ -32,7 +32,7 @@ impl Inventory {
         for node in &cluster.nodes {
             lines.extend(of(node)?.into_iter().map(|line| format!("{}: {line}", node.name)));
         }
-        lines.extend(Process::all(cluster)?.iter().map(|process| format!("{process:?}")));
+        lines.extend(Process::all(cluster)?.iter().map(Process::to_string));
         Ok(Self(lines))
     }
 

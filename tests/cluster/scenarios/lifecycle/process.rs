@@ -1,6 +1,6 @@
 //! Nodegate's processes on the nodes, as the kernel sees them.
 
-use std::fs;
+use std::{fmt, fs};
 
 use anyhow::{Context, ensure};
 
@@ -68,5 +68,11 @@ impl Process {
             ensure!(seen == Some(expected), "{}: {name} of process {} is {seen:?}, not {expected:?}", self.node, self.pid);
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: process {} serves", self.node, self.pid)
     }
 }
