@@ -14,6 +14,8 @@ pub const ECHO: &str = "docker.io/local/echo:1";
 
 /// Nodegate itself. Loaded at the start like those above; the ones below by [`crate::cluster::Cluster::load`], where they are wanted.
 pub const NODEGATE: &str = "docker.io/local/nodegate:1";
+/// The same executable, without its file capability: where the node's sysctl lets it have port 80.
+pub const NODEGATE_UNCAPPED: &str = "docker.io/local/nodegate-uncapped:1";
 pub const REDIS: &str = "docker.io/local/redis:1";
 pub const TRAEFIK: &str = "docker.io/local/traefik:1";
 

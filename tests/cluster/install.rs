@@ -2,12 +2,15 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::Pod};
 use kube::{Api, api::ListParams};
 
+use serde_json::{Value, json};
+
 use crate::{
     cluster::{Cluster, WORK},
+    images::NODEGATE,
     wait::eventually,
 };
 
@@ -34,11 +37,24 @@ pub async fn nodegate(cluster: &Cluster, overlay: &str, settings: &[(&str, &str)
     Ok(installed)
 }
 
+/// As [`nodegate`], of another image, and with fields of the container to be merged into the shipped ones.
+pub async fn patched(cluster: &Cluster, overlay: &str, image: &str, container: Value) -> anyhow::Result<Installed> {
+    let installed = Installed { overlay: overlay.to_owned() };
+    apply(cluster, &installed, image, container).await?;
+    Ok(installed)
+}
+
 /// Gives an installation these settings instead of those that it had, and waits until every node has its new pod alone.
 pub async fn change(cluster: &Cluster, installed: &Installed, settings: &[(&str, &str)]) -> anyhow::Result<()> {
+    let settings: Vec<_> = settings.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
+    let container = if settings.is_empty() { json!({}) } else { json!({ "env": settings }) };
+    apply(cluster, installed, NODEGATE, container).await
+}
+
+async fn apply(cluster: &Cluster, installed: &Installed, image: &str, container: Value) -> anyhow::Result<()> {
     let directory = Path::new(WORK).join("installation");
     fs::create_dir_all(&directory)?;
-    fs::write(directory.join("kustomization.yaml"), kustomization(&directory, &installed.overlay, settings))?;
+    fs::write(directory.join("kustomization.yaml"), kustomization(&directory, &installed.overlay, image, container)?)?;
     cluster.kubectl(&["apply", "--kustomize", &directory.to_string_lossy()])?;
     rolled_out(cluster).await
 }
@@ -76,19 +92,23 @@ pub fn uninstall(cluster: &Cluster, installed: Installed) -> anyhow::Result<()> 
 }
 
 /// A kustomization of one's own, as docs/install-k3s.md recommends it. Kustomize takes relative paths only.
-fn kustomization(directory: &Path, overlay: &str, settings: &[(&str, &str)]) -> String {
+fn kustomization(directory: &Path, overlay: &str, image: &str, mut container: Value) -> anyhow::Result<String> {
     let up = "/..".repeat(directory.components().count() - 1);
     let manifests = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests");
-    let settings: Vec<_> = settings.iter().map(|(name, value)| serde_json::json!({ "name": name, "value": value })).collect();
-    let patch = serde_json::json!({
-        "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": { "name": "nodegate" },
-        "spec": { "template": { "spec": { "containers": [{ "name": "nodegate", "env": settings }] } } },
-    });
-    serde_json::json!({
+    let (name, tag) = image.rsplit_once(':').with_context(|| format!("{image} has no tag"))?;
+    let mut kustomization = json!({
         "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
         "resources": [format!(".{up}{manifests}/{overlay}")],
-        "images": [{ "name": "nodegate", "newName": "docker.io/local/nodegate", "newTag": "1" }],
-        "patches": if settings.is_empty() { vec![] } else { vec![serde_json::json!({ "patch": patch.to_string() })] },
-    })
-    .to_string()
+        "images": [{ "name": "nodegate", "newName": name, "newTag": tag }],
+    });
+    // What is shipped is installed as it is, unless something is to be changed.
+    if container != json!({}) {
+        container["name"] = "nodegate".into();
+        let patch = json!({
+            "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": { "name": "nodegate" },
+            "spec": { "template": { "spec": { "containers": [container] } } },
+        });
+        kustomization["patches"] = json!([{ "patch": patch.to_string() }]);
+    }
+    Ok(kustomization.to_string())
 }

@@ -46,7 +46,8 @@ impl Sample<'_> {
             "name": "echo", "image": ECHO, "imagePullPolicy": "Never",
             "args": ["--listen", format!("0.0.0.0:{}", self.port), "--name", self.answers_as],
             "env": [field("POD", "metadata.name"), field("NODE", "spec.nodeName")],
-            "readinessProbe": { "httpGet": { "path": "/", "port": self.port }, "periodSeconds": 1 },
+            // Patient: on a starved machine a backend that answers late is not to leave its Service.
+            "readinessProbe": { "httpGet": { "path": "/", "port": self.port }, "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 10 },
         });
         // No `ports`: those of a pod in the host's network would be reserved on the node.
         let pod = json!({ "terminationGracePeriodSeconds": 1, "containers": [container] });

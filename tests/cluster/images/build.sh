@@ -32,5 +32,9 @@ if [ "$(cat "$out/nodegate.profile" 2>/dev/null)" != "$profile" ] || stale nodeg
     "$root/manifests/image/build" --profile "$profile" --name docker.io/local/nodegate:1 "$out" >&2
     echo "$profile" >"$out/nodegate.profile"
 fi
+uncapped=nodegate-uncapped
+if [ ! "$out/$uncapped.tar" -nt "$out/nodegate.tar" ]; then
+    "$root/manifests/image/pack" "$out/$uncapped.tar" "$out/nodegate=/nodegate" --name "docker.io/local/$uncapped:1" --entrypoint /nodegate --cmd serve >&2
+fi
 "$root/tests/cluster/images/programs.sh" "$out" redis traefik
 echo "$out"

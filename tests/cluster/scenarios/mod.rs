@@ -2,6 +2,7 @@
 
 mod failures;
 mod faults;
+mod lifecycle;
 mod nodes;
 mod reference;
 mod semantics;
@@ -27,6 +28,7 @@ pub struct Scenario {
 pub const ALL: &[Scenario] = &[
     Scenario { name: "nodes", nodes: 1, run: |cluster| Box::pin(nodes::nodes(cluster)) },
     Scenario { name: "faults", nodes: 3, run: |cluster| Box::pin(faults::faults(cluster)) },
+    Scenario { name: "install", nodes: 3, run: |cluster| Box::pin(lifecycle::lifecycle(cluster)) },
     Scenario { name: "reference", nodes: 3, run: |cluster| Box::pin(reference::reference(cluster)) },
     Scenario { name: "failures", nodes: 3, run: |cluster| Box::pin(failures::failures(cluster)) },
     Scenario { name: "semantics", nodes: 3, run: |cluster| Box::pin(semantics::semantics(cluster)) },
