@@ -1,19 +1,20 @@
 //! What breaks if something beside Nodegate fails: each fault is made, clients are watched, the fault is ended, and everything is whole again.
 
 mod control_plane;
+mod network;
 mod site;
 mod table;
 
 use crate::cluster::Cluster;
 use site::Site;
+use table::Rows;
 
 pub async fn failures(cluster: &Cluster) -> anyhow::Result<()> {
     let site = Site::create(cluster).await?;
-    let mut rows = Vec::new();
-    for row in [control_plane::api_server_stops(&site).await?] {
-        println!("failures: {}: {}; {}", row.fault, row.seen, row.lasts);
-        rows.push(row);
-    }
-    site.remove()?;
-    table::check(&rows)
+    let mut rows = Rows::default();
+    rows.push(control_plane::api_server_stops(&site).await?);
+    rows.push(network::overlay_breaks(&site).await?);
+    rows.push(network::overlay_is_blocked(&site).await?);
+    site.remove().await?;
+    rows.check()
 }

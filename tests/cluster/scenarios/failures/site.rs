@@ -7,8 +7,9 @@ use anyhow::ensure;
 use crate::{
     cluster::Cluster,
     http::{self, Answer},
-    images::{ECHO, NODEGATE},
-    load::Load,
+    images::ECHO,
+    install::{self, Installed},
+    load::{Load, Tally},
     wait::{PATIENCE, eventually},
 };
 
@@ -21,7 +22,7 @@ pub const RATE: u32 = 30;
 pub struct Site<'a> {
     pub cluster: &'a Cluster,
     pub targets: Vec<SocketAddr>,
-    installed: String,
+    installed: Installed,
 }
 
 const APP: &str = r"
@@ -69,12 +70,8 @@ spec:
 impl<'a> Site<'a> {
     /// Installs everything, and waits until each node answers.
     pub async fn create(cluster: &'a Cluster) -> anyhow::Result<Self> {
-        let base = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/base");
-        let installed = cluster.kubectl(&["kustomize", base])?.replace("image: nodegate:0.1.0", &format!("image: {NODEGATE}"));
-        ensure!(installed.contains(NODEGATE), "the manifests name no image nodegate:0.1.0");
-        cluster.apply(&installed)?;
+        let installed = install::nodegate(cluster, "base", &[]).await?;
         cluster.apply(&APP.replace("IMAGE", ECHO))?;
-        cluster.kubectl(&["rollout", "status", "daemonset/nodegate", "--namespace=nodegate-system", "--timeout=60s"])?;
         cluster.rolled_out("failures", "web", PATIENCE).await?;
         let targets = cluster.nodes.iter().map(|node| (node.address, 80).into()).collect();
         let site = Self { cluster, targets, installed };
@@ -83,10 +80,9 @@ impl<'a> Site<'a> {
     }
 
     /// Leaves nothing of it.
-    pub fn remove(&self) -> anyhow::Result<()> {
+    pub async fn remove(self) -> anyhow::Result<()> {
         self.cluster.kubectl(&["delete", "namespace", "failures"])?;
-        self.cluster.kubectl_with(&["delete", "--filename", "-"], &self.installed)?;
-        Ok(())
+        install::uninstall(self.cluster, self.installed).await
     }
 
     /// A load on every node.
@@ -113,7 +109,20 @@ impl<'a> Site<'a> {
     }
 }
 
-/// In seconds, for a table.
-pub fn seconds(duration: Duration) -> String {
-    format!("{:.1} s", duration.as_secs_f32())
+/// What a load met, for a table.
+pub fn account(tally: &Tally) -> String {
+    let answered = tally.failed.iter().filter(|failure| failure.what.starts_with("504")).count();
+    let slowest = tally.slowest.as_secs_f32();
+    format!("{} of {} requests failed, {answered} of them with 504; the slowest took {slowest:.1} s", tally.failed.len(), tally.sent)
+}
+
+/// The part of a load that went to these targets failed nowhere.
+pub fn spared(tally: &Tally, targets: &[SocketAddr]) -> anyhow::Result<()> {
+    let failed = tally.failed.iter().find(|failure| targets.contains(&failure.target));
+    failed.map_or(Ok(()), |failure| anyhow::bail!("this fault is none of {}: {failure}", failure.target))
+}
+
+/// When the last request that failed was sent, after the end of the fault; zero if none was.
+pub fn recovery(tally: &Tally, ended: Duration) -> Duration {
+    tally.failed.iter().map(|failure| failure.sent.saturating_sub(ended)).max().unwrap_or_default()
 }
