@@ -39,7 +39,8 @@ fmt:
 
 lint:
 	@echo '== lints'
-	cargo clippy $(LOCKED) --all-targets --test cluster -- -D warnings
+	cargo clippy $(LOCKED) --all-targets -- -D warnings
+	cargo clippy $(LOCKED) --test cluster -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc $(LOCKED) --no-deps
 
 deny: $(DENY)

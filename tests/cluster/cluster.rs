@@ -15,20 +15,16 @@ use kube::{
 };
 
 use crate::{
-    control_plane::ControlPlane,
-    credentials::Credentials,
-    dns, images,
-    namespace::Namespace,
-    network,
-    node::Node,
-    tools,
-    wait::{PATIENCE, eventually},
+    control_plane::ControlPlane, credentials::Credentials, dns, images, namespace::Namespace, network, node::Node, tools, wait::eventually,
 };
 
 /// Where the work directory is inside the sandbox: in memory, and every node sees it.
 pub const WORK: &str = "/run/nodegate-e2e";
 /// Where daemons write their logs.
 pub const LOGS: &str = "/run/nodegate-e2e/logs";
+
+/// A machine that is busy with other things takes ten times as long as an idle one.
+const UP: Duration = Duration::from_mins(3);
 
 /// Nodes with a control plane on the first, and a namespace of clients outside.
 pub struct Cluster {
@@ -136,7 +132,7 @@ impl Cluster {
     /// Starts the API server again, and waits until it is ready.
     pub async fn start_api_server(&self) -> anyhow::Result<()> {
         self.control_plane.api_server.start();
-        eventually("the API server is ready", PATIENCE, async || {
+        eventually("the API server is ready", UP, async || {
             self.control_plane.check().map_err(anyhow::Error::msg)?;
             let request = http::Request::get("/readyz").body(Vec::new())?;
             anyhow::Ok(self.client.request_text(request).await?)
@@ -172,7 +168,7 @@ impl Cluster {
 
     async fn wait_until_ready(&self) -> anyhow::Result<()> {
         let nodes: Api<v1::Node> = Api::all(self.client());
-        eventually("all nodes are ready", PATIENCE, async || {
+        eventually("all nodes are ready", UP, async || {
             self.control_plane.check().map_err(anyhow::Error::msg)?;
             self.nodes.iter().try_for_each(Node::check).map_err(anyhow::Error::msg)?;
             let found = nodes.list(&kube::api::ListParams::default()).await?;
@@ -181,7 +177,7 @@ impl Cluster {
             Ok(())
         })
         .await?;
-        self.rolled_out("kube-system", "coredns", PATIENCE).await
+        self.rolled_out("kube-system", "coredns", UP).await
     }
 }
 

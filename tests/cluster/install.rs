@@ -65,7 +65,7 @@ pub async fn rolled_out(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 /// Removes Nodegate, the DaemonSet first: while its roles are there, its last pod takes the nodes' addresses out of the Ingresses.
-pub async fn uninstall(cluster: &Cluster, installed: Installed) -> anyhow::Result<()> {
+pub fn uninstall(cluster: &Cluster, installed: Installed) -> anyhow::Result<()> {
     drop(installed);
     let directory = Path::new(WORK).join("installation");
     let namespace = format!("--namespace={NAMESPACE}");

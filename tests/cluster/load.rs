@@ -43,6 +43,10 @@ pub struct Tally {
     pub by_backend: BTreeMap<String, u32>,
     /// The longest that an answer took.
     pub slowest: Duration,
+    /// The longest at one target between the starts of two requests that were answered, one after the other.
+    pub longest_gap: Duration,
+    /// When the latest request that a target answered was sent.
+    answered: BTreeMap<SocketAddr, Duration>,
 }
 
 /// A request without an answer, or with another than 200.
@@ -131,7 +135,12 @@ async fn send(targets: &[SocketAddr], host: &str, rate: u32, began: Instant, sto
             let result = client.get(&host, "/", &[]).await;
             let took = began.elapsed().saturating_sub(sent);
             let failure = |what| Failure { sent, took, target, fresh: kept.is_none(), what };
-            lock(&tally).note(result, took, failure);
+            let mut tally = lock(&tally);
+            if result.as_ref().is_ok_and(|answer| answer.status == 200) {
+                tally.note_answer(target, sent);
+            }
+            tally.note(result, took, failure);
+            drop(tally);
             ended.fetch_add(1, Ordering::Relaxed);
             if let Some(kept) = kept {
                 *lock(&kept) = Some(client);
@@ -151,6 +160,12 @@ impl Tally {
             Ok(answer) => self.failed.push(failure(answer.to_string())),
             Err(error) => self.failed.push(failure(format!("{error:#}"))),
         }
+    }
+
+    fn note_answer(&mut self, target: SocketAddr, sent: Duration) {
+        let before = self.answered.get(&target).copied().unwrap_or(sent);
+        self.longest_gap = self.longest_gap.max(sent.saturating_sub(before));
+        self.answered.insert(target, before.max(sent));
     }
 }
 

@@ -21,6 +21,7 @@ mod namespace;
 mod network;
 mod node;
 mod run;
+mod sample;
 mod sandbox;
 mod scenarios;
 mod tools;
@@ -59,7 +60,9 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::parse();
     if arguments.list {
-        ALL.iter().for_each(|scenario| println!("{}", scenario.name));
+        for scenario in ALL {
+            println!("{}", scenario.name);
+        }
         return ExitCode::SUCCESS;
     }
     if let Err(unknown) = chosen(&arguments.names) {

@@ -88,7 +88,9 @@ impl Node {
             if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
         });
         self.kube_proxy.start();
-        images::AT_START.into_iter().for_each(|image| self.load(image));
+        for image in images::AT_START {
+            self.load(image);
+        }
         self.kubelet.start();
     }
 

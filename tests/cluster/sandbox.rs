@@ -68,6 +68,7 @@ pub fn enter() -> ExitCode {
 }
 
 /// Process 1: starts the real one, and buries the orphans that the kernel gives it.
+#[expect(clippy::zombie_processes, reason = "it waits for every child there is, and this one is among them")]
 pub fn init(arguments: Args) -> ExitCode {
     let program = std::env::current_exe().expect("the path of this program");
     let worker = Command::new(program).arg(INSIDE).args(arguments).spawn().expect("this program, once more");

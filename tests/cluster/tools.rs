@@ -10,14 +10,14 @@ use std::{
 #[track_caller]
 pub fn run(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output();
-    checked(command, output.unwrap_or_else(|error| panic!("{command:?}: {error}")))
+    checked(command, &output.unwrap_or_else(|error| panic!("{command:?}: {error}")))
 }
 
 /// As [`run`], with something on its standard input.
 #[track_caller]
 pub fn run_with(command: &mut Command, input: &str) -> String {
     let output = feed(command, input);
-    checked(command, output)
+    checked(command, &output)
 }
 
 /// Runs a command to its end with something on its standard input.
@@ -34,7 +34,7 @@ pub fn feed(command: &mut Command, input: &str) -> Output {
 }
 
 #[track_caller]
-fn checked(command: &Command, output: Output) -> String {
+fn checked(command: &Command, output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{command:?} failed ({}): {}{}", output.status, text(&output.stdout), text(&output.stderr));
     text(&output.stdout)

@@ -12,10 +12,10 @@ use kube::{Api, api::ListParams};
 use crate::{
     cluster::{Cluster, is_ready},
     http,
-    images::ECHO,
     load::Load,
     namespace::Namespace,
     network,
+    sample::{Sample, list, namespace},
     wait::{PATIENCE, eventually},
 };
 
@@ -25,54 +25,18 @@ const NOTICE: Duration = Duration::from_secs(40);
 /// Enough for a connection over the overlay.
 const SOON: Duration = Duration::from_secs(2);
 
-/// One pod on each node's own address, one behind the overlay.
-const APP: &str = r"
-apiVersion: v1
-kind: Namespace
-metadata: { name: rig-faults }
----
-apiVersion: apps/v1
-kind: DaemonSet
-metadata: { name: host, namespace: rig-faults }
-spec:
-  selector: { matchLabels: { app: host } }
-  template:
-    metadata: { labels: { app: host } }
-    spec:
-      terminationGracePeriodSeconds: 1
-      hostNetwork: true
-      containers:
-      - name: echo
-        image: IMAGE
-        imagePullPolicy: Never
-        args: [--listen, '0.0.0.0:18000', --name, $(NODE)]
-        env: [{ name: NODE, valueFrom: { fieldRef: { fieldPath: spec.nodeName } } }]
-        readinessProbe: { httpGet: { path: /, port: 18000 }, periodSeconds: 1 }
----
-apiVersion: apps/v1
-kind: DaemonSet
-metadata: { name: pods, namespace: rig-faults }
-spec:
-  selector: { matchLabels: { app: pods } }
-  template:
-    metadata: { labels: { app: pods } }
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - name: echo
-        image: IMAGE
-        imagePullPolicy: Never
-        args: [--listen, '0.0.0.0:18000', --name, pod]
-        readinessProbe: { httpGet: { path: /, port: 18000 }, periodSeconds: 1 }
-";
+/// A pod on each node's own address.
+const HOST: Sample<'_> = Sample { namespace: "rig-faults", name: "host", port: PORT, answers_as: "$(NODE)" };
+/// One on each node behind the overlay.
+const PODS: Sample<'_> = Sample { name: "pods", ..HOST };
 
 pub async fn faults(cluster: &Cluster) -> anyhow::Result<()> {
-    cluster.apply(&APP.replace("IMAGE", ECHO))?;
+    cluster.apply(&list(&[namespace("rig-faults"), HOST.daemon_set(true), PODS.daemon_set(false)]))?;
     for set in ["daemonset/host", "daemonset/pods"] {
         cluster.kubectl(&["rollout", "status", set, "--namespace=rig-faults", "--timeout=60s"])?;
     }
     let hosts: Vec<SocketAddr> = cluster.nodes.iter().map(|node| (node.address, PORT).into()).collect();
-    clients_keep_their_address(cluster, hosts[0]).await?;
+    clients_keep_their_address(cluster, hosts[0])?;
     let load = Load::start(&cluster.internet, &hosts[..2], "faults.example", 20);
     overlay_breaks_between_two_nodes_only(cluster).await?;
     api_server_stops(cluster).await?;
@@ -85,7 +49,7 @@ pub async fn faults(cluster: &Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn clients_keep_their_address(cluster: &Cluster, host: SocketAddr) -> anyhow::Result<()> {
+fn clients_keep_their_address(cluster: &Cluster, host: SocketAddr) -> anyhow::Result<()> {
     let answer = cluster.internet.within_async(async || http::get(host, "faults.example", "/").await)?;
     let account: serde_json::Value = serde_json::from_str(&answer.body)?;
     let peer: SocketAddr = account["peer"].as_str().unwrap_or_default().parse()?;

@@ -10,48 +10,18 @@ use anyhow::ensure;
 use crate::{
     cluster::Cluster,
     http,
-    images::ECHO,
+    sample::{Sample, list, namespace},
     wait::{PATIENCE, eventually},
 };
 
 /// Requests until the last of three pods has been chosen at least once: (2/3)^60 is one in ten milliards.
 const REQUESTS: usize = 60;
 
-const APP: &str = r"
-apiVersion: v1
-kind: Namespace
-metadata: { name: rig-nodes }
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: { name: web, namespace: rig-nodes }
-spec:
-  replicas: REPLICAS
-  selector: { matchLabels: { app: web } }
-  template:
-    metadata: { labels: { app: web } }
-    spec:
-      terminationGracePeriodSeconds: 1
-      topologySpreadConstraints:
-      - { maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: { matchLabels: { app: web } } }
-      containers:
-      - name: web
-        image: IMAGE
-        imagePullPolicy: Never
-        args: [--listen, '0.0.0.0:8000', --name, $(NODE)]
-        env: [{ name: NODE, valueFrom: { fieldRef: { fieldPath: spec.nodeName } } }]
-        readinessProbe: { httpGet: { path: /, port: 8000 }, periodSeconds: 1 }
----
-apiVersion: v1
-kind: Service
-metadata: { name: web, namespace: rig-nodes }
-spec:
-  selector: { app: web }
-  ports: [{ port: 80, targetPort: 8000 }]
-";
+/// Each pod answers with its node's name.
+const WEB: Sample<'_> = Sample { namespace: "rig-nodes", name: "web", port: 8000, answers_as: "$(NODE)" };
 
 pub async fn nodes(cluster: &Cluster) -> anyhow::Result<()> {
-    cluster.apply(&APP.replace("REPLICAS", &cluster.nodes.len().to_string()).replace("IMAGE", ECHO))?;
+    cluster.apply(&list(&[namespace("rig-nodes"), WEB.deployment(cluster.nodes.len()), WEB.service(80)]))?;
     cluster.rolled_out("rig-nodes", "web", PATIENCE).await?;
     let address = cluster.kubectl(&["get", "service", "web", "--namespace=rig-nodes", "--output=jsonpath={.spec.clusterIP}"])?;
     let service = SocketAddr::new(address.parse::<IpAddr>()?, 80);
@@ -78,7 +48,7 @@ async fn backends(service: SocketAddr) -> anyhow::Result<BTreeSet<String>> {
     for _ in 0..REQUESTS {
         let answer = http::get(service, "web.example", "/").await?;
         ensure!(answer.status == 200, "{answer}");
-        names.insert(answer.backend().unwrap_or_default().to_owned());
+        names.insert(answer.backend().unwrap_or_default());
     }
     Ok(names)
 }

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    io::Write,
     path::{Path, PathBuf},
     process,
     sync::{
@@ -35,14 +34,12 @@ impl Directory {
         &self.path
     }
 
-    /// Writes a file into it. Returns the file's path.
+    /// Writes a file into it, at once: tests that share a directory may be reading one of that name. Returns the file's path.
     pub fn write(&self, name: &str, content: &str) -> PathBuf {
-        let path = self.path.join(name);
-        // Whole or not at all: another test may be reading it.
-        let mut file = tempfile::NamedTempFile::new_in(&self.path).expect("a file in the test's directory");
-        file.write_all(content.as_bytes())
-            .and_then(|()| file.persist(&path).map(drop).map_err(Into::into))
-            .expect("a file in the test's directory");
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let (path, new) = (self.path.join(name), self.path.join(format!("new-{}", NEXT.fetch_add(1, Ordering::Relaxed))));
+        fs::write(&new, content).expect("a file in the test's directory");
+        fs::rename(new, &path).expect("its name");
         path
     }
 }

@@ -37,7 +37,7 @@ async fn two_leaders_killed_in_a_row_leave_every_status_as_it_is() {
     // The last one does its work.
     objects::create(&site.client, site.namespace, &objects::ingress("late", "late.example", "app")).await;
     site.bears("late", &ALL).await;
-    assert_eq!(history.changes(), [ALL], "every version of it");
+    assert_eq!(history.changes().await, [ALL], "every version of it");
     assert_eq!(members.len(), 1);
     assert_eq!(leader, members[0].0);
 }
@@ -63,7 +63,7 @@ async fn a_leader_without_the_api_server_stops_leading_before_another_begins() {
     cut.serves("late.example", "app").await;
     site.bears("late", &ALL[..2]).await;
     assert_eq!((cut.metric("nodegate_leader").await, site.holder().await.as_deref()), (Ok(0), Some("b")));
-    assert_eq!(history.changes(), [&ALL[..2]]);
+    assert_eq!(history.changes().await, [&ALL[..2]]);
 }
 
 /// Ends a member as Kubernetes does, and checks that its address is gone by the time that it doesn't accept any more.
@@ -106,7 +106,7 @@ async fn a_node_that_drains_is_withdrawn_before_it_stops_accepting_the_leader_an
     let number = ["a", "b", "c"].iter().position(|member| *member == name).unwrap();
     assert_eq!(site.borne("web").await, [ALL[number]]);
     drains(&site, name, ALL[number], last).await;
-    assert_eq!(history.changes().iter().map(Vec::len).collect::<Vec<_>>(), [3, 2, 1, 0]);
+    assert_eq!(history.changes().await.iter().map(Vec::len).collect::<Vec<_>>(), [3, 2, 1, 0]);
     assert_eq!(site.holder().await, None, "released");
     // All of it was done with the rights that are granted.
     for resource in ["leases", "pods", "nodes", "ingresses"] {
@@ -131,7 +131,7 @@ async fn a_drain_waits_for_nobody_while_another_pod_is_ready_on_its_node() {
     leads(&new).await;
     objects::create(&site.client, site.namespace, &objects::ingress("late", "late.example", "app")).await;
     site.bears("late", &ALL[..1]).await;
-    assert_eq!(history.changes(), [&ALL[..1]]);
+    assert_eq!(history.changes().await, [&ALL[..1]]);
     let log = old.log();
     assert!(!log.iter().any(|line| line["message"].as_str().is_some_and(|text| text.contains("still bear"))), "{log:?}");
 }
@@ -163,7 +163,7 @@ async fn a_leader_whose_sockets_were_taken_over_ends_without_withdrawing_its_nod
     leads(&new).await;
     objects::create(&site.client, site.namespace, &objects::ingress("late", "late.example", "app")).await;
     site.bears("late", &ALL[..2]).await;
-    assert_eq!(history.changes(), [&ALL[..2]]);
+    assert_eq!(history.changes().await, [&ALL[..2]]);
     let log = old.log();
     assert!(!log.iter().any(|line| line["message"].as_str().is_some_and(|text| text.contains("still bear"))), "{log:?}");
 }

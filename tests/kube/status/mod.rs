@@ -73,42 +73,46 @@ impl Site {
     }
 
     /// Begins to note every version of an Ingress, from the present one on.
-    async fn history(&self, name: &str) -> History {
+    async fn history(&self, name: &'static str) -> History {
         let now = self.ingresses().get(name).await.expect("the Ingress");
-        let versions = Arc::new(Mutex::new(vec![addresses(&now)]));
-        let (noted, ingresses, name) = (Arc::clone(&versions), self.ingresses(), name.to_owned());
-        let version = now.metadata.resource_version.expect("a version");
+        let version = now.metadata.resource_version.clone().expect("a version");
+        let versions = Arc::new(Mutex::new(vec![now]));
+        let (noted, ingresses) = (Arc::clone(&versions), self.ingresses());
         let task = tokio::spawn(async move {
             let params = WatchParams::default().fields(&format!("metadata.name={name}"));
             let mut events = Box::pin(ingresses.watch(&params, &version).await.expect("a watch"));
             while let Some(event) = events.next().await {
                 match event {
-                    Ok(WatchEvent::Modified(ingress)) => noted.lock().unwrap().push(addresses(&ingress)),
-                    other => noted.lock().unwrap().push(vec![format!("{other:?}")]),
+                    Ok(WatchEvent::Modified(ingress)) => noted.lock().unwrap().push(ingress),
+                    other => panic!("{other:?}"),
                 }
             }
         });
-        History { versions, task }
+        History { ingresses: self.ingresses(), name, versions, task }
     }
 }
 
-/// Every set of addresses that an Ingress had.
+/// Every version of an Ingress.
 struct History {
-    versions: Arc<Mutex<Vec<Vec<String>>>>,
+    ingresses: Api<Ingress>,
+    name: &'static str,
+    versions: Arc<Mutex<Vec<Ingress>>>,
     task: JoinHandle<()>,
 }
 
 impl History {
-    fn so_far(&self) -> Vec<Vec<String>> {
-        assert!(!self.task.is_finished(), "the watch has ended");
-        self.versions.lock().unwrap().clone()
-    }
-
-    /// Without repetitions: each set that came after another.
-    fn changes(&self) -> Vec<Vec<String>> {
-        let mut versions = self.so_far();
-        versions.dedup();
-        versions
+    /// Each set of addresses that came after another, up to the one that it bears now.
+    async fn changes(&self) -> Vec<Vec<String>> {
+        let now = self.ingresses.get(self.name).await.expect("the Ingress").metadata.resource_version;
+        eventually("the watch has caught up", async || {
+            assert!(!self.task.is_finished(), "the watch has ended");
+            let versions = self.versions.lock().unwrap();
+            if versions.iter().any(|version| version.metadata.resource_version == now) { Ok(()) } else { Err("not yet") }
+        })
+        .await;
+        let mut sets: Vec<_> = self.versions.lock().unwrap().iter().map(addresses).collect();
+        sets.dedup();
+        sets
     }
 }
 

@@ -36,11 +36,15 @@ pub async fn api_server_stops(site: &Site<'_>) -> anyhow::Result<Row> {
     tally.all_succeeded().context("requests need no API server")?;
     Ok(Row {
         fault: "API server stopped",
-        seen: format!("nothing: none of {} requests failed, the slowest took {:.2} s; edits are refused", tally.sent, tally.slowest.as_secs_f32()),
+        seen: format!(
+            "nothing: none of {} requests failed, the slowest took {:.2} s; edits are refused",
+            tally.sent,
+            tally.slowest.as_secs_f32()
+        ),
         lasts: format!(
             "stopped for {:.0} s; an edit was in force on every node {:.1} s after it was back",
-            (back - stopped).as_secs_f32(),
-            (live - back).as_secs_f32()
+            back.saturating_sub(stopped).as_secs_f32(),
+            live.saturating_sub(back).as_secs_f32()
         ),
     })
 }

@@ -1,0 +1,68 @@
+//! Sample applications: pods of `examples/echo`, whose answers tell which of them it was.
+
+use serde_json::{Value, json};
+
+use crate::images::ECHO;
+
+/// Pods of the sample backend, labelled `app: NAME`, ready once they answer, gone a second after they are told to.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample<'a> {
+    pub namespace: &'a str,
+    pub name: &'a str,
+    pub port: u16,
+    /// What [`crate::http::Answer::backend`] says. `$(POD)` and `$(NODE)` stand for the pod's and its node's name.
+    pub answers_as: &'a str,
+}
+
+impl Sample<'_> {
+    /// A Deployment. Its pods are spread evenly over the nodes.
+    pub fn deployment(&self, replicas: usize) -> Value {
+        let mut object = self.object("Deployment");
+        object["spec"]["replicas"] = replicas.into();
+        object["spec"]["template"]["spec"]["topologySpreadConstraints"] = json!([{
+            "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": { "matchLabels": { "app": self.name } },
+        }]);
+        object
+    }
+
+    /// A DaemonSet, on the nodes' own addresses or not.
+    pub fn daemon_set(&self, host_network: bool) -> Value {
+        let mut object = self.object("DaemonSet");
+        object["spec"]["template"]["spec"]["hostNetwork"] = host_network.into();
+        object
+    }
+
+    /// A Service with a ClusterIP, which leads from `port` to the pods.
+    pub fn service(&self, port: u16) -> Value {
+        let metadata = json!({ "name": self.name, "namespace": self.namespace });
+        let spec = json!({ "selector": { "app": self.name }, "ports": [{ "port": port, "targetPort": self.port }] });
+        json!({ "apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec })
+    }
+
+    fn object(&self, kind: &str) -> Value {
+        let labels = json!({ "app": self.name });
+        let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
+        let container = json!({
+            "name": "echo", "image": ECHO, "imagePullPolicy": "Never",
+            "args": ["--listen", format!("0.0.0.0:{}", self.port), "--name", self.answers_as],
+            "env": [field("POD", "metadata.name"), field("NODE", "spec.nodeName")],
+            "readinessProbe": { "httpGet": { "path": "/", "port": self.port }, "periodSeconds": 1 },
+        });
+        // No `ports`: those of a pod in the host's network would be reserved on the node.
+        let pod = json!({ "terminationGracePeriodSeconds": 1, "containers": [container] });
+        json!({
+            "apiVersion": "apps/v1", "kind": kind, "metadata": { "name": self.name, "namespace": self.namespace },
+            "spec": { "selector": { "matchLabels": labels }, "template": { "metadata": { "labels": labels }, "spec": pod } },
+        })
+    }
+}
+
+/// A Namespace.
+pub fn namespace(name: &str) -> Value {
+    json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } })
+}
+
+/// Several objects as one document, applied in this order.
+pub fn list(items: &[Value]) -> String {
+    json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string()
+}

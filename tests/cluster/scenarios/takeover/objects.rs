@@ -1,0 +1,211 @@
+//! Traefik as K3s's chart sets it up, and the Ingresses that it serves.
+
+use crate::images::{ECHO, TRAEFIK};
+
+/// Where the Ingresses and their backends are.
+pub const SHOP: &str = "takeover-shop";
+/// Where Traefik is.
+pub const TRAEFIK_NAMESPACE: &str = "takeover-traefik";
+
+/// Traefik itself. K3s's ServiceLB takes port 80 of a node by a host port, which is rules for packets and no socket, and so does this.
+pub fn traefik() -> String {
+    PROXY.replace("IMAGE", TRAEFIK)
+}
+
+/// Backends that tell their names, and Ingresses of all kinds.
+pub fn shop() -> String {
+    let backends: String = ["api", "web", "fallback"].map(|name| BACKEND.replace("NAME", name).replace("IMAGE", ECHO)).concat();
+    format!("{SHOP_NAMESPACE}{backends}{INGRESSES}")
+}
+
+const PROXY: &str = r"
+apiVersion: v1
+kind: Namespace
+metadata: { name: takeover-traefik }
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: { name: traefik, namespace: takeover-traefik }
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: { name: takeover-traefik }
+rules:
+- { apiGroups: [''], resources: [nodes, services, secrets], verbs: [get, list, watch] }
+- { apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [list, watch] }
+- { apiGroups: [networking.k8s.io], resources: [ingresses, ingressclasses], verbs: [get, list, watch] }
+- { apiGroups: [networking.k8s.io], resources: [ingresses/status], verbs: [update] }
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: { name: takeover-traefik }
+roleRef: { apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: takeover-traefik }
+subjects: [{ kind: ServiceAccount, name: traefik, namespace: takeover-traefik }]
+---
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: { name: traefik }
+spec: { controller: traefik.io/ingress-controller }
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: { name: traefik, namespace: takeover-traefik }
+spec:
+  selector: { matchLabels: { app: traefik } }
+  template:
+    metadata: { labels: { app: traefik } }
+    spec:
+      serviceAccountName: traefik
+      terminationGracePeriodSeconds: 60
+      securityContext: { runAsNonRoot: true, runAsUser: 65532, runAsGroup: 65532, seccompProfile: { type: RuntimeDefault } }
+      containers:
+      - name: traefik
+        image: IMAGE
+        imagePullPolicy: Never
+        args:
+        - --global.checknewversion=false
+        - --global.sendanonymoususage=false
+        - --entryPoints.traefik.address=:8080/tcp
+        - --entryPoints.web.address=:8000/tcp
+        - --ping=true
+        - --providers.kubernetesingress
+        - --providers.kubernetesingress.allowEmptyServices=true
+        ports:
+        - { name: web, containerPort: 8000, hostPort: 80 }
+        readinessProbe: { httpGet: { path: /ping, port: 8080 }, periodSeconds: 1 }
+        securityContext:
+          allowPrivilegeEscalation: false
+          readOnlyRootFilesystem: true
+          capabilities: { drop: [ALL], add: [NET_BIND_SERVICE] }
+";
+
+const SHOP_NAMESPACE: &str = r"
+apiVersion: v1
+kind: Namespace
+metadata: { name: takeover-shop }
+";
+
+const BACKEND: &str = r"
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: NAME, namespace: takeover-shop }
+spec:
+  replicas: 1
+  selector: { matchLabels: { app: NAME } }
+  template:
+    metadata: { labels: { app: NAME } }
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: echo
+        image: IMAGE
+        imagePullPolicy: Never
+        args: [--listen, '0.0.0.0:8000', --name, NAME]
+        readinessProbe: { httpGet: { path: /, port: 8000 }, periodSeconds: 1 }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: NAME, namespace: takeover-shop }
+spec:
+  selector: { app: NAME }
+  ports: [{ name: http, port: 80, targetPort: 8000 }]
+";
+
+/// All but the last are Traefik's. `annotated` has annotations that Traefik reads.
+const INGRESSES: &str = r"
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: { name: shop, namespace: takeover-shop }
+spec:
+  ingressClassName: traefik
+  rules:
+  - host: shop.example
+    http:
+      paths:
+      - { path: /, pathType: Prefix, backend: { service: { name: web, port: { name: http } } } }
+      - { path: /api, pathType: Prefix, backend: { service: { name: api, port: { number: 80 } } } }
+      - { path: /healthz, pathType: Exact, backend: { service: { name: api, port: { number: 80 } } } }
+      - { path: /ok, pathType: Exact, backend: { service: { name: api, port: { number: 80 } } } }
+      - { path: /old, pathType: ImplementationSpecific, backend: { service: { name: api, port: { number: 80 } } } }
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: { name: wildcard, namespace: takeover-shop }
+spec:
+  ingressClassName: traefik
+  rules:
+  - host: '*.apps.example'
+    http: { paths: [{ path: /, pathType: Prefix, backend: { service: { name: web, port: { number: 80 } } } }] }
+  - host: api.apps.example
+    http: { paths: [{ path: /, pathType: Prefix, backend: { service: { name: api, port: { number: 80 } } } }] }
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: by-annotation
+  namespace: takeover-shop
+  annotations: { kubernetes.io/ingress.class: traefik }
+spec:
+  rules:
+  - host: annotation.example
+    http: { paths: [{ path: /, pathType: Prefix, backend: { service: { name: api, port: { number: 80 } } } }] }
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: { name: without-class, namespace: takeover-shop }
+spec:
+  rules:
+  - host: classless.example
+    http: { paths: [{ path: /, pathType: Prefix, backend: { service: { name: web, port: { number: 80 } } } }] }
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: annotated
+  namespace: takeover-shop
+  annotations: { traefik.ingress.kubernetes.io/router.entrypoints: web, traefik.ingress.kubernetes.io/router.priority: '42' }
+spec:
+  ingressClassName: traefik
+  rules:
+  - host: annotated.example
+    http: { paths: [{ path: /, pathType: Prefix, backend: { service: { name: web, port: { number: 80 } } } }] }
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: { name: broken, namespace: takeover-shop }
+spec:
+  ingressClassName: traefik
+  rules:
+  - host: broken.example
+    http: { paths: [{ path: /, pathType: Prefix, backend: { service: { name: gone, port: { number: 80 } } } }] }
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: guarded
+  namespace: takeover-shop
+  annotations: { traefik.ingress.kubernetes.io/router.middlewares: takeover-shop-auth@kubernetescrd }
+spec:
+  ingressClassName: traefik
+  rules:
+  - host: guarded.example
+    http: { paths: [{ path: /, pathType: Prefix, backend: { service: { name: web, port: { number: 80 } } } }] }
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: { name: everything-else, namespace: takeover-shop }
+spec:
+  ingressClassName: traefik
+  defaultBackend: { service: { name: fallback, port: { number: 80 } } }
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: { name: not-ours, namespace: takeover-shop }
+spec:
+  ingressClassName: somebody-elses
+  rules:
+  - host: other.example
+    http: { paths: [{ path: /, pathType: Prefix, backend: { service: { name: api, port: { number: 80 } } } }] }
+";
