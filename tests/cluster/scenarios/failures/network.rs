@@ -40,6 +40,6 @@ async fn observe(site: &Site<'_>, set: impl Fn(bool), spares: &[usize]) -> anyho
     let targets: Vec<_> = spares.iter().map(|index| site.targets[*index]).collect();
     spared(&tally, &targets)?;
     ensure!(!tally.failed.is_empty() || tally.slowest > Duration::from_secs(1), "no request met the fault");
-    let (fault, recovery) = ((ended - began).as_secs_f32(), recovery(&tally, ended).as_secs_f32());
+    let (fault, recovery) = (ended.saturating_sub(began).as_secs_f32(), recovery(&tally, ended).as_secs_f32());
     Ok((account(&tally), format!("broken for {fault:.0} s; the last request that failed was sent {recovery:.1} s after that")))
 }

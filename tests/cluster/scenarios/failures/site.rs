@@ -80,9 +80,9 @@ impl<'a> Site<'a> {
     }
 
     /// Leaves nothing of it.
-    pub async fn remove(self) -> anyhow::Result<()> {
+    pub fn remove(self) -> anyhow::Result<()> {
         self.cluster.kubectl(&["delete", "namespace", "failures"])?;
-        install::uninstall(self.cluster, self.installed).await
+        install::uninstall(self.cluster, self.installed)
     }
 
     /// A load on every node.
