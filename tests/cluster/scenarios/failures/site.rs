@@ -3,13 +3,14 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::ensure;
+use serde_json::{Value, json};
 
 use crate::{
     cluster::Cluster,
     http::{self, Answer},
-    images::ECHO,
     install::{self, Installed},
     load::{Load, Tally},
+    sample::{Sample, list, namespace},
     wait::{PATIENCE, eventually},
 };
 
@@ -25,53 +26,23 @@ pub struct Site<'a> {
     installed: Installed,
 }
 
-const APP: &str = r"
-apiVersion: v1
-kind: Namespace
-metadata: { name: failures }
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: { name: web, namespace: failures }
-spec:
-  replicas: 3
-  selector: { matchLabels: { app: web } }
-  template:
-    metadata: { labels: { app: web } }
-    spec:
-      terminationGracePeriodSeconds: 1
-      topologySpreadConstraints:
-      - { maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: { matchLabels: { app: web } } }
-      containers:
-      - name: web
-        image: IMAGE
-        imagePullPolicy: Never
-        args: [--listen, '0.0.0.0:8000', --name, $(NODE)]
-        env: [{ name: NODE, valueFrom: { fieldRef: { fieldPath: spec.nodeName } } }]
-        readinessProbe: { httpGet: { path: /, port: 8000 }, periodSeconds: 1 }
----
-apiVersion: v1
-kind: Service
-metadata: { name: web, namespace: failures }
-spec:
-  selector: { app: web }
-  ports: [{ port: 80, targetPort: 8000 }]
----
-apiVersion: networking.k8s.io/v1
-kind: Ingress
-metadata: { name: web, namespace: failures }
-spec:
-  ingressClassName: nodegate
-  rules:
-  - host: failures.example
-    http: { paths: [{ path: /, pathType: Prefix, backend: { service: { name: web, port: { number: 80 } } } }] }
-";
+/// Answers as the node that it is on.
+pub const WEB: Sample<'_> = Sample { namespace: "failures", name: "web", port: 8000, answers_as: "$(NODE)" };
+
+/// An Ingress that leads one host to one Service.
+pub fn ingress(name: &str, host: &str, service: &str, port: u16) -> Value {
+    let backend = json!({ "service": { "name": service, "port": { "number": port } } });
+    json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": { "name": name, "namespace": WEB.namespace },
+        "spec": { "ingressClassName": "nodegate", "rules": [{ "host": host, "http": { "paths": [{ "path": "/", "pathType": "Prefix", "backend": backend }] } }] },
+    })
+}
 
 impl<'a> Site<'a> {
     /// Installs everything, and waits until each node answers.
     pub async fn create(cluster: &'a Cluster) -> anyhow::Result<Self> {
         let installed = install::nodegate(cluster, "base", &[]).await?;
-        cluster.apply(&APP.replace("IMAGE", ECHO))?;
+        cluster.apply(&list(&[namespace(WEB.namespace), WEB.deployment(3), WEB.service(80), ingress("web", HOST, WEB.name, 80)]))?;
         cluster.rolled_out("failures", "web", PATIENCE).await?;
         let targets = cluster.nodes.iter().map(|node| (node.address, 80).into()).collect();
         let site = Self { cluster, targets, installed };
