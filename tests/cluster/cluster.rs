@@ -15,7 +15,8 @@ use kube::{
 };
 
 use crate::{
-    control_plane::ControlPlane, credentials::Credentials, dns, images, namespace::Namespace, network, node::Node, tools, wait::eventually,
+    control_plane::ControlPlane, credentials::Credentials, dns, following, images, namespace::Namespace, network, node::Node, tools,
+    wait::eventually,
 };
 
 /// Where the work directory is inside the sandbox: in memory, and every node sees it.
@@ -129,7 +130,7 @@ impl Cluster {
         self.control_plane.api_server.stop();
     }
 
-    /// Starts the API server again, and waits until it is ready.
+    /// Starts the API server again, and waits until it is ready, and the controllers and the scheduler follow it again if they run.
     pub async fn start_api_server(&self) -> anyhow::Result<()> {
         self.control_plane.api_server.start();
         eventually("the API server is ready", UP, async || {
@@ -138,6 +139,10 @@ impl Cluster {
             anyhow::Ok(self.client.request_text(request).await?)
         })
         .await?;
+        following::roles_are_known(&self.client, UP).await?;
+        if self.control_plane.restart_followers() {
+            following::are_back(&self.client, UP).await?;
+        }
         Ok(())
     }
 

@@ -33,6 +33,14 @@ impl ControlPlane {
         }
     }
 
+    /// Starts controller manager and scheduler anew if they run, and whether they do. A killed API server ends their leases, and with that
+    /// themselves, in real clusters; these have no leases. And one that comes back answers "forbidden" until it has read its roles: their
+    /// informers then back off, some for minutes, in which a rolling update stands still.
+    pub fn restart_followers(&self) -> bool {
+        let restarted = [&self.manager, &self.scheduler].map(Daemon::restart);
+        restarted.contains(&true)
+    }
+
     /// Fails if one of them ended by itself.
     pub fn check(&self) -> Result<(), String> {
         [&self.etcd, &self.api_server, &self.manager, &self.scheduler].into_iter().try_for_each(Daemon::check)

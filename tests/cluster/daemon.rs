@@ -42,6 +42,16 @@ impl Daemon {
         *child = Some(started.unwrap_or_else(|error| panic!("{}: {}: {error}", self.name, self.line.join(" "))));
     }
 
+    /// Kills it and starts it again, if it runs. Whether it did.
+    pub fn restart(&self) -> bool {
+        let runs = self.child.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        if runs {
+            self.stop();
+            self.start();
+        }
+        runs
+    }
+
     /// Kills it, as a crash would.
     pub fn stop(&self) {
         if let Some(mut child) = self.child.lock().unwrap_or_else(PoisonError::into_inner).take() {

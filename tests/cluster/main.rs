@@ -13,6 +13,7 @@ mod control_plane;
 mod credentials;
 mod daemon;
 mod dns;
+mod following;
 mod http;
 mod images;
 mod install;

@@ -3,12 +3,14 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::ensure;
+use serde_json::{Value, json};
 
 use crate::{
     cluster::Cluster,
     http::{self, Answer},
-    images::{ECHO, NODEGATE},
-    load::Load,
+    install::{self, Installed},
+    load::{Load, Tally},
+    sample::{Sample, list, namespace},
     wait::{PATIENCE, eventually},
 };
 
@@ -21,60 +23,26 @@ pub const RATE: u32 = 30;
 pub struct Site<'a> {
     pub cluster: &'a Cluster,
     pub targets: Vec<SocketAddr>,
-    installed: String,
+    installed: Installed,
 }
 
-const APP: &str = r"
-apiVersion: v1
-kind: Namespace
-metadata: { name: failures }
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: { name: web, namespace: failures }
-spec:
-  replicas: 3
-  selector: { matchLabels: { app: web } }
-  template:
-    metadata: { labels: { app: web } }
-    spec:
-      terminationGracePeriodSeconds: 1
-      topologySpreadConstraints:
-      - { maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: { matchLabels: { app: web } } }
-      containers:
-      - name: web
-        image: IMAGE
-        imagePullPolicy: Never
-        args: [--listen, '0.0.0.0:8000', --name, $(NODE)]
-        env: [{ name: NODE, valueFrom: { fieldRef: { fieldPath: spec.nodeName } } }]
-        readinessProbe: { httpGet: { path: /, port: 8000 }, periodSeconds: 1 }
----
-apiVersion: v1
-kind: Service
-metadata: { name: web, namespace: failures }
-spec:
-  selector: { app: web }
-  ports: [{ port: 80, targetPort: 8000 }]
----
-apiVersion: networking.k8s.io/v1
-kind: Ingress
-metadata: { name: web, namespace: failures }
-spec:
-  ingressClassName: nodegate
-  rules:
-  - host: failures.example
-    http: { paths: [{ path: /, pathType: Prefix, backend: { service: { name: web, port: { number: 80 } } } }] }
-";
+/// Answers as the node that it is on.
+pub const WEB: Sample<'_> = Sample { namespace: "failures", name: "web", port: 8000, answers_as: "$(NODE)" };
+
+/// An Ingress that leads one host to one Service.
+pub fn ingress(name: &str, host: &str, service: &str, port: u16) -> Value {
+    let backend = json!({ "service": { "name": service, "port": { "number": port } } });
+    json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": { "name": name, "namespace": WEB.namespace },
+        "spec": { "ingressClassName": "nodegate", "rules": [{ "host": host, "http": { "paths": [{ "path": "/", "pathType": "Prefix", "backend": backend }] } }] },
+    })
+}
 
 impl<'a> Site<'a> {
     /// Installs everything, and waits until each node answers.
     pub async fn create(cluster: &'a Cluster) -> anyhow::Result<Self> {
-        let base = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/base");
-        let installed = cluster.kubectl(&["kustomize", base])?.replace("image: nodegate:0.1.0", &format!("image: {NODEGATE}"));
-        ensure!(installed.contains(NODEGATE), "the manifests name no image nodegate:0.1.0");
-        cluster.apply(&installed)?;
-        cluster.apply(&APP.replace("IMAGE", ECHO))?;
-        cluster.kubectl(&["rollout", "status", "daemonset/nodegate", "--namespace=nodegate-system", "--timeout=60s"])?;
+        let installed = install::nodegate(cluster, "base", &[]).await?;
+        cluster.apply(&list(&[namespace(WEB.namespace), WEB.deployment(3), WEB.service(80), ingress("web", HOST, WEB.name, 80)]))?;
         cluster.rolled_out("failures", "web", PATIENCE).await?;
         let targets = cluster.nodes.iter().map(|node| (node.address, 80).into()).collect();
         let site = Self { cluster, targets, installed };
@@ -83,10 +51,9 @@ impl<'a> Site<'a> {
     }
 
     /// Leaves nothing of it.
-    pub fn remove(&self) -> anyhow::Result<()> {
+    pub fn remove(self) -> anyhow::Result<()> {
         self.cluster.kubectl(&["delete", "namespace", "failures"])?;
-        self.cluster.kubectl_with(&["delete", "--filename", "-"], &self.installed)?;
-        Ok(())
+        install::uninstall(self.cluster, self.installed)
     }
 
     /// A load on every node.
@@ -113,7 +80,20 @@ impl<'a> Site<'a> {
     }
 }
 
-/// In seconds, for a table.
-pub fn seconds(duration: Duration) -> String {
-    format!("{:.1} s", duration.as_secs_f32())
+/// What a load met, for a table.
+pub fn account(tally: &Tally) -> String {
+    let answered = tally.failed.iter().filter(|failure| failure.what.starts_with("504")).count();
+    let slowest = tally.slowest.as_secs_f32();
+    format!("{} of {} requests failed, {answered} of them with 504; the slowest took {slowest:.1} s", tally.failed.len(), tally.sent)
+}
+
+/// The part of a load that went to these targets failed nowhere.
+pub fn spared(tally: &Tally, targets: &[SocketAddr]) -> anyhow::Result<()> {
+    let failed = tally.failed.iter().find(|failure| targets.contains(&failure.target));
+    failed.map_or(Ok(()), |failure| anyhow::bail!("this fault is none of {}: {failure}", failure.target))
+}
+
+/// When the last request that failed was sent, after the end of the fault; zero if none was.
+pub fn recovery(tally: &Tally, ended: Duration) -> Duration {
+    tally.failed.iter().map(|failure| failure.sent.saturating_sub(ended)).max().unwrap_or_default()
 }

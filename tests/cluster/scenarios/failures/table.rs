@@ -26,8 +26,23 @@ impl Row {
     }
 }
 
+/// All of them, each printed as it comes.
+#[derive(Debug, Default)]
+pub struct Rows(Vec<Row>);
+
+impl Rows {
+    pub fn push(&mut self, row: Row) {
+        println!("failures: {}: {}; {}", row.fault, row.seen, row.lasts);
+        self.0.push(row);
+    }
+
+    pub fn check(&self) -> anyhow::Result<()> {
+        check(&self.0)
+    }
+}
+
 /// Compares the document's rows with those that were measured, by the faults' names; figures differ from run to run. Or writes them.
-pub fn check(rows: &[Row]) -> anyhow::Result<()> {
+fn check(rows: &[Row]) -> anyhow::Result<()> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(DOCUMENT);
     let text = fs::read_to_string(&path).with_context(|| format!("{DOCUMENT} can't be read"))?;
     let (before, rest) = text.split_once(BEGIN).with_context(|| format!("{DOCUMENT} has no line {BEGIN:?}"))?;

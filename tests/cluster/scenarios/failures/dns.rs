@@ -1,0 +1,95 @@
+//! Cluster DNS fails.
+
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+
+use super::{
+    site::{HOST, Site, WEB, ingress},
+    table::Row,
+};
+use crate::{
+    cluster::LOGS,
+    daemon::Daemon,
+    images,
+    sample::list,
+    wait::{PATIENCE, eventually},
+};
+
+/// Of the server in the clients' namespace.
+const PORT: u16 = 18080;
+/// Asked before DNS stops, and first asked while it is stopped.
+const KNOWN: &str = "known.example";
+const NEW: &str = "new.example";
+
+pub async fn dns_stops(site: &Site<'_>) -> anyhow::Result<Row> {
+    let outside = outside(site);
+    outside.start();
+    let row = with_server(site).await;
+    outside.stop();
+    row
+}
+
+async fn with_server(site: &Site<'_>) -> anyhow::Result<Row> {
+    let cluster = site.cluster;
+    let of = |name: &str, host: &str, target: &str| [external(name, target), ingress(name, host, name, PORT)];
+    cluster.apply(&list(&[of("known", KNOWN, "c10.external.test"), of("new", NEW, "c11.external.test")].concat()))?;
+    site.answers(KNOWN).await?;
+    let (load, external) = (site.load(HOST), site.load(KNOWN));
+    load.ended(60).await?;
+    scale(site, 0)?;
+    let began = load.now();
+    let during = async {
+        eventually("cluster DNS has no pods", PATIENCE, async || {
+            let pods = cluster.kubectl(&["get", "pods", "--namespace=kube-system", "--selector=k8s-app=kube-dns", "--output=name"])?;
+            ensure!(pods.is_empty(), "{pods}");
+            Ok(())
+        })
+        .await?;
+        load.ended(300).await?;
+        site.get(site.targets[0], NEW)
+    }
+    .await;
+    scale(site, 1)?;
+    let new = during?;
+    cluster.rolled_out("kube-system", "coredns", PATIENCE).await?;
+    let ended = load.now();
+    site.answers(NEW).await?;
+    let resolved = load.now();
+    let (pods, kept) = (load.stop(), external.stop());
+    cluster.kubectl(&["delete", "service,ingress", "known", "new", "--namespace=failures"])?;
+    pods.all_succeeded().context("Services with pods need no DNS")?;
+    kept.all_succeeded().context("an ExternalName keeps its last answer")?;
+    ensure!([502, 503, 504].contains(&new.status), "a name that was never resolved: {new}");
+    Ok(Row {
+        fault: "cluster DNS stopped",
+        seen: format!(
+            "nothing: none of {} requests failed, and none of {} to an ExternalName that had been resolved before; one that had not: {}",
+            pods.sent, kept.sent, new.status
+        ),
+        lasts: format!(
+            "stopped for {:.0} s; the new name was served on every node {:.1} s after it was back",
+            ended.saturating_sub(began).as_secs_f32(),
+            resolved.saturating_sub(ended).as_secs_f32()
+        ),
+    })
+}
+
+/// The sample backend among the clients, at each of their addresses.
+fn outside(site: &Site<'_>) -> Daemon {
+    let mut line = site.cluster.internet.prefix();
+    line.push(images::archive(images::ECHO).with_extension("").to_string_lossy().into_owned());
+    line.extend(["--listen".to_owned(), format!("0.0.0.0:{PORT}"), "--name".to_owned(), "outside".to_owned()]);
+    Daemon::new("outside", line, Path::new(LOGS))
+}
+
+fn external(name: &str, target: &str) -> Value {
+    let spec = json!({ "type": "ExternalName", "externalName": target });
+    json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": name, "namespace": WEB.namespace }, "spec": spec })
+}
+
+fn scale(site: &Site<'_>, replicas: usize) -> anyhow::Result<()> {
+    let replicas = format!("--replicas={replicas}");
+    site.cluster.kubectl(&["scale", "deployment", "coredns", "--namespace=kube-system", &replicas]).map(drop)
+}
