@@ -1,7 +1,7 @@
 //! What breaks if something beside Nodegate fails: each fault is made, clients are watched, the fault is ended, and everything is whole again.
 
 mod control_plane;
-// These two are not among the rows below yet: they compile, and have not been run.
+// Not among the rows below yet: it compiles, and has not been run.
 mod dns;
 mod network;
 mod site;
@@ -15,6 +15,10 @@ pub async fn failures(cluster: &Cluster) -> anyhow::Result<()> {
     let site = Site::create(cluster).await?;
     let mut rows = Rows::default();
     rows.push(control_plane::api_server_stops(&site).await?);
+    rows.push(network::overlay_breaks(&site).await?);
+    rows.push(network::overlay_is_blocked(&site).await?);
+    rows.push(network::link_goes_down(&site).await?);
+    rows.push(network::kube_proxy_stops(&site).await?);
     site.remove()?;
     rows.check()
 }

@@ -105,14 +105,16 @@ pub async fn link_goes_down(site: &Site<'_>) -> anyhow::Result<Row> {
     let tally = load.stop();
     let others: Vec<_> = tally.failed.iter().filter(|failure| site.targets[..2].contains(&failure.target)).collect();
     let latest = others.iter().map(|failure| failure.sent.saturating_sub(began)).max().unwrap_or_default();
+    let (withdrawn, lag) = (gone.saturating_sub(began), back.saturating_sub(gone));
+    ensure!(latest < withdrawn, "requests through the other nodes failed for {latest:?}, and the node counted as lost after {withdrawn:?}");
     Ok(Row {
         fault: "a node's link down",
         seen: format!("through that node, no answer; through the others, {} requests to its pod failed", others.len()),
         lasts: format!(
-            "the last of these was sent {:.0} s after the fault; status has lost the node's address after {:.0} s, and has it again {:.1} s after the link",
+            "the last of these was sent {:.0} s after the fault; the status has lost the node's address after {:.0} s, and has it again {:.1} s after the link",
             latest.as_secs_f32(),
-            gone.saturating_sub(began).as_secs_f32(),
-            back.saturating_sub(gone).as_secs_f32()
+            withdrawn.as_secs_f32(),
+            lag.as_secs_f32()
         ),
     })
 }

@@ -82,8 +82,11 @@ impl<'a> Site<'a> {
 
 /// What a load met, for a table.
 pub fn account(tally: &Tally) -> String {
-    let answered = tally.failed.iter().filter(|failure| failure.what.starts_with("504")).count();
     let slowest = tally.slowest.as_secs_f32();
+    if tally.failed.is_empty() {
+        return format!("none of {} requests failed; the slowest took {slowest:.1} s", tally.sent);
+    }
+    let answered = tally.failed.iter().filter(|failure| failure.what.starts_with("504")).count();
     format!("{} of {} requests failed, {answered} of them with 504; the slowest took {slowest:.1} s", tally.failed.len(), tally.sent)
 }
 
