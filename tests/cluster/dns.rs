@@ -1,18 +1,24 @@
 //! Cluster DNS: CoreDNS as a Deployment at its usual address, with a few names of the client namespace for ExternalName Services.
 
+use std::time::Duration;
+
 use crate::{images::COREDNS, network};
 
 /// The Service `kube-dns`.
 pub const ADDRESS: &str = "10.43.0.10";
 
+/// How long an answer holds: the cache allows no less.
+pub const TTL: Duration = Duration::from_secs(5);
+
 /// What has to be applied.
 pub fn manifests() -> String {
     let external: String =
         network::CLIENTS.map(|last| format!("      {} c{last}.external.test\n", network::client_address(last))).collect();
-    MANIFESTS.replace("ADDRESS", ADDRESS).replace("COREDNS", COREDNS).replace("      EXTERNAL\n", &external)
+    let ttl = TTL.as_secs().to_string();
+    MANIFESTS.replace("ADDRESS", ADDRESS).replace("TTL", &ttl).replace("COREDNS", COREDNS).replace("      EXTERNAL\n", &external)
 }
 
-/// `c10.external.test` and so on are the client namespace's addresses.
+/// `c10.external.test` and so on are the client namespace's addresses; an answer is good for [`TTL`].
 const MANIFESTS: &str = r"
 apiVersion: v1
 kind: ServiceAccount
@@ -46,11 +52,12 @@ data:
       errors
       ready
       hosts {
+        ttl TTL
       EXTERNAL
         fallthrough
       }
       kubernetes cluster.local in-addr.arpa
-      cache 5
+      cache TTL
     }
 ---
 apiVersion: apps/v1

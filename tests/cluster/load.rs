@@ -27,11 +27,15 @@ use crate::{
 /// long doesn't hold the next ones up.
 #[derive(Debug)]
 pub struct Load {
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     began: Instant,
     ended: Arc<AtomicU32>,
     thread: JoinHandle<Tally>,
 }
+
+/// Tells the thread to end, at the latest when a scenario gives up.
+#[derive(Debug)]
+struct Stop(Arc<AtomicBool>);
 
 /// What a load has met.
 #[derive(Debug, Default)]
@@ -65,10 +69,10 @@ pub struct Failure {
 impl Load {
     /// Begins to send `rate` requests a second for `http://HOST/` to the targets, from a namespace.
     pub fn start(from: &Namespace, targets: &[SocketAddr], host: &str, rate: u32) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
+        let stop = Stop(Arc::default());
         let ended = Arc::new(AtomicU32::new(0));
         let began = Instant::now();
-        let (targets, host, stopped, count) = (targets.to_vec(), host.to_owned(), Arc::clone(&stop), Arc::clone(&ended));
+        let (targets, host, stopped, count) = (targets.to_vec(), host.to_owned(), Arc::clone(&stop.0), Arc::clone(&ended));
         let enter = from.entrance();
         let work = move || enter.within_async(async || send(&targets, &host, rate, began, &stopped, &count).await);
         Self { stop, began, ended, thread: thread::spawn(work) }
@@ -91,8 +95,14 @@ impl Load {
 
     /// Ends it, once the last answers are there.
     pub fn stop(self) -> Tally {
-        self.stop.store(true, Ordering::Relaxed);
+        drop(self.stop);
         self.thread.join().expect("the load's thread")
+    }
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -1,7 +1,6 @@
 //! What breaks if something beside Nodegate fails: each fault is made, clients are watched, the fault is ended, and everything is whole again.
 
 mod control_plane;
-// Not among the rows below yet: it compiles, and has not been run.
 mod dns;
 mod network;
 mod site;
@@ -19,6 +18,7 @@ pub async fn failures(cluster: &Cluster) -> anyhow::Result<()> {
     rows.push(network::overlay_is_blocked(&site).await?);
     rows.push(network::link_goes_down(&site).await?);
     rows.push(network::kube_proxy_stops(&site).await?);
+    rows.push(dns::cluster_dns_stops(&site).await?);
     site.remove()?;
     rows.check()
 }
