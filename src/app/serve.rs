@@ -60,7 +60,7 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
     let (logs, log_writer) = access_log::start(access_log, proxy.workers).context(cant_open)?;
     let mut inherited = handover::inherit(&handover).await?;
     let listeners = inherited.listen(admin, metrics).await?;
-    let bound = proxy::adopt(proxy, inherited.take_http())?;
+    let mut bound = proxy::adopt(proxy, inherited.take_http())?;
     let addresses = bound.addresses();
     announce(&listeners, &addresses);
 
@@ -91,8 +91,9 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
     }
+    let fresh = bound.take_fresh();
     let handle = bound.start(&reader, logs).context("can't start the workers")?;
-    relay.serving(handle.clone(), addresses);
+    relay.serving(handle.clone(), addresses, fresh);
 
     let first = tokio::select! {
         code = signals.next() => Some(code),

@@ -13,7 +13,7 @@ use rustix::net::{
 };
 use tokio::{io::Interest, net::UnixStream, time};
 
-use super::{broken, message::Message};
+use super::{Passed, broken, message::Message};
 use crate::config::limits;
 
 const LENGTH_BYTES: usize = 4;
@@ -36,6 +36,16 @@ impl Channel {
 
     pub(super) async fn send(&self, message: &Message, sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
         within(limits::HANDOVER_STEP_TIMEOUT, self.write(message, sockets)).await
+    }
+
+    /// Sends references to these sockets, in as many messages as it takes.
+    pub(super) async fn pass(&self, sockets: &[Passed]) -> io::Result<()> {
+        for batch in sockets.chunks(limits::HANDOVER_BATCH) {
+            let kinds = batch.iter().map(|passed| passed.kind).collect();
+            let sockets: Vec<_> = batch.iter().map(|passed| &passed.socket).collect();
+            self.send(&Message::Sockets { kinds }, &lend(&sockets)).await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn receive(&self, deadline: Duration) -> io::Result<(Message, Vec<OwnedFd>)> {

@@ -19,9 +19,15 @@ pub(super) enum Message {
     Busy { why: String },
     /// Old to new: it can't be done.
     Refused { why: String },
-    /// Old to new: so many sockets follow. `ready`: requests are answered by a table.
-    Offer { version: String, ready: bool, sockets: usize },
-    /// Old to new: these, one for each descriptor that comes along.
+    /// Old to new: so many sockets follow. `ready`: requests are answered by a table. `keeps_yours`: it understands [`Message::Sockets`] itself.
+    Offer {
+        version: String,
+        ready: bool,
+        sockets: usize,
+        #[serde(default)]
+        keeps_yours: bool,
+    },
+    /// Old to new: these, one for each descriptor that comes along. New to old, before it serves: those that it has bound besides.
     Sockets { kinds: Vec<Kind> },
     /// New to old: I answer health and metrics at these addresses.
     Adopted { addresses: Vec<SocketAddr> },

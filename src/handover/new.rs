@@ -1,6 +1,6 @@
 //! The new process's side: ask, take, say when it serves, and notice the end of the old one.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, os::fd::OwnedFd};
 
 use tokio::{
     net::UnixStream,
@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{
-    Name, Passed, broken,
+    Kind, Name, Passed, broken,
     channel::Channel,
     message::{Message, PROTOCOL},
 };
@@ -46,6 +46,7 @@ pub struct Predecessor {
     channel: Channel,
     version: String,
     ready: bool,
+    keeps_ours: bool,
 }
 
 /// How one try ended.
@@ -93,8 +94,8 @@ async fn ask_once(name: &Name) -> Try {
 
 async fn offer(channel: Channel) -> io::Result<Try> {
     channel.send(&Message::Hello { protocol: PROTOCOL, version: env!("CARGO_PKG_VERSION").into() }, &[]).await?;
-    let (version, ready, count) = match channel.receive(limits::HANDOVER_ANSWER_TIMEOUT).await?.0 {
-        Message::Offer { version, ready, sockets } => (version, ready, sockets),
+    let (version, ready, count, keeps_ours) = match channel.receive(limits::HANDOVER_ANSWER_TIMEOUT).await?.0 {
+        Message::Offer { version, ready, sockets, keeps_yours } => (version, ready, sockets, keeps_yours),
         Message::Busy { why } => return Ok(Try::Again(why)),
         Message::Refused { why } => return Ok(Try::Final(Asked::Silent { why })),
         other => return Err(other.out_of_turn()),
@@ -111,7 +112,7 @@ async fn offer(channel: Channel) -> io::Result<Try> {
             (other, _) => return Err(other.out_of_turn()),
         }
     }
-    Ok(Try::Final(Asked::Offered(Predecessor { channel, version, ready }, sockets)))
+    Ok(Try::Final(Asked::Offered(Predecessor { channel, version, ready, keeps_ours }, sockets)))
 }
 
 impl Predecessor {
@@ -130,8 +131,13 @@ impl Predecessor {
         self.channel.send(&Message::Adopted { addresses }, &[]).await
     }
 
-    /// Says where requests are accepted now, and waits until the old process has stopped accepting there.
-    pub async fn serving(&self, addresses: Vec<SocketAddr>) -> io::Result<()> {
+    /// Says where requests are accepted now, and waits until the old process has stopped accepting there. It gets references to those sockets that it
+    /// didn't pass on itself: when this process ends, clients may still be in their queues. (An older version doesn't know what to do with them.)
+    pub async fn serving(&self, addresses: Vec<SocketAddr>, fresh: Vec<OwnedFd>) -> io::Result<()> {
+        if self.keeps_ours {
+            let fresh: Vec<_> = fresh.into_iter().map(|socket| Passed { kind: Kind::Http, socket }).collect();
+            self.channel.pass(&fresh).await?;
+        }
         self.channel.send(&Message::Serving { addresses }, &[]).await?;
         match self.channel.receive(limits::HANDOVER_STEP_TIMEOUT).await?.0 {
             Message::Yielded => Ok(()),

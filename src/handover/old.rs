@@ -13,7 +13,7 @@ use tokio::{net::UnixListener, task::JoinSet, time};
 
 use super::{
     Kind, Name, Passed, broken,
-    channel::{Channel, lend},
+    channel::Channel,
     message::{Message, PROTOCOL},
 };
 use crate::config::limits;
@@ -132,13 +132,9 @@ impl Successor {
             self.channel.send(&Message::Refused { why: why.clone() }, &[]).await?;
             return Err(broken(why));
         }
-        let offer = Message::Offer { version: env!("CARGO_PKG_VERSION").into(), ready, sockets: sockets.len() };
+        let offer = Message::Offer { version: env!("CARGO_PKG_VERSION").into(), ready, sockets: sockets.len(), keeps_yours: true };
         self.channel.send(&offer, &[]).await?;
-        for batch in sockets.chunks(limits::HANDOVER_BATCH) {
-            let kinds = batch.iter().map(|passed| passed.kind).collect();
-            let sockets: Vec<_> = batch.iter().map(|passed| &passed.socket).collect();
-            self.channel.send(&Message::Sockets { kinds }, &lend(&sockets)).await?;
-        }
+        self.channel.pass(&sockets).await?;
         drop(sockets);
         match self.channel.receive(limits::HANDOVER_STEP_TIMEOUT).await?.0 {
             Message::Adopted { addresses } => Ok(addresses),
@@ -146,12 +142,16 @@ impl Successor {
         }
     }
 
-    /// Waits until it accepts requests: at which addresses. That is when it has its first table, which may take as long as an outage of the API server;
+    /// Waits until it accepts requests: at which addresses, and from which sockets that it wasn't passed. That is when it has its first table, which may take as long as an outage of the API server;
     /// the kubelet ends it before, or it ends by itself, and either is an error here.
-    pub async fn serving(&self) -> io::Result<Vec<SocketAddr>> {
-        match self.channel.receive_whenever().await?.0 {
-            Message::Serving { addresses } => Ok(addresses),
-            other => Err(other.out_of_turn()),
+    pub async fn serving(&self) -> io::Result<(Vec<SocketAddr>, Vec<OwnedFd>)> {
+        let mut fresh = Vec::new();
+        loop {
+            match self.channel.receive_whenever().await? {
+                (Message::Serving { addresses }, _) => return Ok((addresses, fresh)),
+                (Message::Sockets { .. }, sockets) if fresh.len() + sockets.len() <= limits::HANDOVER_SOCKETS => fresh.extend(sockets),
+                (other, _) => return Err(other.out_of_turn()),
+            }
         }
     }
 

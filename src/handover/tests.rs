@@ -38,11 +38,13 @@ async fn more_sockets_than_fit_into_one_message_arrive_in_order() {
     let count = 2 * limits::HANDOVER_BATCH + 1;
     let mut passed: Vec<Passed> = (1..count).map(|_| Passed { kind: Kind::Admin, socket: first.socket.try_clone().unwrap() }).collect();
     passed.push(second);
+    let fresh = (0..count).map(|_| first.socket.try_clone().unwrap()).collect();
     let old = async {
         let successor = rendezvous.next().await;
         assert_eq!(successor.version(), env!("CARGO_PKG_VERSION"));
         assert_eq!(successor.offer(passed, true).await.unwrap(), [address]);
-        assert_eq!(successor.serving().await.unwrap(), [other]);
+        let (addresses, fresh) = successor.serving().await.unwrap();
+        assert_eq!((addresses.as_slice(), fresh.len()), ([other].as_slice(), count));
         successor.yielded().await.unwrap();
         successor.ended().await;
     };
@@ -55,7 +57,7 @@ async fn more_sockets_than_fit_into_one_message_arrive_in_order() {
         assert!(places[..count - 1].iter().all(|place| *place == (Kind::Admin, address)));
         assert_eq!(places[count - 1], (Kind::Http, other));
         predecessor.adopted(vec![address]).await.unwrap();
-        predecessor.serving(vec![other]).await.unwrap();
+        predecessor.serving(vec![other], fresh).await.unwrap();
     };
     tokio::join!(old, new);
 }

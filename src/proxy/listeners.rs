@@ -35,6 +35,12 @@ impl Listeners {
         self.open.borrow_mut().retain(|open| !Rc::ptr_eq(open, listener));
     }
 
+    /// Whether another one is open at that one's address. None is any more when the worker has drained.
+    pub(crate) fn serves(&self, listener: &std::net::TcpListener) -> bool {
+        let address = |listener: &TcpListener| listener.local_addr().ok();
+        listener.local_addr().is_ok_and(|wanted| self.open.borrow().iter().any(|open| address(open) == Some(wanted)))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.open.borrow().is_empty()
     }

@@ -18,7 +18,7 @@ mod worker;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     sync::Arc,
     thread,
     time::Duration,
@@ -90,6 +90,8 @@ pub struct Bound {
     settings: Settings,
     /// For each address, a socket for each worker at least.
     listeners: Vec<Vec<TcpListener>>,
+    /// References to those that are new at an address where others were inherited.
+    fresh: Vec<OwnedFd>,
 }
 
 /// What another process that serves the same addresses has to do with this one's sockets.
@@ -121,16 +123,24 @@ pub fn adopt(settings: Settings, inherited: Inherited) -> Result<Bound, BindErro
     let mut known: Vec<(SocketAddr, TcpListener)> =
         sockets.into_iter().filter_map(|socket| Some((socket.local_addr().ok()?, socket))).collect();
     let mut listeners = Vec::with_capacity(settings.http.len());
+    let mut fresh = Vec::new();
     for &address in &settings.http {
         let (same, others): (Vec<_>, Vec<_>) = known.into_iter().partition(|(known, _)| *known == address);
         known = others;
         // One port may be bound for all addresses where the other process has it for a single one, and the other way round.
         let sharing =
             if beside || known.iter().any(|(known, _)| known.port() == address.port()) { Sharing::Wanted } else { Sharing::Refused };
-        let same = same.into_iter().map(|(_, socket)| socket).collect();
-        listeners.push(listener::bind(address, same, workers, sharing).map_err(|cause| BindError { address, cause })?);
+        let same: Vec<_> = same.into_iter().map(|(_, socket)| socket).collect();
+        let inherited = same.len();
+        let failed = |cause| BindError { address, cause };
+        let sockets = listener::bind(address, same, workers, sharing).map_err(failed)?;
+        if inherited > 0 {
+            let added = sockets.iter().skip(inherited).map(|socket| socket.as_fd().try_clone_to_owned());
+            fresh.extend(added.collect::<io::Result<Vec<_>>>().map_err(failed)?);
+        }
+        listeners.push(sockets);
     }
-    let bound = Bound { settings, listeners };
+    let bound = Bound { settings, listeners, fresh };
     if alone {
         bound.listen()?;
     }
@@ -141,6 +151,11 @@ impl Bound {
     /// The addresses that are bound: with port 0, the port that the kernel chose.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.iter().filter_map(|sockets| sockets.first()?.local_addr().ok()).collect()
+    }
+
+    /// References to the sockets that were bound beside inherited ones, once: whoever passed those on hasn't these.
+    pub fn take_fresh(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.fresh)
     }
 
     fn listen(&self) -> Result<(), BindError> {
@@ -157,7 +172,7 @@ impl Bound {
     pub fn start(self, table: &table::Reader, logs: Vec<access_log::Local>) -> io::Result<Handle> {
         self.listen().map_err(io::Error::other)?;
         let resolver = Resolver::new();
-        let Self { settings, listeners } = self;
+        let Self { settings, listeners, fresh: _ } = self;
         let workers = settings.workers.max(1);
         let files = file_limit().saturating_sub(limits::RESERVED_FILES) / workers;
         let settings = Arc::new(settings);
@@ -238,6 +253,14 @@ impl Handle {
     /// While there are any, each client's next response asks it to reconnect. False if not all workers said in time that they do so.
     pub async fn yield_to_another(&self, addresses: &[SocketAddr]) -> bool {
         self.ask(|reply| Command::Yield(addresses.to_vec(), reply)).await.len() == self.commands.len()
+    }
+
+    /// Accepts from these sockets, too, which another process has bound at the same addresses. One at any other address is closed.
+    pub fn take_in(&self, sockets: Vec<OwnedFd>) {
+        for (socket, worker) in sockets.into_iter().zip(self.commands.iter().cycle()) {
+            // A worker that has ended serves nobody.
+            let _ = worker.send(Command::Listen(socket.into()));
+        }
     }
 
     /// What every worker answers that does so in time.

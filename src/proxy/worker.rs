@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Share(oneshot::Sender<std::io::Result<Vec<OwnedFd>>>),
     /// Stop accepting at these addresses, where another process does so, and accept at all others; then say so.
     Yield(Vec<SocketAddr>, oneshot::Sender<()>),
+    /// Accept from this socket, too, if it is at an address that you serve.
+    Listen(std::net::TcpListener),
     /// Stop accepting, finish what is under way until the given moment, then end.
     Drain(Instant),
 }
@@ -158,6 +160,14 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
     Ok(())
 }
 
+fn listen(worker: &Rc<Worker>, listener: std::net::TcpListener) -> std::io::Result<()> {
+    let listener = Rc::new(TcpListener::from_std(listener)?);
+    let address = listener.local_addr()?;
+    worker.listeners.open(&listener);
+    tokio::task::spawn_local(listener::accept(Rc::clone(worker), listener, address));
+    Ok(())
+}
+
 async fn work(seed: Seed) -> std::io::Result<Rc<Worker>> {
     let Seed { settings, listeners, mut table, log, resolver, mut commands, files } = seed;
     let current = Rc::new(Current(Arc::clone(table.load())));
@@ -184,10 +194,7 @@ async fn work(seed: Seed) -> std::io::Result<Rc<Worker>> {
         settings,
     });
     for listener in listeners {
-        let listener = Rc::new(TcpListener::from_std(listener)?);
-        let address = listener.local_addr()?;
-        worker.listeners.open(&listener);
-        tokio::task::spawn_local(listener::accept(Rc::clone(&worker), listener, address));
+        listen(&worker, listener)?;
     }
     let mut tick = interval(limits::DEADLINE_TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -203,6 +210,11 @@ async fn work(seed: Seed) -> std::io::Result<Rc<Worker>> {
                     worker.listeners.yield_to(addresses);
                     // As above.
                     let _ = reply.send(());
+                }
+                Some(Command::Listen(listener)) => {
+                    if worker.listeners.serves(&listener) && let Err(error) = listen(&worker, listener) {
+                        tracing::warn!(%error, "can't accept from a socket of the process that has ended");
+                    }
                 }
                 Some(Command::Drain(at)) => {
                     deadline = Some(at);

@@ -2,7 +2,11 @@
 
 use rustix::process::Signal;
 
-use crate::{load::Load, rig::Node, support::eventually};
+use crate::{
+    load::Load,
+    rig::Node,
+    support::{GET, Wire, eventually},
+};
 
 #[test]
 fn a_new_process_killed_before_its_first_table_leaves_no_trace() {
@@ -42,6 +46,25 @@ fn a_new_process_killed_while_it_serves_is_replaced_by_the_old_one() {
     eventually("the old process hands over again", || (first.times("handed over") == 2).then_some(()));
     load.wait_for_reconnects(connections);
     load.stop();
+}
+
+#[test]
+fn clients_that_wait_in_a_dead_processs_queues_are_answered() {
+    let node = Node::new();
+    let first = node.start(&[]);
+    // Three more sockets an address than the old process has, and nobody who takes anything out of their queues.
+    let mut second = node.start(&["--workers", "4"]);
+    first.wait_for("handed over");
+    second.signal(Signal::STOP);
+    // The kernel picks a socket by a hash: that all of them wait at the old process's has a chance of 1 in 10^12 for each address.
+    let mut waiting: Vec<_> =
+        [node.http, node.http6].into_iter().flat_map(|address| (0..20).map(move |_| Wire::connect(address))).collect();
+    waiting.iter_mut().for_each(|client| client.send(GET));
+    second.kill();
+    for client in &mut waiting {
+        assert_eq!(client.message().text(), "hello");
+    }
+    first.wait_for("accepting again");
 }
 
 #[test]

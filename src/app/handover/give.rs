@@ -1,6 +1,10 @@
 //! Handing over: the next process gets references to all listening sockets, this one stops accepting when that one serves, and starts again if it dies.
 
-use std::{io, net::SocketAddr, os::fd::AsFd};
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use tokio::time;
 use tracing::{info, warn};
@@ -33,9 +37,9 @@ impl Give {
             };
             match handed {
                 // The rendezvous is the new process's from here on, for as long as it lives.
-                Ok(()) => self.stand_by(&successor, proxy).await,
+                Ok(fresh) => self.stand_by(&successor, proxy, fresh).await,
                 Err(error) => {
-                    self.take_back(proxy).await;
+                    self.take_back(proxy, Vec::new()).await;
                     Handovers::count(&self.line.counts.failed);
                     warn!(%error, "the new process didn't come to serve: going on");
                 }
@@ -52,15 +56,16 @@ impl Give {
         all.inspect_err(|error| warn!(%error, "can't pass the listening sockets on")).ok()
     }
 
-    async fn hand_over(&self, successor: &Successor, sockets: Vec<Passed>, proxy: &proxy::Handle) -> io::Result<()> {
+    /// Returns references to the sockets that the new process has bound besides.
+    async fn hand_over(&self, successor: &Successor, sockets: Vec<Passed>, proxy: &proxy::Handle) -> io::Result<Vec<OwnedFd>> {
         let adopted = successor.offer(sockets, self.state.not_ready().is_none()).await?;
         self.line.elsewhere.send_replace(adopted);
-        let addresses = successor.serving().await?;
+        let (addresses, fresh) = successor.serving().await?;
         self.yield_http(proxy, &addresses).await;
         successor.yielded().await?;
         Handovers::count(&self.line.counts.given);
         info!(version = successor.version(), ?addresses, "handed over: the new process accepts");
-        Ok(())
+        Ok(fresh)
     }
 
     async fn yield_http(&self, proxy: &proxy::Handle, addresses: &[SocketAddr]) {
@@ -70,7 +75,7 @@ impl Give {
     }
 
     /// As long as the new process lives. What was accepted before is served on.
-    async fn stand_by(&self, successor: &Successor, proxy: &proxy::Handle) {
+    async fn stand_by(&self, successor: &Successor, proxy: &proxy::Handle, fresh: Vec<OwnedFd>) {
         self.line.standing_by.send_replace(true);
         let settled = match self.after {
             AfterHandover::Wait => false,
@@ -80,12 +85,14 @@ impl Give {
             self.line.superseded.send_replace(true);
         }
         successor.ended().await;
-        self.take_back(proxy).await;
+        self.take_back(proxy, fresh).await;
         Handovers::count(&self.line.counts.taken_back);
         warn!("the new process has ended: accepting again");
     }
 
-    async fn take_back(&self, proxy: &proxy::Handle) {
+    /// The `fresh` sockets are accepted from, too: each has a queue of its own, whose clients would be reset with it.
+    async fn take_back(&self, proxy: &proxy::Handle, fresh: Vec<OwnedFd>) {
+        proxy.take_in(fresh);
         self.line.elsewhere.send_replace(Vec::new());
         self.line.standing_by.send_replace(false);
         if !proxy.yield_to_another(&[]).await {

@@ -5,6 +5,7 @@ mod inherit;
 
 use std::{
     net::SocketAddr,
+    os::fd::OwnedFd,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -134,7 +135,7 @@ impl Relay {
     }
 
     /// The rendezvous: one that was passed on stays the old process's until this one serves.
-    fn keep(&mut self, name: Option<Name>, passed: Option<std::os::fd::OwnedFd>, quiet: bool) {
+    fn keep(&mut self, name: Option<Name>, passed: Option<OwnedFd>, quiet: bool) {
         let Some(name) = name else { return };
         if let Some(Ok(rendezvous)) = passed.map(|socket| Rendezvous::adopt(socket, name.clone())) {
             self.inherited = Some(rendezvous);
@@ -165,13 +166,13 @@ impl Relay {
         }
     }
 
-    /// The workers accept: tells the process before to stop, and is ready for the one after.
-    pub(super) fn serving(&mut self, proxy: proxy::Handle, addresses: Vec<SocketAddr>) {
+    /// The workers accept: tells the process before to stop, lends it the `fresh` sockets, which it hasn't, and is ready for the one after.
+    pub(super) fn serving(&mut self, proxy: proxy::Handle, addresses: Vec<SocketAddr>, fresh: Vec<OwnedFd>) {
         let give = self.give.clone();
         let (predecessor, rendezvous) = (self.predecessor.take(), self.inherited.take());
         let task = async move {
             if let Some(predecessor) = &predecessor {
-                match predecessor.serving(addresses).await {
+                match predecessor.serving(addresses, fresh).await {
                     Ok(()) => {
                         Handovers::count(&give.line.counts.taken);
                         info!(version = predecessor.version(), "taken over: the process before this one has stopped accepting");
