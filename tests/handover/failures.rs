@@ -59,7 +59,9 @@ fn clients_that_wait_in_a_dead_processs_queues_are_answered() {
     // The kernel picks a socket by a hash: that all of them wait at the old process's has a chance of 1 in 10^12 for each address.
     let mut waiting: Vec<_> =
         [node.http, node.http6].into_iter().flat_map(|address| (0..20).map(move |_| Wire::connect(address))).collect();
-    waiting.iter_mut().for_each(|client| client.send(GET));
+    for client in &mut waiting {
+        client.send(GET);
+    }
     second.kill();
     for client in &mut waiting {
         assert_eq!(client.message().text(), "hello");
