@@ -2,12 +2,14 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     thread,
     time::{Duration, Instant},
 };
 
+use anyhow::ensure;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1};
 use kube::{
     Api, Config,
@@ -15,8 +17,14 @@ use kube::{
 };
 
 use crate::{
-    control_plane::ControlPlane, credentials::Credentials, dns, following, images, namespace::Namespace, network, node::Node, tools,
-    wait::eventually,
+    control_plane::ControlPlane,
+    credentials::Credentials,
+    dns, following, images,
+    namespace::Namespace,
+    network,
+    node::Node,
+    tools,
+    wait::{PATIENCE, eventually},
 };
 
 /// Where the work directory is inside the sandbox: in memory, and every node sees it.
@@ -74,6 +82,24 @@ impl Cluster {
     /// Node `number`, counted from 1. The control plane is on the first.
     pub fn node(&self, number: usize) -> &Node {
         &self.nodes[number - 1]
+    }
+
+    /// This port of every node.
+    pub fn doors(&self, port: u16) -> Vec<SocketAddr> {
+        self.nodes.iter().map(|node| (node.address, port).into()).collect()
+    }
+
+    /// Waits until a backend answers for the host on :80 of every node.
+    pub async fn serves(&self, host: &str) -> anyhow::Result<()> {
+        for door in self.doors(80) {
+            eventually(&format!("{host} is served on {door}"), PATIENCE, async || {
+                let answer = self.internet.within_async(async || crate::http::get(door, host, "/").await)?;
+                ensure!(answer.status == 200 && answer.backend().is_some(), "answered with {answer}");
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     /// Runs kubectl with every right. Its standard output; an error with everything it said if it fails.

@@ -13,6 +13,7 @@ mod control_plane;
 mod credentials;
 mod daemon;
 mod dns;
+mod document;
 mod following;
 mod http;
 mod images;

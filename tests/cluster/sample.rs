@@ -58,6 +58,15 @@ impl Sample<'_> {
     }
 }
 
+/// An Ingress of our class that leads all of one host to port 80 of a Service.
+pub fn ingress(namespace: &str, name: &str, host: &str, service: &str) -> Value {
+    let path = json!({ "path": "/", "pathType": "Prefix", "backend": { "service": { "name": service, "port": { "number": 80 } } } });
+    json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": { "name": name, "namespace": namespace },
+        "spec": { "ingressClassName": "nodegate", "rules": [{ "host": host, "http": { "paths": [path] } }] },
+    })
+}
+
 /// A Namespace.
 pub fn namespace(name: &str) -> Value {
     json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } })

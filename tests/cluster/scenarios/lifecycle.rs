@@ -38,18 +38,17 @@ const PORT_START: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
 const DEFAULT_PORT_START: &str = "1024";
 
 pub async fn lifecycle(cluster: &Cluster) -> anyhow::Result<()> {
-    let doors: Vec<SocketAddr> = cluster.nodes.iter().map(|node| (node.address, 80).into()).collect();
     shop::open(cluster).await?;
     let before = Inventory::take(cluster)?;
     let requests = rights::Requests::from_now()?;
 
     let installed = install::nodegate(cluster, BASE, &[]).await?;
-    shop::serves(cluster, &doors).await?;
+    cluster.serves(shop::HOST).await?;
     sockets_were_handed_over(cluster, false)?;
     listens_by_its_file_capability(cluster)?;
     let written = shop::has_every_address(cluster).await?;
     shop::makes_a_mistake(cluster).await?;
-    upgrade(cluster, &installed, &doors).await?;
+    upgrade(cluster, &installed).await?;
     listens_by_its_file_capability(cluster)?;
     ensure!(shop::has_every_address(cluster).await? == written, "the Ingress was written while its addresses stayed the same");
     every_right_is_used(cluster, &requests).await?;
@@ -59,7 +58,7 @@ pub async fn lifecycle(cluster: &Cluster) -> anyhow::Result<()> {
     before.is_restored(cluster).await.context("after the installation was removed")?;
 
     set_port_start(cluster, "0")?;
-    let outcome = by_the_sysctl(cluster, &doors).await;
+    let outcome = by_the_sysctl(cluster).await;
     set_port_start(cluster, DEFAULT_PORT_START)?;
     outcome?;
     before.is_restored(cluster).await.context("after the second installation was removed")?;
@@ -68,11 +67,11 @@ pub async fn lifecycle(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 /// A new configuration on one node after the other, each of which hands its sockets to the new process.
-async fn upgrade(cluster: &Cluster, installed: &Installed, doors: &[SocketAddr]) -> anyhow::Result<()> {
+async fn upgrade(cluster: &Cluster, installed: &Installed) -> anyhow::Result<()> {
     // Within `minReadySeconds` a pod isn't available yet, and the controller replaces such ones on all nodes at once.
     cluster.kubectl(&["rollout", "status", "daemonset/nodegate", "--namespace=nodegate-system", "--timeout=60s"])?;
     let old = Process::on_every_node(cluster)?;
-    let load = Load::start(&cluster.internet, doors, shop::HOST, RATE);
+    let load = Load::start(&cluster.internet, &cluster.doors(80), shop::HOST, RATE);
     load.ended(AROUND).await?;
     let began = Instant::now();
     let changed = install::change(cluster, installed, &[HARMLESS]).await;
@@ -113,11 +112,11 @@ fn sockets_were_handed_over(cluster: &Cluster, expected: bool) -> anyhow::Result
 }
 
 /// An executable without the capability, in a pod that is allowed none, on nodes that let anybody have port 80.
-async fn by_the_sysctl(cluster: &Cluster, doors: &[SocketAddr]) -> anyhow::Result<()> {
+async fn by_the_sysctl(cluster: &Cluster) -> anyhow::Result<()> {
     cluster.load(NODEGATE_UNCAPPED);
     let capabilities = json!({ "securityContext": { "capabilities": { "add": null } } });
     let installed = install::patched(cluster, BASE, NODEGATE_UNCAPPED, capabilities).await?;
-    shop::serves(cluster, doors).await?;
+    cluster.serves(shop::HOST).await?;
     port_starts_at(cluster, "0")?;
     sockets_were_handed_over(cluster, false)?;
     Process::on_every_node(cluster)?.iter().try_for_each(|process| process.is_restricted_to(0))?;

@@ -13,9 +13,10 @@ use serde_json::Value;
 use crate::{
     cluster::Cluster,
     http::{self, Answer, Client},
-    images::{ECHO, REDIS},
+    images::REDIS,
     install::{self, CLIENTS_ARE_CLOUDFLARE, K3S_CLOUDFLARE},
     network,
+    sample::{Sample, list},
     wait::{PATIENCE, eventually},
 };
 
@@ -34,43 +35,11 @@ const CONNECTIONS: usize = 64;
 const LASTS: Duration = Duration::from_secs(40);
 const IMBALANCE: f64 = 1.5;
 
-const APP: &str = r"
-apiVersion: apps/v1
-kind: Deployment
-metadata: { name: api, namespace: honeydue }
-spec:
-  replicas: 3
-  selector: { matchLabels: { app: api } }
-  template:
-    metadata: { labels: { app: api } }
-    spec:
-      terminationGracePeriodSeconds: 1
-      topologySpreadConstraints:
-      - { maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: { matchLabels: { app: api } } }
-      containers:
-      - name: api
-        image: ECHO
-        imagePullPolicy: Never
-        args: [--listen, '0.0.0.0:8000', --name, $(POD)]
-        env: [{ name: POD, valueFrom: { fieldRef: { fieldPath: metadata.name } } }]
-        readinessProbe: { httpGet: { path: /, port: 8000 }, periodSeconds: 1 }
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: { name: admin, namespace: honeydue }
-spec:
-  selector: { matchLabels: { app: admin } }
-  template:
-    metadata: { labels: { app: admin } }
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - name: admin
-        image: ECHO
-        imagePullPolicy: Never
-        args: [--listen, '0.0.0.0:3000', --name, admin]
-        readinessProbe: { httpGet: { path: /, port: 3000 }, periodSeconds: 1 }
----
+const NAMESPACE: &str = "honeydue";
+const API_PODS: Sample<'_> = Sample { namespace: NAMESPACE, name: "api", port: 8000, answers_as: "$(POD)" };
+const ADMIN_POD: Sample<'_> = Sample { namespace: NAMESPACE, name: "admin", port: 3000, answers_as: "admin" };
+
+const REDIS_POD: &str = r"
 apiVersion: apps/v1
 kind: Deployment
 metadata: { name: redis, namespace: honeydue }
@@ -90,24 +59,25 @@ spec:
 pub async fn reference(cluster: &Cluster) -> anyhow::Result<()> {
     cluster.nodes.iter().for_each(|node| node.load(REDIS));
     cluster.apply(&example()?)?;
-    cluster.apply(&APP.replace("ECHO", ECHO).replace("REDIS", REDIS))?;
+    cluster.apply(&list(&[API_PODS.deployment(3), ADMIN_POD.deployment(1)]))?;
+    cluster.apply(&REDIS_POD.replace("REDIS", REDIS))?;
     let installed = install::nodegate(cluster, K3S_CLOUDFLARE, &[CLIENTS_ARE_CLOUDFLARE]).await?;
     for deployment in ["api", "admin", "redis"] {
-        cluster.rolled_out("honeydue", deployment, PATIENCE).await?;
+        cluster.rolled_out(NAMESPACE, deployment, PATIENCE).await?;
     }
-    let doors: Vec<SocketAddr> = cluster.nodes.iter().map(|node| (node.address, 80).into()).collect();
+    let doors = cluster.doors(80);
     for door in &doors {
         every_backend_is_in_its_place(cluster, *door).await?;
         every_pod_gets_requests(cluster, *door, 3).await?;
     }
     cluster.kubectl(&["scale", "deployment/api", "--namespace=honeydue", &format!("--replicas={PODS}")])?;
-    cluster.rolled_out("honeydue", "api", PATIENCE).await?;
+    cluster.rolled_out(NAMESPACE, "api", PATIENCE).await?;
     for door in &doors {
         every_pod_gets_requests(cluster, *door, PODS).await?;
     }
     load_is_spread(cluster, &doors)?;
     install::uninstall(cluster, installed)?;
-    cluster.kubectl(&["delete", "namespace", "honeydue"])?;
+    cluster.kubectl(&["delete", "namespace", NAMESPACE])?;
     Ok(())
 }
 

@@ -29,7 +29,7 @@ const RATE: u32 = 90;
 const ENOUGH: usize = 10;
 
 pub async fn takeover(cluster: &Cluster) -> anyhow::Result<()> {
-    let (eighty, beside) = (addresses(cluster, 80), addresses(cluster, 8080));
+    let (eighty, beside) = (cluster.doors(80), cluster.doors(8080));
     serve_by_traefik(cluster, &eighty).await?;
     let ingresses = ingresses(cluster).await?;
 
@@ -62,10 +62,11 @@ pub async fn takeover(cluster: &Cluster) -> anyhow::Result<()> {
 
 async fn serve_by_traefik(cluster: &Cluster, addresses: &[SocketAddr]) -> anyhow::Result<()> {
     cluster.load(TRAEFIK);
-    cluster.apply(&objects::shop())?;
+    cluster.apply(&objects::backends())?;
+    cluster.apply(objects::INGRESSES)?;
     cluster.apply(&objects::traefik())?;
     cluster.kubectl(&["rollout", "status", "daemonset/traefik", "--namespace=takeover-traefik", "--timeout=90s"])?;
-    for backend in ["api", "web", "fallback"] {
+    for backend in objects::BACKENDS {
         cluster.rolled_out(objects::SHOP, backend, PATIENCE).await?;
     }
     for address in addresses {
@@ -121,8 +122,4 @@ async fn ingresses(cluster: &Cluster) -> anyhow::Result<BTreeMap<String, Value>>
         (ingress.name_any(), serde_json::json!([metadata.uid, metadata.generation, metadata.annotations, metadata.labels, ingress.spec]))
     };
     Ok(all.list(&ListParams::default()).await?.into_iter().map(of).collect())
-}
-
-fn addresses(cluster: &Cluster, port: u16) -> Vec<SocketAddr> {
-    cluster.nodes.iter().map(|node| (node.address, port).into()).collect()
 }

@@ -2,32 +2,26 @@
 
 use anyhow::{Context, ensure};
 
-use super::{site::Site, table::Row};
-
-/// The edit that has to wait.
-const EDIT: &str = r"
-apiVersion: networking.k8s.io/v1
-kind: Ingress
-metadata: { name: edited, namespace: failures }
-spec:
-  ingressClassName: nodegate
-  rules:
-  - host: edited.example
-    http: { paths: [{ path: /, pathType: Prefix, backend: { service: { name: web, port: { number: 80 } } } }] }
-";
+use super::{
+    site::{HOST, Site, WEB},
+    table::Row,
+};
+use crate::sample::{ingress, list};
 
 pub async fn api_server_stops(site: &Site<'_>) -> anyhow::Result<Row> {
     let cluster = site.cluster;
-    let load = site.load(super::site::HOST);
+    // The edit that has to wait.
+    let edit = list(&[ingress(WEB.namespace, "edited", "edited.example", WEB.name)]);
+    let load = site.load(HOST);
     load.ended(30).await?;
     cluster.stop_api_server();
     let stopped = load.now();
-    let refused = cluster.apply(EDIT);
+    let refused = cluster.apply(&edit);
     load.ended(120).await?;
     cluster.start_api_server().await?;
     let back = load.now();
-    cluster.apply(EDIT)?;
-    site.answers("edited.example").await?;
+    cluster.apply(&edit)?;
+    cluster.serves("edited.example").await?;
     let live = load.now();
     load.ended(30).await?;
     let tally = load.stop();

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use super::{
-    site::{HOST, Site, WEB, ingress},
+    site::{HOST, Site, WEB},
     table::Row,
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     daemon::Daemon,
     dns::TTL,
     images,
-    sample::list,
+    sample::{ingress, list},
     wait::{PATIENCE, eventually},
 };
 
@@ -34,9 +34,9 @@ pub async fn cluster_dns_stops(site: &Site<'_>) -> anyhow::Result<Row> {
 
 async fn with_server(site: &Site<'_>) -> anyhow::Result<Row> {
     let cluster = site.cluster;
-    let of = |name: &str, host: &str, target: &str| [external(name, target), ingress(name, host, name, PORT)];
+    let of = |name: &str, host: &str, target: &str| [external(name, target), ingress(WEB.namespace, name, host, name)];
     cluster.apply(&list(&[of("known", KNOWN, "c10.external.test"), of("new", NEW, "c11.external.test")].concat()))?;
-    site.answers(KNOWN).await?;
+    cluster.serves(KNOWN).await?;
     let (load, external) = (site.load(HOST), site.load(KNOWN));
     // Each worker of each node has to have resolved it, each fresh connection goes to any of them.
     external.ended(180).await?;
@@ -61,7 +61,7 @@ async fn with_server(site: &Site<'_>) -> anyhow::Result<Row> {
     let new = during?;
     cluster.rolled_out("kube-system", "coredns", PATIENCE).await?;
     let ended = load.now();
-    site.answers(NEW).await?;
+    cluster.serves(NEW).await?;
     let resolved = load.now();
     let (pods, kept) = (load.stop(), external.stop());
     cluster.kubectl(&["delete", "service,ingress", "known", "new", "--namespace=failures"])?;

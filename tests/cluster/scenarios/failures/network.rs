@@ -44,7 +44,7 @@ async fn observe(site: &Site<'_>, set: impl Fn(bool), spares: &[usize]) -> anyho
     // Those that hang are still to fail, and what follows has to be well.
     load.ended(120).await?;
     let tally = load.stop();
-    site.answers(HOST).await?;
+    site.cluster.serves(HOST).await?;
     let targets: Vec<_> = spares.iter().map(|index| site.targets[*index]).collect();
     spared(&tally, &targets)?;
     let wrong = tally.failed.iter().find(|failure| !failure.what.starts_with("504") || failure.took >= GIVES_UP_WITHIN);
@@ -71,7 +71,7 @@ pub async fn kube_proxy_stops(site: &Site<'_>) -> anyhow::Result<Row> {
     during?;
     load.ended(120).await?;
     let tally = load.stop();
-    site.answers(HOST).await?;
+    site.cluster.serves(HOST).await?;
     spared(&tally, &site.targets[1..])?;
     let (fault, recovery) = (ended.saturating_sub(began).as_secs_f32(), recovery(&tally, ended).as_secs_f32());
     Ok(Row {
@@ -100,7 +100,7 @@ pub async fn link_goes_down(site: &Site<'_>) -> anyhow::Result<Row> {
     withdrawn?;
     in_status(cluster, lost, true).await?;
     let back = load.now();
-    site.answers(HOST).await?;
+    site.cluster.serves(HOST).await?;
     load.ended(60).await?;
     let tally = load.stop();
     let others: Vec<_> = tally.failed.iter().filter(|failure| site.targets[..2].contains(&failure.target)).collect();

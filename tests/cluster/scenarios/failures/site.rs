@@ -2,16 +2,13 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::ensure;
-use serde_json::{Value, json};
-
 use crate::{
     cluster::Cluster,
     http::{self, Answer},
     install::{self, Installed},
     load::{Load, Tally},
-    sample::{Sample, list, namespace},
-    wait::{PATIENCE, eventually},
+    sample::{Sample, ingress, list, namespace},
+    wait::PATIENCE,
 };
 
 /// The site's host.
@@ -29,25 +26,19 @@ pub struct Site<'a> {
 /// Answers as the node that it is on.
 pub const WEB: Sample<'_> = Sample { namespace: "failures", name: "web", port: 8000, answers_as: "$(NODE)" };
 
-/// An Ingress that leads one host to one Service.
-pub fn ingress(name: &str, host: &str, service: &str, port: u16) -> Value {
-    let backend = json!({ "service": { "name": service, "port": { "number": port } } });
-    json!({
-        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": { "name": name, "namespace": WEB.namespace },
-        "spec": { "ingressClassName": "nodegate", "rules": [{ "host": host, "http": { "paths": [{ "path": "/", "pathType": "Prefix", "backend": backend }] } }] },
-    })
-}
-
 impl<'a> Site<'a> {
     /// Installs everything, and waits until each node answers.
     pub async fn create(cluster: &'a Cluster) -> anyhow::Result<Self> {
         let installed = install::nodegate(cluster, "base", &[]).await?;
-        cluster.apply(&list(&[namespace(WEB.namespace), WEB.deployment(3), WEB.service(80), ingress("web", HOST, WEB.name, 80)]))?;
+        cluster.apply(&list(&[
+            namespace(WEB.namespace),
+            WEB.deployment(3),
+            WEB.service(80),
+            ingress(WEB.namespace, "web", HOST, WEB.name),
+        ]))?;
         cluster.rolled_out("failures", "web", PATIENCE).await?;
-        let targets = cluster.nodes.iter().map(|node| (node.address, 80).into()).collect();
-        let site = Self { cluster, targets, installed };
-        site.answers(HOST).await?;
-        Ok(site)
+        cluster.serves(HOST).await?;
+        Ok(Self { cluster, targets: cluster.doors(80), installed })
     }
 
     /// Leaves nothing of it.
@@ -59,19 +50,6 @@ impl<'a> Site<'a> {
     /// A load on every node.
     pub fn load(&self, host: &str) -> Load {
         Load::start(&self.cluster.internet, &self.targets, host, RATE)
-    }
-
-    /// Waits until a host is served on every node.
-    pub async fn answers(&self, host: &str) -> anyhow::Result<()> {
-        for target in &self.targets {
-            eventually(&format!("{target} serves {host}"), PATIENCE, async || {
-                let answer = self.get(*target, host)?;
-                ensure!(answer.status == 200, "{answer}");
-                Ok(())
-            })
-            .await?;
-        }
-        Ok(())
     }
 
     /// One request from outside.

@@ -1,16 +1,14 @@
 //! Who lives in the cluster before Nodegate comes, and after it went: backends, an Ingress for them, and one that is half done.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::collections::BTreeSet;
 
 use anyhow::ensure;
 use k8s_openapi::api::{core::v1::Event, networking::v1::Ingress};
 use kube::{Api, ResourceExt, api::ListParams};
-use serde_json::{Value, json};
 
 use crate::{
     cluster::Cluster,
-    http,
-    sample::{Sample, list, namespace},
+    sample::{Sample, ingress, list, namespace},
     wait::{PATIENCE, eventually},
 };
 
@@ -22,26 +20,13 @@ const LATE: &str = "late";
 
 /// A pod on each node.
 pub async fn open(cluster: &Cluster) -> anyhow::Result<()> {
-    let ingress = ingress("web", HOST, "web");
+    let ingress = ingress(NAMESPACE, "web", HOST, "web");
     cluster.apply(&list(&[namespace(NAMESPACE), WEB.deployment(cluster.nodes.len()), WEB.service(80), ingress]))?;
     cluster.rolled_out(NAMESPACE, "web", PATIENCE).await
 }
 
 pub fn close(cluster: &Cluster) -> anyhow::Result<()> {
     cluster.kubectl(&["delete", "namespace", NAMESPACE])?;
-    Ok(())
-}
-
-/// Waits until each node serves it.
-pub async fn serves(cluster: &Cluster, doors: &[SocketAddr]) -> anyhow::Result<()> {
-    for door in doors {
-        eventually(&format!("{HOST} is served on {door}"), PATIENCE, async || {
-            let answer = cluster.internet.within_async(async || http::get(*door, HOST, "/").await)?;
-            ensure!(answer.status == 200 && answer.backend().is_some(), "{answer}");
-            Ok(())
-        })
-        .await?;
-    }
     Ok(())
 }
 
@@ -61,7 +46,7 @@ pub async fn has_every_address(cluster: &Cluster) -> anyhow::Result<Option<Strin
 
 /// An Ingress for a Service that isn't there, and the Event that says so.
 pub async fn makes_a_mistake(cluster: &Cluster) -> anyhow::Result<()> {
-    cluster.apply(&list(&[ingress("hasty", "hasty.example", LATE)]))?;
+    cluster.apply(&list(&[ingress(NAMESPACE, "hasty", "hasty.example", LATE)]))?;
     event(cluster, "UnknownService").await
 }
 
@@ -86,12 +71,4 @@ async fn event(cluster: &Cluster, reason: &str) -> anyhow::Result<()> {
         Ok(())
     })
     .await
-}
-
-fn ingress(name: &str, host: &str, service: &str) -> Value {
-    let path = json!({ "path": "/", "pathType": "Prefix", "backend": { "service": { "name": service, "port": { "number": 80 } } } });
-    json!({
-        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": { "name": name, "namespace": NAMESPACE },
-        "spec": { "ingressClassName": "nodegate", "rules": [{ "host": host, "http": { "paths": [path] } }] },
-    })
 }

@@ -1,17 +1,12 @@
 //! What clients saw while Traefik went, and the table of it in docs/migrate-from-traefik.md.
 
-use std::{env, fs, path::Path, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 
-use crate::load::Tally;
+use crate::{document, load::Tally};
 
-/// The guide, and what encloses its table.
 const GUIDE: &str = "docs/migrate-from-traefik.md";
-const BEGIN: &str = "<!-- measured: begin -->\n";
-const END: &str = "<!-- measured: end -->\n";
-/// Set to have the table written anew.
-const WRITE: &str = "NODEGATE_WRITE_DOCS";
 /// No request gets a wrong answer for longer: a guard against hanging, far above what is measured.
 const LONGEST: Duration = Duration::from_secs(30);
 
@@ -46,22 +41,5 @@ pub fn report(tally: &Tally, rate: u32, alone_after: Duration) -> anyhow::Result
         tally.longest_gap.as_secs_f32(),
         alone_after.as_secs_f32(),
     );
-    keep(&table)
-}
-
-fn keep(table: &str) -> anyhow::Result<()> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(GUIDE);
-    let guide = fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
-    let (head, rest) = guide.split_once(BEGIN).with_context(|| format!("{GUIDE} lacks {BEGIN:?}"))?;
-    let (written, tail) = rest.split_once(END).with_context(|| format!("{GUIDE} lacks {END:?}"))?;
-    if env::var(WRITE).is_ok_and(|value| value == "1") {
-        return Ok(fs::write(&path, [head, BEGIN, table, END, tail].concat())?);
-    }
-    ensure!(subjects(written) == subjects(table), "{GUIDE} has another table than this measures; {WRITE}=1 writes it anew");
-    Ok(())
-}
-
-/// A table's first column.
-fn subjects(table: &str) -> Vec<&str> {
-    table.lines().filter_map(|line| line.split('|').nth(1)).map(str::trim).collect()
+    document::keep(GUIDE, &table)
 }

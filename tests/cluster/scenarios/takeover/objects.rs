@@ -1,9 +1,13 @@
 //! Traefik as K3s's chart sets it up, and the Ingresses that it serves.
 
-use crate::images::{ECHO, TRAEFIK};
+use crate::{
+    images::TRAEFIK,
+    sample::{Sample, list, namespace},
+};
 
 /// Where the Ingresses and their backends are.
 pub const SHOP: &str = "takeover-shop";
+pub const BACKENDS: [&str; 3] = ["api", "web", "fallback"];
 /// Where Traefik is.
 pub const TRAEFIK_NAMESPACE: &str = "takeover-traefik";
 
@@ -12,10 +16,15 @@ pub fn traefik() -> String {
     PROXY.replace("IMAGE", TRAEFIK)
 }
 
-/// Backends that tell their names, and Ingresses of all kinds.
-pub fn shop() -> String {
-    let backends: String = ["api", "web", "fallback"].map(|name| BACKEND.replace("NAME", name).replace("IMAGE", ECHO)).concat();
-    format!("{SHOP_NAMESPACE}{backends}{INGRESSES}")
+/// Backends that tell their names.
+pub fn backends() -> String {
+    let of = |name| Sample { namespace: SHOP, name, port: 8000, answers_as: name };
+    let objects = BACKENDS.map(|name| {
+        let mut service = of(name).service(80);
+        service["spec"]["ports"][0]["name"] = "http".into();
+        [of(name).deployment(1), service]
+    });
+    list(&[&[namespace(SHOP)], objects.as_flattened()].concat())
 }
 
 const PROXY: &str = r"
@@ -79,42 +88,8 @@ spec:
           capabilities: { drop: [ALL], add: [NET_BIND_SERVICE] }
 ";
 
-const SHOP_NAMESPACE: &str = r"
-apiVersion: v1
-kind: Namespace
-metadata: { name: takeover-shop }
-";
-
-const BACKEND: &str = r"
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: { name: NAME, namespace: takeover-shop }
-spec:
-  replicas: 1
-  selector: { matchLabels: { app: NAME } }
-  template:
-    metadata: { labels: { app: NAME } }
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - name: echo
-        image: IMAGE
-        imagePullPolicy: Never
-        args: [--listen, '0.0.0.0:8000', --name, NAME]
-        readinessProbe: { httpGet: { path: /, port: 8000 }, periodSeconds: 1 }
----
-apiVersion: v1
-kind: Service
-metadata: { name: NAME, namespace: takeover-shop }
-spec:
-  selector: { app: NAME }
-  ports: [{ name: http, port: 80, targetPort: 8000 }]
-";
-
-/// All but the last are Traefik's. `annotated` has annotations that Traefik reads.
-const INGRESSES: &str = r"
----
+/// Ingresses of all kinds. All but the last are Traefik's. `annotated` has annotations that Traefik reads.
+pub const INGRESSES: &str = r"
 apiVersion: networking.k8s.io/v1
 kind: Ingress
 metadata: { name: shop, namespace: takeover-shop }
