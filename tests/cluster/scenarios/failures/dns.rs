@@ -18,8 +18,8 @@ use crate::{
     wait::{PATIENCE, eventually},
 };
 
-/// Of the server in the clients' namespace.
-const PORT: u16 = 18080;
+/// Of the server in the clients' namespace: an ExternalName's port is the one that the Ingress names.
+const PORT: u16 = 80;
 /// Asked before DNS stops, and first asked while it is stopped.
 const KNOWN: &str = "known.example";
 const NEW: &str = "new.example";
