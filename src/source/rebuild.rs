@@ -15,11 +15,11 @@ use tokio::{
 use crate::{
     compile::{self, Compiled, Diagnostic, Options, Severity},
     config::limits::{REBUILD_CEILING, REBUILD_DEBOUNCE},
-    route::{IngressId, Snapshot},
+    route::Snapshot,
     source::{
         Identity, ObjectName, Report, Served, SourceError, identity,
         report::CONFIG_TO_LIVE_BUCKETS,
-        shared::{Shared, Work},
+        shared::{Inputs, Shared, Work},
     },
     table::Publisher,
 };
@@ -55,7 +55,14 @@ pub(super) async fn run(
     loop {
         shared.dirty().await;
         settle(shared, pace).await;
-        let Some(Work { objects, diagnostics, held, since }) = shared.take() else { continue };
+        let Inputs { objects, diagnostics, held, since } = match shared.take() {
+            None => continue,
+            Some(Work::Rebuild(inputs)) => inputs,
+            Some(Work::Refresh(ingresses)) => {
+                report.send_modify(|report| report.ingresses = refreshed(ingresses, &report.ingresses));
+                continue;
+            }
+        };
         let (options, known) = (Arc::clone(&options), Arc::clone(&report.borrow().identities));
         // With ten thousand Ingresses compiling takes a tenth of a second, in which this thread has watches to read and probes to answer.
         let compiled = tokio::task::spawn_blocking(move || {
@@ -64,6 +71,7 @@ pub(super) async fn run(
             let compile_seconds = begun.elapsed().as_secs_f64();
             let findings: BTreeSet<Diagnostic> = diagnostics.into_iter().chain(found).collect();
             let identities = identity::identify(&objects, &held, &known, &findings);
+            let accepted = accepted.iter().map(|id| (&*id.namespace, &*id.name)).collect();
             Built { snapshot, findings, identities, ingresses: served(objects.ingresses, &accepted), compile_seconds }
         });
         let built = compiled.await.map_err(|_| SourceError::Stopped("compiling"))?;
@@ -90,15 +98,22 @@ pub(super) async fn run(
     }
 }
 
-/// Those that are ours, and those that somebody's status is kept on.
-fn served(ingresses: Vec<Arc<Ingress>>, accepted: &[Arc<IngressId>]) -> Arc<[Served]> {
-    let accepted: HashSet<(&str, &str)> = accepted.iter().map(|id| (&*id.namespace, &*id.name)).collect();
-    let served = ingresses.into_iter().map(|object| {
-        let namespace = object.metadata.namespace.as_deref().filter(|namespace| !namespace.is_empty());
-        let id = (namespace.unwrap_or("default"), object.metadata.name.as_deref().unwrap_or_default());
-        Served { accepted: accepted.contains(&id), object }
-    });
+/// Those that are ours, by namespace and name, and those that somebody's status is kept on.
+fn served(ingresses: Vec<Arc<Ingress>>, accepted: &HashSet<(&str, &str)>) -> Arc<[Served]> {
+    let served = ingresses.into_iter().map(|object| Served { accepted: accepted.contains(&name(&object)), object });
     served.filter(|served| served.accepted || served.object.metadata.managed_fields.is_some()).collect()
+}
+
+/// The same after changes that leave the table as it is: ours are those that were.
+fn refreshed(ingresses: Vec<Arc<Ingress>>, before: &[Served]) -> Arc<[Served]> {
+    let accepted = before.iter().filter(|served| served.accepted).map(|served| name(&served.object)).collect();
+    served(ingresses, &accepted)
+}
+
+/// Namespace and name, as the compiler has them.
+fn name(ingress: &Ingress) -> (&str, &str) {
+    let namespace = ingress.metadata.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+    (namespace.unwrap_or("default"), ingress.metadata.name.as_deref().unwrap_or_default())
 }
 
 /// What one compilation makes of the objects.

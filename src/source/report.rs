@@ -20,7 +20,7 @@ pub struct Report {
     /// The objects that diagnostics are about, now or since the start, as far as they still exist: a diagnostic that is gone was fixed only if its
     /// object is still here. Objects from files have no uid, and are missing.
     pub identities: Arc<BTreeMap<ObjectName, Identity>>,
-    /// The Ingresses that the table in force was made of, in the versions that it serves; and those of other controllers whose status somebody keeps.
+    /// The Ingresses that the table in force was made of, in versions that make the same table; and those of other controllers whose status somebody keeps.
     pub ingresses: Arc<[Served]>,
     /// Rebuilds since the start, whether or not they changed the table.
     pub rebuilds: u64,
@@ -56,7 +56,8 @@ pub struct Identity {
 /// An Ingress of the table in force, or one that isn't ours but bears a status.
 #[derive(Debug, Clone)]
 pub struct Served {
-    /// The version that was compiled: its status, and of `managedFields` the names of those who keep the status's addresses, are in it.
+    /// The version that was compiled, or a later one that differs from it in its status alone. The status, and of `managedFields` the names of those
+    /// who keep its addresses, are in it.
     pub object: Arc<Ingress>,
     /// It is ours by its class.
     pub accepted: bool,

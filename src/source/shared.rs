@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use k8s_openapi::api::networking::v1::Ingress;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     compile::{Diagnostic, Objects},
     source::{
         object::Key,
-        stores::{Change, Stores},
+        stores::{Change, Effect, Stores},
     },
 };
 
@@ -24,13 +25,22 @@ struct State {
     stores: Stores,
     /// What is wrong with the source itself, such as a file that can't be read.
     findings: Vec<Diagnostic>,
-    /// The first event that no rebuild has seen.
+    /// The first event that no rebuild has seen, of those that the table may depend on.
     since: Option<Instant>,
 }
 
-/// What there is to rebuild.
+/// What there is to do.
 #[derive(Debug)]
-pub(super) struct Work {
+pub(super) enum Work {
+    /// A table is to be made.
+    Rebuild(Inputs),
+    /// The table is what it was; these are the Ingresses, some with another status.
+    Refresh(Vec<Arc<Ingress>>),
+}
+
+/// What a table is made of.
+#[derive(Debug)]
+pub(super) struct Inputs {
     /// The objects in force.
     pub objects: Objects,
     /// What the source and the stores found wrong.
@@ -48,19 +58,28 @@ impl Shared {
     }
 
     /// Takes note of changes and sets the dirty mark, even where nothing seems to have changed: a deletion during a disconnect shows only as
-    /// the end of a list. `findings` replaces what was wrong with the source itself; `since` is when the first raw event behind all of this
-    /// arrived.
+    /// the end of a list. Changes of nothing but a status leave the table alone. `findings` replaces what was wrong with the source itself; `since` is
+    /// when the first raw event behind all of this arrived.
     pub(super) fn apply(&self, changes: impl IntoIterator<Item = Change>, findings: Option<Vec<Diagnostic>>, since: Instant) {
         let mut state = self.lock();
         // Until the lists are complete nothing could have become live, so the wait for them isn't counted.
         let was_complete = state.stores.complete();
+        let mut effect = Effect::Status;
+        let mut changes = changes.into_iter().peekable();
+        if findings.is_some() || changes.peek().is_none() {
+            effect = Effect::Table;
+        }
         for change in changes {
-            state.stores.apply(change);
+            effect = effect.max(state.stores.apply(change));
         }
         if let Some(findings) = findings {
             state.findings = findings;
         }
-        state.since = if was_complete { state.since.or(Some(since)) } else { Some(Instant::now()) };
+        if !was_complete {
+            state.since = Some(Instant::now());
+        } else if effect == Effect::Table {
+            state.since = state.since.or(Some(since));
+        }
         drop(state);
         self.dirty.notify_one();
     }
@@ -70,16 +89,16 @@ impl Shared {
         self.dirty.notified().await;
     }
 
-    /// What there is to rebuild; nothing before the stores are complete.
+    /// What there is to do; nothing before the stores are complete.
     pub(super) fn take(&self) -> Option<Work> {
         let mut state = self.lock();
         if !state.stores.complete() {
             return None;
         }
-        let since = state.since.take().unwrap_or_else(Instant::now);
+        let Some(since) = state.since.take() else { return Some(Work::Refresh(state.stores.ingresses())) };
         let diagnostics = state.findings.iter().chain(state.stores.diagnostics()).cloned().collect();
         let held = state.stores.held().map(|(key, uid)| (key.clone(), Arc::clone(uid))).collect();
-        Some(Work { objects: state.stores.objects(), diagnostics, held, since })
+        Some(Work::Rebuild(Inputs { objects: state.stores.objects(), diagnostics, held, since }))
     }
 
     /// A thread that panicked while it held the lock left whole objects behind: every write replaces entries one by one.

@@ -5,6 +5,8 @@ use std::{
     sync::Arc,
 };
 
+use k8s_openapi::api::networking::v1::Ingress;
+
 use crate::{
     compile::{self, Diagnostic, Objects},
     source::object::{Key, Kind, Object},
@@ -24,6 +26,15 @@ pub(super) enum Change {
         /// Everything in it.
         versions: Vec<Version>,
     },
+}
+
+/// What a change can mean for whoever reads the stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Effect {
+    /// Only something that no table is made of: the status of an Ingress. Its writer has to see it.
+    Status,
+    /// Possibly the table, or what is wrong.
+    Table,
 }
 
 /// A version of an object, as the source delivered it.
@@ -82,14 +93,18 @@ impl Stores {
         Self { entries: HashMap::new(), awaited: lists.into_iter().collect() }
     }
 
-    /// Takes note of a change.
-    pub(super) fn apply(&mut self, change: Change) {
+    /// Takes note of a change. What it means is looked at where it can come ten thousand times in a row: a status is written to each Ingress.
+    pub(super) fn apply(&mut self, change: Change) -> Effect {
         match change {
             Change::Upsert(version) => self.put(version),
             Change::Delete(key) => {
                 self.entries.remove(&key);
+                Effect::Table
             }
-            Change::ReplaceAll { list, versions } => self.replace(&list, versions),
+            Change::ReplaceAll { list, versions } => {
+                self.replace(&list, versions);
+                Effect::Table
+            }
         }
     }
 
@@ -113,6 +128,12 @@ impl Stores {
         objects
     }
 
+    /// The Ingresses in force alone.
+    pub(super) fn ingresses(&self) -> Vec<Arc<Ingress>> {
+        let objects = self.entries.values().filter_map(|entry| entry.good.as_ref());
+        objects.filter_map(|object| if let Object::Ingress(ingress) = object { Some(Arc::clone(ingress)) } else { None }).collect()
+    }
+
     /// What is wrong with the newest versions of those objects that couldn't take them, in any order.
     pub(super) fn diagnostics(&self) -> impl Iterator<Item = &Diagnostic> {
         self.entries.values().flat_map(|entry| &entry.problems)
@@ -123,16 +144,20 @@ impl Stores {
         self.entries.iter().filter_map(|(key, entry)| Some((key, entry.uid.as_ref()?)))
     }
 
-    fn put(&mut self, version: Version) {
+    fn put(&mut self, version: Version) -> Effect {
         match version {
             Version::Decoded(object) => match refusals(&object) {
                 None => {
-                    self.entries.insert(object.key(), Entry { good: Some(object), problems: Vec::new(), uid: None });
+                    let new = Entry { good: Some(object.clone()), problems: Vec::new(), uid: None };
+                    let old = self.entries.insert(object.key(), new);
+                    let same = old.is_some_and(|old| old.problems.is_empty() && old.good.is_some_and(|old| old.routes_like(&object)));
+                    return if same { Effect::Status } else { Effect::Table };
                 }
                 Some(problems) => self.hold(object.key(), object.uid().map(Arc::from), problems),
             },
             Version::Undecodable { key, uid, problem } => self.hold(key, uid, vec![*problem]),
         }
+        Effect::Table
     }
 
     /// Keeps the version in force, if there is one, in the place of a newer one that is no good.

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
+use crate::{compile::Objects, source::shared::Work};
 
 /// The Service that a change brings, and the change.
 type Step = (&'static str, fn(&Path));
@@ -14,7 +15,7 @@ async fn looks_until(watcher: &mut Watcher, shared: &Shared, service: &str, mut 
         watcher.wait(pause).await;
         events += watcher.events;
         pause = watcher.look(shared).await.unwrap();
-        let objects = shared.take().map(|work| work.objects).unwrap_or_default();
+        let objects = if let Some(Work::Rebuild(inputs)) = shared.take() { inputs.objects } else { Objects::default() };
         if objects.services.iter().any(|one| one.metadata.name.as_deref() == Some(service)) {
             return (looks, events);
         }

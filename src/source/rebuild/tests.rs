@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     source::{
-        object::{Kind, Stored},
+        object::{Key, Kind, Stored},
         stores::{Change, List, Stores, Version},
     },
     table::{self, Reader},
@@ -131,7 +131,7 @@ async fn what_changes_nothing_is_not_published_but_counted_and_diagnosed() {
     let mut rig = rig();
     rig.apply(Change::ReplaceAll { list: list(), versions: vec![ingress("a.example")] });
     let first = rig.rebuilt().await;
-    rig.upsert("a.example");
+    rig.apply(Change::Delete(Key { kind: Kind::Service, namespace: "n".into(), name: "never-there".into() }));
     let second = rig.rebuilt().await;
     assert_eq!((second.generation, second.rebuilds, second.config_to_live), (first.generation, 2, first.config_to_live));
 
@@ -147,6 +147,46 @@ async fn what_changes_nothing_is_not_published_but_counted_and_diagnosed() {
     assert_eq!(fourth.generation, first.generation + 1);
     assert_eq!(fourth.diagnostics.len(), first.diagnostics.len());
     assert!(rig.serves("b.example"));
+}
+
+/// Of the Ingress `name`, a version with these addresses in its status, kept by somebody.
+fn bearing(name: &str, class: &str, version: &str, address: Option<&str>) -> Version {
+    let addresses: Vec<_> = address.iter().map(|address| json!({"ip": address})).collect();
+    let keeper = json!({"manager": "m", "subresource": "status", "fieldsV1": {"f:status": {"f:loadBalancer": {"f:ingress": {}}}}});
+    let value = json!({
+        "metadata": {"name": name, "namespace": "n", "uid": name, "resourceVersion": version, "managedFields": [keeper]},
+        "spec": {"ingressClassName": class, "defaultBackend": {"service": {"name": "s", "port": {"number": 80}}}},
+        "status": {"loadBalancer": {"ingress": addresses}},
+    });
+    Version::Decoded(serde_json::from_value::<Ingress>(value).unwrap().into_object())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_is_reported_without_a_rebuild() {
+    let mut rig = rig();
+    let versions = vec![bearing("ours", "nodegate", "1", None), bearing("theirs", "other", "2", None)];
+    rig.apply(Change::ReplaceAll { list: list(), versions });
+    assert_eq!(rig.rebuilt().await.rebuilds, 1);
+
+    for (name, class, version) in [("ours", "nodegate", "3"), ("theirs", "other", "4")] {
+        rig.apply(Change::Upsert(bearing(name, class, version, Some("192.0.2.1"))));
+    }
+    let report = rig.rebuilt().await;
+    assert_eq!(report.rebuilds, 1, "no table is made of a status");
+    let mut seen: Vec<_> = report.ingresses.iter().map(|served| (name(&served.object).1, served.accepted)).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, [("ours", true), ("theirs", false)]);
+    for served in report.ingresses.iter() {
+        let addresses = served.object.status.clone().and_then(|status| status.load_balancer?.ingress).unwrap_or_default();
+        assert_eq!(addresses.first().and_then(|address| address.ip.as_deref()), Some("192.0.2.1"), "the version shown is the newest");
+    }
+
+    // Together with a change that matters, whichever comes first, and although the status came last.
+    rig.apply(Change::Upsert(bearing("theirs", "nodegate", "5", None)));
+    rig.apply(Change::Upsert(bearing("theirs", "nodegate", "6", Some("192.0.2.1"))));
+    let report = rig.rebuilt().await;
+    assert_eq!(report.rebuilds, 2);
+    assert!(report.ingresses.iter().all(|served| served.accepted), "the class counts");
 }
 
 #[test]
