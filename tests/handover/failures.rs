@@ -55,7 +55,7 @@ fn clients_that_wait_in_a_dead_processs_queues_are_answered() {
     // Three more sockets an address than the old process has, and nobody who takes anything out of their queues.
     let mut second = node.start(&["--workers", "4"]);
     first.wait_for("handed over");
-    second.signal(Signal::STOP);
+    second.freeze();
     // The kernel picks a socket by a hash: that all of them wait at the old process's has a chance of 1 in 10^12 for each address.
     let mut waiting: Vec<_> =
         [node.http, node.http6].into_iter().flat_map(|address| (0..20).map(move |_| Wire::connect(address))).collect();
@@ -73,7 +73,7 @@ fn clients_that_wait_in_a_dead_processs_queues_are_answered() {
 fn an_old_process_that_hangs_is_joined() {
     let node = Node::new();
     let mut first = node.start(&[]);
-    first.signal(Signal::STOP);
+    first.freeze();
     let second = node.start(&[]);
     second.wait_for("binding beside it");
     second.wait_for("another process still has the address");

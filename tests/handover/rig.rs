@@ -190,6 +190,19 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Stops it in whatever it does. On return none of its threads runs: a signal alone is noticed later.
+    #[track_caller]
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.child.id());
+        // The state is the first word after the name, which stands in brackets (proc_pid_stat(5)).
+        let is_stopped = |stat: &str| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'));
+        eventually("the process is stopped", || {
+            let mut stats = fs::read_dir(&tasks).unwrap().map(|task| fs::read_to_string(task.unwrap().path().join("stat")).unwrap());
+            stats.all(|stat| is_stopped(&stat)).then_some(())
+        });
+    }
+
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
