@@ -23,17 +23,40 @@ pub enum AfterHandover {
     Exit,
 }
 
+/// Of which other processes a process of the cluster is a new version, or will be the old one.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Installation<'a> {
+    /// Those of the same namespace and Lease: one installation has one of each. A second one on the same port isn't its next version, and is refused.
+    Pods { namespace: &'a str, lease: &'a str },
+    /// Those with the same admin address, which a machine has once.
+    Processes,
+    /// None, by themselves: it serves manifests, and who starts a second one on the same port by mistake shall hear of it.
+    Single,
+}
+
 impl Handover {
-    /// `choice` is `auto`, `on`, `off` or a name. By itself a process of the cluster meets others that have the same admin address, which a node has once;
-    /// one that serves manifests meets none: who starts a second one on the same port by mistake shall hear of it. `in_pod` decides where `after` doesn't.
-    pub(super) fn new(choice: &str, after: Option<AfterHandover>, cluster: bool, in_pod: bool, admin: SocketAddr) -> Result<Self, String> {
-        let by_admin = (admin.port() != 0).then(|| admin.to_string());
-        let name = match choice {
-            "off" => None,
-            "auto" if cluster => by_admin,
-            "auto" => None,
-            "on" => Some(by_admin.ok_or("with port 0 for --admin it needs a name")?),
-            name if is_name(name) => Some(name.to_owned()),
+    /// `choice` is `auto`, `on`, `off` or a name. `in_pod` decides where `after` doesn't.
+    pub(super) fn new(
+        choice: &str,
+        after: Option<AfterHandover>,
+        installation: Installation<'_>,
+        in_pod: bool,
+        admin: SocketAddr,
+    ) -> Result<Self, String> {
+        let by_itself = match installation {
+            // A slash is in no name that somebody chooses.
+            Installation::Pods { namespace, lease } => Some(format!("{namespace}/{lease}")),
+            Installation::Processes | Installation::Single => (admin.port() != 0).then(|| admin.to_string()),
+        };
+        let name = match (choice, installation) {
+            ("off", _) | ("auto", Installation::Single) => None,
+            ("auto", Installation::Processes) => by_itself,
+            ("auto" | "on", Installation::Pods { .. }) if by_itself.as_ref().is_some_and(|name| name.len() > NAME_BYTES) => {
+                return Err(format!("namespace and Lease have more than {NAME_BYTES} bytes together: say a name of your own"));
+            }
+            ("auto", Installation::Pods { .. }) => by_itself,
+            ("on", _) => Some(by_itself.ok_or("with port 0 for --admin it needs a name")?),
+            (name, _) if is_name(name) => Some(name.to_owned()),
             _ => return Err(format!("expected auto, on, off, or a name of up to {NAME_BYTES} letters, digits, and -._:[]")),
         };
         let after = after.unwrap_or(if in_pod { AfterHandover::Wait } else { AfterHandover::Exit });
@@ -52,29 +75,40 @@ mod tests {
 
     #[test]
     fn unrelated_processes_do_not_meet() {
-        let name =
-            |choice: &str, cluster, admin: &str| Handover::new(choice, None, cluster, false, admin.parse().unwrap()).map(|all| all.name);
-        for (choice, cluster, admin, expected) in [
-            ("auto", true, "127.0.0.1:9080", Ok(Some("127.0.0.1:9080"))),
-            ("auto", true, "[::1]:9080", Ok(Some("[::1]:9080"))),
-            ("auto", true, "127.0.0.1:0", Ok(None)),
-            ("auto", false, "127.0.0.1:9080", Ok(None)),
-            ("off", true, "127.0.0.1:9080", Ok(None)),
-            ("on", false, "127.0.0.1:9080", Ok(Some("127.0.0.1:9080"))),
-            ("on", true, "127.0.0.1:0", Err(())),
-            ("edge", false, "127.0.0.1:0", Ok(Some("edge"))),
-            ("", true, "127.0.0.1:9080", Err(())),
-            ("a/b", true, "127.0.0.1:9080", Err(())),
-            ("0123456789012345678901234567890123456789012345678901234567890123x", true, "127.0.0.1:9080", Err(())),
+        const POD: Installation<'_> = Installation::Pods { namespace: "edge", lease: "nodegate" };
+        const LONG: Installation<'_> =
+            Installation::Pods { namespace: "a-namespace-whose-name-has-the-length-that-the-api-server-allows", lease: "nodegate" };
+        let name = |choice: &str, installation, admin: &str| {
+            Handover::new(choice, None, installation, false, admin.parse().unwrap()).map(|all| all.name)
+        };
+        for (choice, installation, admin, expected) in [
+            ("auto", POD, "127.0.0.1:9080", Ok(Some("edge/nodegate"))),
+            ("auto", POD, "127.0.0.1:0", Ok(Some("edge/nodegate"))),
+            ("on", POD, "127.0.0.1:9081", Ok(Some("edge/nodegate"))),
+            ("mine", POD, "127.0.0.1:9080", Ok(Some("mine"))),
+            ("off", POD, "127.0.0.1:9080", Ok(None)),
+            ("auto", LONG, "127.0.0.1:9080", Err(())),
+            ("mine", LONG, "127.0.0.1:9080", Ok(Some("mine"))),
+            ("auto", Installation::Processes, "127.0.0.1:9080", Ok(Some("127.0.0.1:9080"))),
+            ("auto", Installation::Processes, "[::1]:9080", Ok(Some("[::1]:9080"))),
+            ("auto", Installation::Processes, "127.0.0.1:0", Ok(None)),
+            ("auto", Installation::Single, "127.0.0.1:9080", Ok(None)),
+            ("off", Installation::Processes, "127.0.0.1:9080", Ok(None)),
+            ("on", Installation::Single, "127.0.0.1:9080", Ok(Some("127.0.0.1:9080"))),
+            ("on", Installation::Processes, "127.0.0.1:0", Err(())),
+            ("edge", Installation::Single, "127.0.0.1:0", Ok(Some("edge"))),
+            ("", Installation::Processes, "127.0.0.1:9080", Err(())),
+            ("edge/nodegate", Installation::Single, "127.0.0.1:9080", Err(())),
+            ("0123456789012345678901234567890123456789012345678901234567890123x", POD, "127.0.0.1:9080", Err(())),
         ] {
             let expected = expected.map(|name| name.map(str::to_owned));
-            assert_eq!(name(choice, cluster, admin).map_err(drop), expected, "{choice} {admin}");
+            assert_eq!(name(choice, installation, admin).map_err(drop), expected, "{choice} {installation:?} {admin}");
         }
     }
 
     #[test]
     fn a_pods_process_stands_by_and_any_other_ends() {
-        let after = |given, in_pod| Handover::new("off", given, true, in_pod, ([127, 0, 0, 1], 0).into()).unwrap().after;
+        let after = |given, in_pod| Handover::new("off", given, Installation::Processes, in_pod, ([127, 0, 0, 1], 0).into()).unwrap().after;
         assert_eq!((after(None, true), after(None, false)), (AfterHandover::Wait, AfterHandover::Exit));
         assert_eq!(after(Some(AfterHandover::Exit), true), AfterHandover::Exit);
     }

@@ -13,7 +13,7 @@ use tracing_subscriber::{EnvFilter, filter::ParseError};
 use super::{
     args::{LimitArgs, Ownership, ServeArgs, TableArgs},
     cluster::{self, ClusterSettings},
-    handover::{AfterHandover, Handover},
+    handover::{AfterHandover, Handover, Installation},
     limits::Limits,
     span::Span,
 };
@@ -107,9 +107,13 @@ impl TryFrom<ServeArgs> for ServeSettings {
         let cloudflare = (!cloudflare_ranges.is_empty()).then_some(cloudflare_ranges.as_slice());
         let http_is_default = http.is_empty();
         let in_pod = env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+        let installation = match cluster.pod_namespace.as_deref() {
+            _ if !manifests.is_empty() => Installation::Single,
+            Some(namespace) => Installation::Pods { namespace, lease: &cluster.lease_name },
+            None => Installation::Processes,
+        };
         Ok(Self {
-            handover: Handover::new(&handover, after_handover, manifests.is_empty(), in_pod, admin)
-                .map_err(|error| bad("--handover", &error))?,
+            handover: Handover::new(&handover, after_handover, installation, in_pod, admin).map_err(|error| bad("--handover", &error))?,
             compile: options(&table, manifests.is_empty()),
             manifests,
             http: if http_is_default { default_http() } else { http },
