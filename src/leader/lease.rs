@@ -9,7 +9,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Error,
-    api::{ObjectMeta, PostParams},
+    api::{GetParams, ObjectMeta, PostParams},
 };
 use tokio::{sync::watch, time};
 
@@ -75,7 +75,7 @@ impl Candidate {
     }
 
     async fn look_and_act(&mut self) -> Result<(), Error> {
-        let Some(lease) = self.leases.get_opt(&self.settings.name).await? else {
+        let Some(lease) = self.read().await? else {
             let spec = self.claim(&LeaseSpec::default());
             return self.write(Lease { metadata: self.metadata(), spec: Some(spec) }, true).await;
         };
@@ -88,6 +88,17 @@ impl Candidate {
         };
         // With the version that was read: whoever wrote in between has won.
         self.write(Lease { metadata: lease.metadata, spec: Some(spec) }, false).await
+    }
+
+    /// The Lease. Whoever follows takes what the API server has in its cache: on every node of a large cluster somebody asks every two seconds, and the
+    /// database needn't hear of it. One that is out of date does no harm, since whoever writes on the strength of it is refused (409).
+    async fn read(&self) -> Result<Option<Lease>, Error> {
+        let how = if self.leading { GetParams::default() } else { GetParams::any() };
+        match self.leases.get_with(&self.settings.name, &how).await {
+            Ok(lease) => Ok(Some(lease)),
+            Err(Error::Api(status)) if status.code == 404 => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes the Lease, and leads from the moment *before* that: nobody can have seen it earlier.
