@@ -24,6 +24,17 @@ pub const STATUS_WITHDRAW_TIMEOUT: Duration = Duration::from_secs(5);
 /// doesn't show; and it took Kubernetes longer than this to notice.
 pub const STATUS_REMOVAL_HOLD: Duration = Duration::from_secs(5);
 
+/// How long a Nodegate that was withdrawn twice must be up before its node's address comes back; it doubles with each further withdrawal. One that crashes
+/// over and over would otherwise write every Ingress twice each time. The first return has no hold: a node whose link was down is wanted back.
+pub const STATUS_RETURN_HOLD_MIN: Duration = Duration::from_secs(10);
+
+/// The longest such hold: also the kubelet's longest pause between two starts of a container, and so about as rare as a crash loop's rounds.
+pub const STATUS_RETURN_HOLD_MAX: Duration = Duration::from_secs(300);
+
+/// Up for as long as this: its earlier withdrawals are forgotten. More than [`STATUS_RETURN_HOLD_MAX`]; and the kubelet forgets a container's crashes
+/// after the same time.
+pub const STATUS_RETURN_CALM: Duration = Duration::from_secs(600);
+
 /// Quiet time after a change of pods, nodes or Ingresses before their status is compared: a rollout comes in bursts.
 pub const STATUS_SETTLE: Duration = Duration::from_millis(100);
 
