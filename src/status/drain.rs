@@ -12,16 +12,20 @@ use crate::{
     source::{Report, Served, reason},
 };
 
-/// Waits until no Ingress of ours bears an address of this node, or there is no point in waiting: another of our pods is Ready on this node, the
-/// addresses aren't the nodes', or the API server doesn't answer. Without a deadline of its own.
-pub async fn withdrawn(client: &Client, settings: &Settings, mut report: Receiver<Report>) {
-    let (Some(pod), true) = (&settings.pod, settings.publish.is_empty()) else { return };
-    match leaving(client, &settings.namespace, pod).await {
+/// Waits until no Ingress of ours bears an address of this node; not at all if another of our pods is Ready on this node, or the addresses aren't the
+/// nodes'. Returns whether that is so, or else the API server didn't say which addresses these are. Without a deadline of its own.
+pub async fn withdrawn(client: Client, settings: Settings, mut report: Receiver<Report>) -> bool {
+    let (Some(pod), true) = (&settings.pod, settings.publish.is_empty()) else { return true };
+    match leaving(&client, &settings.namespace, pod).await {
         Ok(addresses) => {
             // The sender lives as long as the process.
             let _ = report.wait_for(|report| !report.ingresses.iter().any(|served| bears(served, &addresses))).await;
+            true
         }
-        Err(error) => tracing::warn!(error = reason(&error), "can't find out where this pod runs: not waiting for its withdrawal"),
+        Err(error) => {
+            tracing::warn!(error = reason(&error), "can't find out where this pod runs: not waiting for its withdrawal");
+            false
+        }
     }
 }
 

@@ -16,7 +16,10 @@ use std::{
 };
 
 use kube::Client;
-use tokio::{sync::watch::Receiver, time};
+use tokio::{
+    sync::watch::{Receiver, Sender},
+    time,
+};
 
 pub use drain::withdrawn;
 
@@ -53,13 +56,15 @@ pub struct Counters {
     pub contested: AtomicU64,
 }
 
-/// Keeps every status right while this process leads, until the future is dropped. `leaving`: our own node is to be withdrawn.
+/// Keeps every status right while this process leads, until the future is dropped. `leaving`: our own node is to be withdrawn. `written`: this process
+/// leads, has seen that, and has no write queued or under way.
 pub async fn run(
     client: Client,
     settings: Settings,
     mut role: Role,
     report: Receiver<Report>,
     leaving: Receiver<bool>,
+    written: Sender<bool>,
     counters: Arc<Counters>,
 ) {
     if settings.pod.is_none() && settings.publish.is_empty() {
@@ -71,14 +76,22 @@ pub async fn run(
         let writer = Writer::new(client.clone(), settings.manager.clone(), role.clone(), Arc::clone(&counters));
         let mut lost = role.clone();
         tokio::select! {
-            () = lead(&client, &settings, writer, report.clone(), leaving.clone()) => {}
+            () = lead(&client, &settings, writer, report.clone(), leaving.clone(), &written) => {}
             () = lost.lost() => {}
         }
     }
 }
 
 /// One time in office.
-async fn lead(client: &Client, settings: &Settings, mut writer: Writer, mut report: Receiver<Report>, mut leaving: Receiver<bool>) {
+async fn lead(
+    client: &Client,
+    settings: &Settings,
+    mut writer: Writer,
+    mut report: Receiver<Report>,
+    mut leaving: Receiver<bool>,
+    written: &Sender<bool>,
+) {
+    let mut has_left = false;
     let mut addresses = Addresses::new(client, settings);
     // When to compare again: soon after something happened, as more may follow.
     let mut due = Some(Instant::now());
@@ -86,12 +99,18 @@ async fn lead(client: &Client, settings: &Settings, mut writer: Writer, mut repo
         let now = Instant::now();
         if due.is_some_and(|due| due <= now) {
             let ingresses = Arc::clone(&report.borrow_and_update().ingresses);
-            due = match addresses.view(now, *leaving.borrow_and_update()) {
+            let leaves = *leaving.borrow_and_update();
+            let view = addresses.view(now, leaves);
+            // Without addresses there will be nothing to write if we are lost, and there may be if the lists are on their way.
+            has_left = leaves && (view.is_some() || addresses.are_lost());
+            due = match view {
                 Some((view, again)) => again.into_iter().chain(writer.plan(&ingresses, &view, now)).min(),
                 None => None,
             };
         }
         let wake = due.into_iter().chain(writer.fill(now)).min();
+        let is_written = has_left && writer.is_idle();
+        written.send_if_modified(|before| std::mem::replace(before, is_written) != is_written);
         let soon = tokio::select! {
             () = change(&mut report) => true,
             () = change(&mut leaving) => true,
@@ -136,6 +155,11 @@ impl Addresses {
                 tracing::warn!("this pod isn't among those of its namespace: check --pod-name and --pod-namespace; no status is written");
             }
         }
+    }
+
+    /// Our own pod isn't there, so that there is no telling which are ours.
+    fn are_lost(&self) -> bool {
+        matches!(self, Self::Followed { lost: true, .. })
     }
 
     /// The addresses, and when to ask again although nothing happens; nothing as long as they aren't known.
