@@ -107,22 +107,32 @@ impl Peers {
         take(&mut self.nodes, facts);
     }
 
-    /// Whether both lists are there, but our own pod isn't among them and never was: a wrong name, most likely.
+    /// Whether the list of pods is there, but our own isn't in it and never was: a wrong name, most likely.
     pub(super) fn lost_itself(&self) -> bool {
-        self.nodes.is_some() && self.controller.is_none() && self.pods.as_ref().is_some_and(|pods| !pods.contains_key(&self.own))
+        self.controller.is_none() && self.pods.as_ref().is_some_and(|pods| !pods.contains_key(&self.own))
+    }
+
+    /// Whether any of our pods is there and doesn't leave. Nothing before the list of pods is complete and our own pod is known.
+    pub(super) fn any_stays(&self, leaving: bool) -> Option<bool> {
+        Some(!self.staying(leaving)?.is_empty())
+    }
+
+    /// Those of our pods that don't leave. Nothing before the list of pods is complete and our own pod is known.
+    fn staying(&self, leaving: bool) -> Option<Vec<(&String, &PodFacts)>> {
+        let pods = self.pods.as_ref()?;
+        if self.controller.is_none() && !pods.contains_key(&self.own) {
+            return None;
+        }
+        let is_ours = |name: &String, pod: &PodFacts| *name == self.own || (self.controller.is_some() && pod.controller == self.controller);
+        let stays = |name: &String, pod: &PodFacts| !(pod.leaving || (leaving && *name == self.own));
+        Some(pods.iter().filter(|(name, pod)| is_ours(name, pod) && stays(name, pod)).collect())
     }
 
     /// The addresses, and when to ask again although nothing happens. Nothing before both lists are complete and our own pod is known. `leaving`: this
     /// process drains, whatever its pod says.
     pub(super) fn view(&mut self, now: Instant, leaving: bool) -> Option<(View, Option<Instant>)> {
-        let (pods, nodes) = (self.pods.as_ref()?, self.nodes.as_ref()?);
-        if self.controller.is_none() && !pods.contains_key(&self.own) {
-            return None;
-        }
-        let is_ours = |name: &String, pod: &PodFacts| *name == self.own || (self.controller.is_some() && pod.controller == self.controller);
-        let stays = |name: &String, pod: &PodFacts| !pod.leaving && !(*name == self.own && leaving);
-        let ours: Vec<_> = pods.iter().filter(|(name, pod)| is_ours(name, pod) && stays(name, pod)).collect();
-
+        let nodes = self.nodes.as_ref()?;
+        let ours = self.staying(leaving)?;
         let mut now_known = HashMap::new();
         for (name, pod) in &ours {
             let up = pod.ready && nodes.get(&pod.node).is_some_and(|node| node.ready);
