@@ -114,10 +114,11 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// From the first signal to the end: withdraws this node (unless it is `served` by another process), stops accepting, lets what runs finish.
+/// From the first signal to the end: withdraws this node (unless it is `served` by another process), stops accepting, lets what runs finish, a leader's
+/// writes too.
 async fn drain(handle: &proxy::Handle, drain_timeout: Duration, writers: Writers, served: bool, log_writer: access_log::Writer) {
     let deadline = Instant::now() + drain_timeout;
-    let resigned = if served { writers.resign() } else { writers.withdraw(drain_timeout).await };
+    let resigned = if served { writers.resign() } else { writers.withdraw(deadline).await };
     let left = deadline.saturating_duration_since(Instant::now());
     handle.drain(left);
     info!(timeout_s = left.as_secs_f64(), "draining");

@@ -1,8 +1,12 @@
 //! What a Nodegate writes to its cluster: started, and at the end stopped, in the right order. None of it in file mode.
 
-use std::{fs, process, sync::Arc, time::Duration};
+use std::{fs, process, sync::Arc};
 
-use tokio::{sync::watch, task::JoinHandle, time};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{self, Instant},
+};
 use tracing::warn;
 
 use crate::{
@@ -29,6 +33,7 @@ struct Cluster {
     counters: Arc<status::Counters>,
     report: watch::Receiver<Report>,
     leaving: watch::Sender<bool>,
+    written: watch::Receiver<bool>,
 }
 
 impl Writers {
@@ -54,8 +59,10 @@ impl Writers {
         let status = status::Settings { namespace, pod: pod_name, publish, manager };
         let counters = Arc::default();
         let (leaving, left) = watch::channel(false);
-        tokio::spawn(status::run(client.clone(), status.clone(), election.role(), report.clone(), left, Arc::clone(&counters)));
-        Ok(Self { cluster: Some(Cluster { client, election, status, counters, report, leaving }), events })
+        let (all_written, written) = watch::channel(false);
+        let (role, counted) = (election.role(), Arc::clone(&counters));
+        tokio::spawn(status::run(client.clone(), status.clone(), role, report.clone(), left, all_written, counted));
+        Ok(Self { cluster: Some(Cluster { client, election, status, counters, report, leaving, written }), events })
     }
 
     /// What the writer of Events has done.
@@ -69,32 +76,55 @@ impl Writers {
         Some(admin::Cluster { role: election.role(), status: Arc::clone(counters) })
     }
 
-    /// Before the node stops accepting: waits until no Ingress sends clients here any more, at most for `patience` and the limit. Then this process
-    /// doesn't lead any more.
-    pub(super) async fn withdraw(self, patience: Duration) -> Resigned {
-        if let Some(Cluster { client, status, report, leaving, .. }) = &self.cluster {
-            // Should this process lead, it knows before its pod says so.
-            leaving.send_replace(true);
-            let patience = patience.min(limits::STATUS_WITHDRAW_TIMEOUT);
-            if time::timeout(patience, status::withdrawn(client, status, report.clone())).await.is_err() {
-                warn!(waited_s = patience.as_secs_f64(), "Ingresses still bear this node's address: draining all the same");
-            }
+    /// Before the node stops accepting: waits until no Ingress sends clients here any more, at most for the limit. From then on this process leads, if it
+    /// does, only as long as something is left to write, and at most until the `deadline`, the drain's.
+    pub(super) async fn withdraw(self, deadline: Instant) -> Resigned {
+        let Some(Cluster { client, election, status, counters: _, report, leaving, mut written }) = self.cluster else {
+            return Resigned(None);
+        };
+        // Should this process lead, it knows before its pod says so.
+        leaving.send_replace(true);
+        let patience = deadline.saturating_duration_since(Instant::now()).min(limits::STATUS_WITHDRAW_TIMEOUT);
+        let mut withdrawn = Box::pin(status::withdrawn(client, status, report));
+        let in_time = time::timeout(patience, &mut withdrawn).await;
+        if in_time.is_err() {
+            warn!(waited_s = patience.as_secs_f64(), "Ingresses still bear this node's address: draining all the same");
         }
-        self.resign()
+        let rest = async move {
+            let is_withdrawn = match in_time {
+                Ok(is_withdrawn) => is_withdrawn,
+                Err(_) => withdrawn.await,
+            };
+            if is_withdrawn {
+                // The sender is gone where no status is ever written.
+                let _ = written.wait_for(|written| *written).await;
+            }
+        };
+        let mut role = election.role();
+        // On its own, beside the drain. Where all Nodegates leave, as they are uninstalled, nobody comes after this one who could write the rest.
+        Resigned(Some(tokio::spawn(async move {
+            tokio::select! {
+                () = role.lost() => {}
+                end = time::timeout_at(deadline, rest) => if end.is_err() {
+                    warn!("the drain is over, and not every Ingress's status is written: that is up to the next leader");
+                }
+            }
+            election.resign().await;
+        })))
     }
 
-    /// This process doesn't lead any more.
+    /// This process doesn't lead any more, at once.
     pub(super) fn resign(self) -> Resigned {
         // On its own: the Lease must not hold up the drain.
         Resigned(self.cluster.map(|cluster| tokio::spawn(cluster.election.resign())))
     }
 }
 
-/// A leader's lease on its way back.
+/// A leader's Lease on its way back, once the leader's work is done.
 pub(super) struct Resigned(Option<JoinHandle<()>>);
 
 impl Resigned {
-    /// Waits until it is released, or couldn't be, which takes no longer than [`limits::LEASE_RELEASE_TIMEOUT`].
+    /// Waits until it is released, or couldn't be, which takes no longer than [`limits::LEASE_RELEASE_TIMEOUT`] after the drain's deadline.
     pub(super) async fn done(self) {
         if let Some(resigning) = self.0 {
             // A panic in there is told by itself.

@@ -6,22 +6,31 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{Api, Client, Error, api::ListParams};
 use tokio::sync::watch::Receiver;
 
-use super::{Settings, peers, target::borne};
+use super::{
+    Settings,
+    peers::{self, PodFacts},
+    target::borne,
+};
 use crate::{
     config::Address,
     source::{Report, Served, reason},
 };
 
-/// Waits until no Ingress of ours bears an address of this node, or there is no point in waiting: another of our pods is Ready on this node, the
-/// addresses aren't the nodes', or the API server doesn't answer. Without a deadline of its own.
-pub async fn withdrawn(client: &Client, settings: &Settings, mut report: Receiver<Report>) {
-    let (Some(pod), true) = (&settings.pod, settings.publish.is_empty()) else { return };
-    match leaving(client, &settings.namespace, pod).await {
+/// Waits until no Ingress of ours bears an address of this node; not at all if another of our pods is Ready on this node. Where the addresses are given in
+/// place of the nodes': until no Ingress bears one of those; not at all if another of our pods stays, wherever. Returns whether that is so, or else the API server didn't say which addresses these are. Without a deadline of its own.
+pub async fn withdrawn(client: Client, settings: Settings, mut report: Receiver<Report>) -> bool {
+    let Settings { namespace, pod, publish, manager: _ } = settings;
+    let Some(pod) = pod else { return true };
+    match leaving(&client, &namespace, &pod, publish).await {
         Ok(addresses) => {
             // The sender lives as long as the process.
             let _ = report.wait_for(|report| !report.ingresses.iter().any(|served| bears(served, &addresses))).await;
+            true
         }
-        Err(error) => tracing::warn!(error = reason(&error), "can't find out where this pod runs: not waiting for its withdrawal"),
+        Err(error) => {
+            tracing::warn!(error = reason(&error), "can't find out where this pod runs: not waiting for its withdrawal");
+            false
+        }
     }
 }
 
@@ -29,17 +38,20 @@ fn bears(served: &Served, addresses: &BTreeSet<Address>) -> bool {
     served.accepted && !addresses.is_empty() && borne(&served.object).iter().flatten().any(|address| addresses.contains(address))
 }
 
-/// The addresses that go with this pod: its node's, unless another of ours is Ready there.
-async fn leaving(client: &Client, namespace: &str, own: &str) -> Result<BTreeSet<Address>, Error> {
+/// The addresses that go with this pod: its node's, unless another of ours is Ready there; or what is to be published, unless another of ours stays.
+async fn leaving(client: &Client, namespace: &str, own: &str, publish: BTreeSet<Address>) -> Result<BTreeSet<Address>, Error> {
     let pods = Api::<Pod>::namespaced(client.clone(), namespace);
     let this = pods.list(&ListParams::default().fields(&format!("metadata.name={own}"))).await?.items.pop();
     let Some((_, this)) = this.map(peers::pod) else { return Ok(BTreeSet::new()) };
+    let is_sibling =
+        |name: &str, pod: &PodFacts| name != own && pod.controller.is_some() && pod.controller == this.controller && !pod.leaving;
+    if !publish.is_empty() {
+        let all = pods.list(&ListParams::default()).await?;
+        let stays = all.items.into_iter().map(peers::pod).any(|(name, pod)| is_sibling(&name, &pod));
+        return Ok(if stays { BTreeSet::new() } else { publish });
+    }
     let here = pods.list(&ListParams::default().fields(&format!("spec.nodeName={}", this.node))).await?;
-    let stays = here
-        .items
-        .into_iter()
-        .map(peers::pod)
-        .any(|(name, pod)| name != own && pod.controller.is_some() && pod.controller == this.controller && pod.ready && !pod.leaving);
+    let stays = here.items.into_iter().map(peers::pod).any(|(name, pod)| is_sibling(&name, &pod) && pod.ready);
     if stays || this.node.is_empty() {
         return Ok(BTreeSet::new());
     }

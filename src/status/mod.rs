@@ -16,7 +16,10 @@ use std::{
 };
 
 use kube::Client;
-use tokio::{sync::watch::Receiver, time};
+use tokio::{
+    sync::watch::{Receiver, Sender},
+    time,
+};
 
 pub use drain::withdrawn;
 
@@ -34,7 +37,7 @@ use writer::Writer;
 pub struct Settings {
     /// Our namespace.
     pub namespace: String,
-    /// Our pod; by its controller the others are known.
+    /// Our pod; by its controller the others are known. Without it nobody knows when all leave, and nothing is withdrawn then.
     pub pod: Option<String>,
     /// What to write in place of the nodes' addresses; empty: those.
     pub publish: BTreeSet<Address>,
@@ -53,13 +56,15 @@ pub struct Counters {
     pub contested: AtomicU64,
 }
 
-/// Keeps every status right while this process leads, until the future is dropped. `leaving`: our own node is to be withdrawn.
+/// Keeps every status right while this process leads, until the future is dropped. `leaving`: our own node is to be withdrawn. `written`: this process
+/// leads, has seen that, and has no write queued or under way.
 pub async fn run(
     client: Client,
     settings: Settings,
     mut role: Role,
     report: Receiver<Report>,
     leaving: Receiver<bool>,
+    written: Sender<bool>,
     counters: Arc<Counters>,
 ) {
     if settings.pod.is_none() && settings.publish.is_empty() {
@@ -71,14 +76,22 @@ pub async fn run(
         let writer = Writer::new(client.clone(), settings.manager.clone(), role.clone(), Arc::clone(&counters));
         let mut lost = role.clone();
         tokio::select! {
-            () = lead(&client, &settings, writer, report.clone(), leaving.clone()) => {}
+            () = lead(&client, &settings, writer, report.clone(), leaving.clone(), &written) => {}
             () = lost.lost() => {}
         }
     }
 }
 
 /// One time in office.
-async fn lead(client: &Client, settings: &Settings, mut writer: Writer, mut report: Receiver<Report>, mut leaving: Receiver<bool>) {
+async fn lead(
+    client: &Client,
+    settings: &Settings,
+    mut writer: Writer,
+    mut report: Receiver<Report>,
+    mut leaving: Receiver<bool>,
+    written: &Sender<bool>,
+) {
+    let mut has_left = false;
     let mut addresses = Addresses::new(client, settings);
     // When to compare again: soon after something happened, as more may follow.
     let mut due = Some(Instant::now());
@@ -86,12 +99,18 @@ async fn lead(client: &Client, settings: &Settings, mut writer: Writer, mut repo
         let now = Instant::now();
         if due.is_some_and(|due| due <= now) {
             let ingresses = Arc::clone(&report.borrow_and_update().ingresses);
-            due = match addresses.view(now, *leaving.borrow_and_update()) {
+            let leaves = *leaving.borrow_and_update();
+            let view = addresses.view(now, leaves);
+            // Without addresses there will be nothing to write if we are lost, and there may be if the lists are on their way.
+            has_left = leaves && (view.is_some() || addresses.are_lost());
+            due = match view {
                 Some((view, again)) => again.into_iter().chain(writer.plan(&ingresses, &view, now)).min(),
                 None => None,
             };
         }
         let wake = due.into_iter().chain(writer.fill(now)).min();
+        let is_written = has_left && writer.is_idle();
+        written.send_if_modified(|before| std::mem::replace(before, is_written) != is_written);
         let soon = tokio::select! {
             () = change(&mut report) => true,
             () = change(&mut leaving) => true,
@@ -107,25 +126,36 @@ async fn lead(client: &Client, settings: &Settings, mut writer: Writer, mut repo
 }
 
 /// Where the addresses come from.
-enum Addresses {
-    Fixed(BTreeSet<Address>),
-    Followed { peers: Peers, watches: Watches, lost: bool },
+struct Addresses {
+    /// What is written in place of the nodes' addresses; empty: those.
+    publish: BTreeSet<Address>,
+    followed: Option<Followed>,
+}
+
+/// Our pods, and where the nodes' addresses are written also the nodes.
+struct Followed {
+    peers: Peers,
+    watches: Watches,
+    lost: bool,
 }
 
 impl Addresses {
     fn new(client: &Client, settings: &Settings) -> Self {
-        match &settings.pod {
-            Some(pod) if settings.publish.is_empty() => {
-                let watches = Watches::start(client, &settings.namespace);
-                Self::Followed { peers: Peers::new(pod.clone()), watches, lost: false }
-            }
-            _ => Self::Fixed(settings.publish.clone()),
-        }
+        let publish = settings.publish.clone();
+        let followed = settings.pod.clone().map(|pod| {
+            let watches = if publish.is_empty() {
+                Watches::pods_and_nodes(client, &settings.namespace)
+            } else {
+                Watches::pods(client, &settings.namespace)
+            };
+            Followed { peers: Peers::new(pod), watches, lost: false }
+        });
+        Self { publish, followed }
     }
 
     /// Waits until something is different.
     async fn changed(&mut self) {
-        let Self::Followed { peers, watches, lost } = self else { return std::future::pending().await };
+        let Some(Followed { peers, watches, lost }) = &mut self.followed else { return std::future::pending().await };
         match watches.next().await {
             Seen::Pods(facts) => peers.pods(facts),
             Seen::Nodes(facts) => peers.nodes(facts),
@@ -133,16 +163,33 @@ impl Addresses {
         if peers.lost_itself() != *lost {
             *lost = !*lost;
             if *lost {
-                tracing::warn!("this pod isn't among those of its namespace: check --pod-name and --pod-namespace; no status is written");
+                let follows = if self.publish.is_empty() { "no status is written" } else { "the published addresses are never withdrawn" };
+                tracing::warn!("this pod isn't among those of its namespace: check --pod-name and --pod-namespace; {follows}");
             }
         }
     }
 
+    /// Our own pod isn't there, so that there is no telling which are ours.
+    fn are_lost(&self) -> bool {
+        self.followed.as_ref().is_some_and(|followed| followed.lost)
+    }
+
     /// The addresses, and when to ask again although nothing happens; nothing as long as they aren't known.
     fn view(&mut self, now: Instant, leaving: bool) -> Option<(View, Option<Instant>)> {
-        match self {
-            Self::Fixed(addresses) => Some((View { ready: addresses.clone(), ..View::default() }, None)),
-            Self::Followed { peers, .. } => peers.view(now, leaving),
+        let is_lost = self.are_lost();
+        let Self { publish, followed } = self;
+        match followed {
+            Some(Followed { peers, .. }) if publish.is_empty() => peers.view(now, leaving),
+            // They lead to none of us any more once all of us leave. A leader that comes to office at that time must not write them again before it knows.
+            Some(Followed { peers, .. }) if !is_lost => {
+                let view = if peers.any_stays(leaving)? {
+                    View { ready: publish.clone(), ..View::default() }
+                } else {
+                    View { may_be_empty: true, ..View::default() }
+                };
+                Some((view, None))
+            }
+            Some(_) | None => Some((View { ready: publish.clone(), ..View::default() }, None)),
         }
     }
 }

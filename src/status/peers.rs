@@ -2,12 +2,15 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 
-use crate::config::{Address, limits::STATUS_REMOVAL_HOLD};
+use crate::config::{
+    Address,
+    limits::{STATUS_REMOVAL_HOLD, STATUS_RETURN_CALM, STATUS_RETURN_HOLD_MAX, STATUS_RETURN_HOLD_MIN},
+};
 
 /// What is known of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,18 +53,30 @@ pub(super) struct Peers {
     controller: Option<String>,
     pods: Option<HashMap<String, PodFacts>>,
     nodes: Option<HashMap<String, NodeFacts>>,
-    /// Our pods that were looked at before: since when each is down, if it went down then (and wasn't so from its beginning).
-    known: Option<HashMap<String, Standing>>,
+    /// Our pods that were looked at before. By name, which a container that restarts keeps, and a pod of a rolling update hasn't yet.
+    known: Option<HashMap<String, Known>>,
+}
+
+/// What is remembered of a pod between two looks.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    standing: Standing,
+    /// Times that it was withdrawn, since its last calm. Falls before it was told again aren't among them: they changed no Ingress.
+    falls: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
-    /// Ready, on a Ready node.
-    Up,
-    /// Went down at that moment.
-    Down(Instant),
     /// Has never been up.
     Starting,
+    /// Ready, on a Ready node, since that moment.
+    Up(Instant),
+    /// Went down at that moment, and may come back before anybody is told.
+    Down(Instant),
+    /// Down, and withdrawn.
+    Out,
+    /// Was withdrawn, and is up again since that moment; whether it stays has to be seen.
+    Returning(Instant),
 }
 
 /// Which addresses an Ingress may bear.
@@ -92,53 +107,120 @@ impl Peers {
         take(&mut self.nodes, facts);
     }
 
-    /// Whether both lists are there, but our own pod isn't among them and never was: a wrong name, most likely.
+    /// Whether the list of pods is there, but our own isn't in it and never was: a wrong name, most likely.
     pub(super) fn lost_itself(&self) -> bool {
-        self.nodes.is_some() && self.controller.is_none() && self.pods.as_ref().is_some_and(|pods| !pods.contains_key(&self.own))
+        self.controller.is_none() && self.pods.as_ref().is_some_and(|pods| !pods.contains_key(&self.own))
+    }
+
+    /// Whether any of our pods is there and doesn't leave. Nothing before the list of pods is complete and our own pod is known.
+    pub(super) fn any_stays(&self, leaving: bool) -> Option<bool> {
+        Some(!self.staying(leaving)?.is_empty())
+    }
+
+    /// Those of our pods that don't leave. Nothing before the list of pods is complete and our own pod is known.
+    fn staying(&self, leaving: bool) -> Option<Vec<(&String, &PodFacts)>> {
+        let pods = self.pods.as_ref()?;
+        if self.controller.is_none() && !pods.contains_key(&self.own) {
+            return None;
+        }
+        let is_ours = |name: &String, pod: &PodFacts| *name == self.own || (self.controller.is_some() && pod.controller == self.controller);
+        let stays = |name: &String, pod: &PodFacts| !(pod.leaving || (leaving && *name == self.own));
+        Some(pods.iter().filter(|(name, pod)| is_ours(name, pod) && stays(name, pod)).collect())
     }
 
     /// The addresses, and when to ask again although nothing happens. Nothing before both lists are complete and our own pod is known. `leaving`: this
     /// process drains, whatever its pod says.
     pub(super) fn view(&mut self, now: Instant, leaving: bool) -> Option<(View, Option<Instant>)> {
-        let (pods, nodes) = (self.pods.as_ref()?, self.nodes.as_ref()?);
-        if self.controller.is_none() && !pods.contains_key(&self.own) {
-            return None;
-        }
-        let (mut view, mut again) = (View { may_be_empty: true, ..View::default() }, None);
-        let mut standings = HashMap::new();
-        for (name, pod) in pods {
-            let is_own = *name == self.own;
-            let is_ours = is_own || (self.controller.is_some() && pod.controller == self.controller);
-            if !is_ours || pod.leaving || (is_own && leaving) {
-                continue;
-            }
-            view.may_be_empty = false;
-            let node = nodes.get(&pod.node);
-            let up = pod.ready && node.is_some_and(|node| node.ready);
-            let is_first_look = self.known.is_none();
-            let before = self.known.as_ref().and_then(|known| known.get(name)).copied();
-            let standing = match before {
-                _ if up => Standing::Up,
-                Some(Standing::Up) => Standing::Down(now),
-                Some(before) => before,
-                // A new leader doesn't know since when: for all it knows, a moment.
-                None if is_first_look => Standing::Down(now),
-                None => Standing::Starting,
+        let nodes = self.nodes.as_ref()?;
+        let ours = self.staying(leaving)?;
+        let mut now_known = HashMap::new();
+        for (name, pod) in &ours {
+            let up = pod.ready && nodes.get(&pod.node).is_some_and(|node| node.ready);
+            let known = match &self.known {
+                Some(known) => known.get(*name).copied().unwrap_or(Known { standing: Standing::Starting, falls: 0 }),
+                // A new leader doesn't know since when it is down: for all it knows, a moment.
+                None => Known { standing: Standing::Up(now), falls: 0 },
             };
-            standings.insert(name.clone(), standing);
-            let addresses = node.map(|node| node.addresses.as_slice()).unwrap_or_default();
-            match standing {
-                Standing::Up => view.ready.extend(addresses.iter().cloned()),
-                Standing::Down(since) if now.saturating_duration_since(since) < STATUS_REMOVAL_HOLD => {
-                    view.held.extend(addresses.iter().cloned());
-                    let end = since + STATUS_REMOVAL_HOLD;
-                    again = Some(again.map_or(end, |again: Instant| again.min(end)));
-                }
-                Standing::Down(_) | Standing::Starting => {}
+            now_known.insert((*name).clone(), known.next(up, now));
+        }
+        let is_told = |known: &Known| matches!(known.standing, Standing::Up(_) | Standing::Down(_));
+        // Rather one that may not last than none: an empty set is no news, and a new Ingress would be left without an address.
+        if !now_known.values().any(is_told) {
+            now_known.values_mut().for_each(Known::admit);
+        }
+        // Where none is left, what was written last stays: nobody was withdrawn.
+        if now_known.values().any(is_told) {
+            let before = |name| self.known.as_ref().and_then(|known| known.get(name)).map(|known| known.standing);
+            let fell = |name, known: &Known| known.standing == Standing::Out && matches!(before(name), Some(Standing::Down(_)));
+            for (_, known) in now_known.iter_mut().filter(|(name, known)| fell(*name, known)) {
+                known.falls = known.falls.saturating_add(1);
             }
         }
-        self.known = Some(standings);
+
+        let (mut view, mut again) = (View { may_be_empty: ours.is_empty(), ..View::default() }, None);
+        for (name, pod) in &ours {
+            let Some(known) = now_known.get(*name) else { continue };
+            let addresses = nodes.get(&pod.node).into_iter().flat_map(|node| node.addresses.iter().cloned());
+            match known.standing {
+                Standing::Up(_) => view.ready.extend(addresses),
+                Standing::Down(_) => view.held.extend(addresses),
+                Standing::Starting | Standing::Out | Standing::Returning(_) => {}
+            }
+            again = again.into_iter().chain(known.again()).min();
+        }
+        self.known = Some(now_known);
         Some((view, again))
+    }
+}
+
+impl Known {
+    /// What becomes of it with this look.
+    fn next(self, up: bool, now: Instant) -> Self {
+        let Self { standing, mut falls } = self;
+        let for_longer = |since, time| now.saturating_duration_since(since) >= time;
+        let standing = match standing {
+            Standing::Starting | Standing::Down(_) if up => Standing::Up(now),
+            Standing::Starting => Standing::Starting,
+            Standing::Up(since) if up => Standing::Up(since),
+            Standing::Up(since) => {
+                if for_longer(since, STATUS_RETURN_CALM) {
+                    falls = 0;
+                }
+                Standing::Down(now)
+            }
+            Standing::Down(since) if for_longer(since, STATUS_REMOVAL_HOLD) => Standing::Out,
+            Standing::Down(since) => Standing::Down(since),
+            Standing::Out | Standing::Returning(_) if !up => Standing::Out,
+            Standing::Out if self.return_hold().is_zero() => Standing::Up(now),
+            Standing::Out => Standing::Returning(now),
+            Standing::Returning(since) if for_longer(since, self.return_hold()) => Standing::Up(since),
+            Standing::Returning(since) => Standing::Returning(since),
+        };
+        Self { standing, falls }
+    }
+
+    /// How long it must be up before it is told again. The first return is taken at its word: nodes do lose their link, once.
+    fn return_hold(&self) -> Duration {
+        match self.falls {
+            0 | 1 => Duration::ZERO,
+            falls => STATUS_RETURN_HOLD_MIN.saturating_mul(1 << (falls - 2).min(16)).min(STATUS_RETURN_HOLD_MAX),
+        }
+    }
+
+    /// It is told again without its hold.
+    fn admit(&mut self) {
+        if let Standing::Returning(since) = self.standing {
+            self.standing = Standing::Up(since);
+        }
+    }
+
+    /// When its standing changes although nothing happens.
+    fn again(&self) -> Option<Instant> {
+        match self.standing {
+            Standing::Down(since) => Some(since + STATUS_REMOVAL_HOLD),
+            Standing::Returning(since) => Some(since + self.return_hold()),
+            Standing::Starting | Standing::Up(_) | Standing::Out => None,
+        }
     }
 }
 

@@ -30,20 +30,30 @@ pub(super) enum Seen {
 /// The watches, until dropped.
 #[derive(Debug)]
 pub(super) struct Watches {
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
     seen: mpsc::Receiver<Seen>,
 }
 
 impl Watches {
     /// All pods of the namespace are read: which of them are ours is told by their controller, for which there is no selector, and no label says it
     /// through a change of the pods' template.
-    pub(super) fn start(client: &Client, namespace: &str) -> Self {
+    pub(super) fn pods_and_nodes(client: &Client, namespace: &str) -> Self {
+        let (mut watches, sender) = Self::of_pods(client, namespace);
+        watches.tasks.spawn(follow(Api::<Node>::all(client.clone()), "nodes", peers::node, Seen::Nodes, sender));
+        watches
+    }
+
+    /// As [`Watches::pods_and_nodes`], without the nodes.
+    pub(super) fn pods(client: &Client, namespace: &str) -> Self {
+        Self::of_pods(client, namespace).0
+    }
+
+    fn of_pods(client: &Client, namespace: &str) -> (Self, mpsc::Sender<Seen>) {
         let (sender, seen) = mpsc::channel(STATUS_FACTS_QUEUE);
         let mut tasks = JoinSet::new();
         let pods = Api::<Pod>::namespaced(client.clone(), namespace);
         tasks.spawn(follow(pods, "pods of our namespace", peers::pod, Seen::Pods, sender.clone()));
-        tasks.spawn(follow(Api::<Node>::all(client.clone()), "nodes", peers::node, Seen::Nodes, sender));
-        Self { _tasks: tasks, seen }
+        (Self { tasks, seen }, sender)
     }
 
     /// What was seen next.

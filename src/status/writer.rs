@@ -22,7 +22,9 @@ use super::{
 use crate::{
     config::{
         Address,
-        limits::{API_BACKOFF_MAX, API_BACKOFF_MIN, STATUS_CONTEST_TOLD, STATUS_WRITE_TIMEOUT, STATUS_WRITES_AT_ONCE},
+        limits::{
+            API_BACKOFF_MAX, API_BACKOFF_MIN, STATUS_CONTEST_TOLD, STATUS_WITHDRAWALS_AT_ONCE, STATUS_WRITE_TIMEOUT, STATUS_WRITES_AT_ONCE,
+        },
     },
     leader::Role,
     source::{Served, reason},
@@ -38,6 +40,8 @@ pub(super) struct Writer {
     progress: HashMap<String, Progress>,
     queue: VecDeque<Job>,
     running: JoinSet<(Job, Outcome)>,
+    /// How many may run.
+    at_once: usize,
     /// Failures in a row that are the API server's, not an Ingress's; and until when they make us wait.
     failures: u32,
     pause: Option<Instant>,
@@ -80,6 +84,7 @@ impl Writer {
             progress: HashMap::new(),
             queue: VecDeque::new(),
             running: JoinSet::new(),
+            at_once: STATUS_WRITES_AT_ONCE,
             failures: 0,
             pause: None,
             said: String::new(),
@@ -93,6 +98,7 @@ impl Writer {
                 progress.busy = false;
             }
         }
+        self.at_once = if view.may_be_empty { STATUS_WITHDRAWALS_AT_ONCE } else { STATUS_WRITES_AT_ONCE };
         let ready = Arc::new(view.ready.clone());
         let waits = ingresses.iter().filter_map(|served| self.consider(served, view, &ready, now));
         let again = waits.min();
@@ -135,11 +141,16 @@ impl Writer {
         if let Some(pause) = self.pause.filter(|pause| *pause > now) {
             return (!self.queue.is_empty()).then_some(pause);
         }
-        while self.running.len() < STATUS_WRITES_AT_ONCE && self.role.leads() {
+        while self.running.len() < self.at_once && self.role.leads() {
             let Some(job) = self.queue.pop_front() else { break };
             self.running.spawn(write(self.client.clone(), self.manager.clone(), job));
         }
         None
+    }
+
+    /// Nothing is queued or under way. What waits for a pause of its own, after a failure or for another writer's sake, doesn't count.
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.running.is_empty()
     }
 
     /// Waits for the next write to end, for ever if there is none, and takes note of it. Returns whether everything should be compared again.

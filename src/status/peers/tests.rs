@@ -83,6 +83,158 @@ fn a_pod_that_leaves_goes_at_once_and_one_that_falters_is_held_for_a_while() {
     assert_eq!(seen(&mut peers, begin + STATUS_REMOVAL_HOLD), (vec![1, 3], vec![], false));
 }
 
+/// Lets the pod `two` crash, be withdrawn, and become Ready again. Returns when that was.
+fn falls_and_rises(peers: &mut Peers, mut now: Instant) -> Instant {
+    peers.pods(Facts::Is("two".into(), down("n2")));
+    seen(peers, now);
+    now += STATUS_REMOVAL_HOLD;
+    assert_eq!(seen(peers, now), (vec![1], vec![], false));
+    peers.pods(Facts::Is("two".into(), up("n2")));
+    now
+}
+
+#[test]
+fn a_pod_that_was_withdrawn_again_must_be_up_for_twice_as_long_each_time_up_to_the_longest() {
+    let mut now = Instant::now();
+    let mut peers = peers([("own", up("n1")), ("two", up("n2"))]);
+    seen(&mut peers, now);
+    now = falls_and_rises(&mut peers, now);
+    assert_eq!(seen(&mut peers, now), (vec![1, 2], vec![], false), "once may happen to anyone");
+    let mut hold = STATUS_RETURN_HOLD_MIN;
+    for fall in 2..40 {
+        now = falls_and_rises(&mut peers, now);
+        assert_eq!(seen(&mut peers, now), (vec![1], vec![], false), "fall {fall}");
+        assert_eq!(peers.view(now, false).unwrap().1, Some(now + hold), "fall {fall}");
+        assert_eq!(seen(&mut peers, now + hold.mul_f64(0.99)), (vec![1], vec![], false), "fall {fall}");
+        now += hold;
+        assert_eq!(seen(&mut peers, now), (vec![1, 2], vec![], false), "fall {fall}");
+        hold = (hold * 2).min(STATUS_RETURN_HOLD_MAX);
+    }
+}
+
+#[test]
+fn a_crash_loop_changes_the_addresses_a_few_times_and_then_no_more() {
+    let mut now = Instant::now();
+    let mut peers = peers([("own", up("n1")), ("two", up("n2"))]);
+    let (mut told, mut changes) = (vec![1, 2], Vec::new());
+    for round in 0..100 {
+        // Up for 20 s, down for 40 s, and looked at each second.
+        peers.pods(Facts::Is("two".into(), up("n2")));
+        for second in 0..60 {
+            if second == 20 {
+                peers.pods(Facts::Is("two".into(), down("n2")));
+            }
+            let (ready, held, _) = seen(&mut peers, now);
+            let all = [ready, held].concat();
+            if all != told {
+                (told, changes) = (all, [changes, vec![round]].concat());
+            }
+            now += Duration::from_secs(1);
+        }
+    }
+    assert!(changes.len() <= 10, "{changes:?}");
+    assert!(changes.iter().all(|round| *round < 10), "{changes:?}");
+    assert_eq!(told, [1]);
+}
+
+#[test]
+fn a_pod_that_falls_while_it_returns_begins_its_hold_anew_and_no_longer_one() {
+    let mut now = Instant::now();
+    let mut peers = peers([("own", up("n1")), ("two", up("n2"))]);
+    seen(&mut peers, now);
+    now = falls_and_rises(&mut peers, now);
+    seen(&mut peers, now);
+    now = falls_and_rises(&mut peers, now);
+    seen(&mut peers, now);
+    now += STATUS_RETURN_HOLD_MIN / 2;
+    peers.pods(Facts::Is("two".into(), down("n2")));
+    assert_eq!(seen(&mut peers, now), (vec![1], vec![], false));
+    peers.pods(Facts::Is("two".into(), up("n2")));
+    assert_eq!(seen(&mut peers, now), (vec![1], vec![], false));
+    assert_eq!(peers.view(now, false).unwrap().1, Some(now + STATUS_RETURN_HOLD_MIN));
+    assert_eq!(seen(&mut peers, now + STATUS_RETURN_HOLD_MIN), (vec![1, 2], vec![], false));
+}
+
+#[test]
+fn withdrawals_are_forgotten_after_a_calm_and_hiccups_never_counted() {
+    let mut now = Instant::now();
+    let mut peers = peers([("own", up("n1")), ("two", up("n2"))]);
+    seen(&mut peers, now);
+    for _ in 0..5 {
+        peers.pods(Facts::Is("two".into(), down("n2")));
+        assert_eq!(seen(&mut peers, now), (vec![1], vec![2], false), "a hiccup");
+        peers.pods(Facts::Is("two".into(), up("n2")));
+        assert_eq!(seen(&mut peers, now), (vec![1, 2], vec![], false), "a hiccup");
+    }
+    for calm in 0..5 {
+        now = falls_and_rises(&mut peers, now);
+        assert_eq!(seen(&mut peers, now), (vec![1, 2], vec![], false), "calm {calm}");
+        now += STATUS_RETURN_CALM;
+    }
+    now = falls_and_rises(&mut peers, now);
+    seen(&mut peers, now);
+    now = falls_and_rises(&mut peers, now + STATUS_RETURN_CALM.mul_f64(0.99));
+    assert_eq!(seen(&mut peers, now), (vec![1], vec![], false), "too short a calm");
+}
+
+#[test]
+fn a_new_pod_in_place_of_one_that_crashed_is_told_at_once() {
+    let mut now = Instant::now();
+    let mut peers = peers([("own", up("n1")), ("two", up("n2"))]);
+    seen(&mut peers, now);
+    now = falls_and_rises(&mut peers, now);
+    seen(&mut peers, now);
+    now = falls_and_rises(&mut peers, now);
+    assert_eq!(seen(&mut peers, now), (vec![1], vec![], false));
+    peers.pods(Facts::Is("two".into(), leaving("n2")));
+    peers.pods(Facts::Is("new".into(), down("n2")));
+    assert_eq!(seen(&mut peers, now), (vec![1], vec![], false));
+    peers.pods(Facts::Is("new".into(), up("n2")));
+    assert_eq!(seen(&mut peers, now), (vec![1, 2], vec![], false));
+}
+
+#[test]
+fn a_pod_that_returns_is_told_at_once_where_there_is_no_other_and_stays() {
+    let mut now = Instant::now();
+    let mut peers = peers([("own", up("n1")), ("two", up("n2"))]);
+    seen(&mut peers, now);
+    now = falls_and_rises(&mut peers, now);
+    seen(&mut peers, now);
+    now = falls_and_rises(&mut peers, now);
+    assert_eq!(seen(&mut peers, now), (vec![1], vec![], false));
+    // The other one's hiccup is no reason yet; its end is.
+    peers.pods(Facts::Is("own".into(), down("n1")));
+    assert_eq!(seen(&mut peers, now), (vec![], vec![1], false));
+    now += STATUS_REMOVAL_HOLD;
+    assert_eq!(seen(&mut peers, now), (vec![2], vec![], false));
+    peers.pods(Facts::Is("own".into(), up("n1")));
+    assert_eq!(seen(&mut peers, now), (vec![1, 2], vec![], false));
+}
+
+#[test]
+fn a_lone_pod_is_never_withdrawn_and_so_never_waits() {
+    let mut now = Instant::now();
+    let mut peers = peers([("own", up("n1"))]);
+    seen(&mut peers, now);
+    for _ in 0..5 {
+        peers.pods(Facts::Is("own".into(), down("n1")));
+        seen(&mut peers, now);
+        now += STATUS_REMOVAL_HOLD;
+        assert_eq!(seen(&mut peers, now), (vec![], vec![], false), "no news");
+        peers.pods(Facts::Is("own".into(), up("n1")));
+        assert_eq!(seen(&mut peers, now), (vec![1], vec![], false));
+    }
+    // Nor does it once there is another, of which it falls short.
+    peers.pods(Facts::Is("two".into(), up("n2")));
+    seen(&mut peers, now);
+    peers.pods(Facts::Is("own".into(), down("n1")));
+    seen(&mut peers, now);
+    now += STATUS_REMOVAL_HOLD;
+    assert_eq!(seen(&mut peers, now), (vec![2], vec![], false));
+    peers.pods(Facts::Is("own".into(), up("n1")));
+    assert_eq!(seen(&mut peers, now), (vec![1, 2], vec![], false));
+}
+
 #[test]
 fn a_node_that_is_not_ready_is_held_for_a_while_and_one_that_is_gone_is_not() {
     let begin = Instant::now();

@@ -38,11 +38,41 @@ async fn the_nodes_where_a_pod_is_ready_are_told_sorted_and_once() {
 async fn published_addresses_take_the_place_of_the_nodes() {
     let (site, kubeconfig, _app) = begin("status-published").await;
     let site = site.with(&["--publish-address", "lb.example.com,192.0.2.77"]);
-    let mut nodegate = site.member(&kubeconfig, "a", "192.0.2.1").await;
-    site.bears("web", &["192.0.2.77", "lb.example.com"]).await;
+    let both = ["192.0.2.77", "lb.example.com"];
+    let mut first = site.member(&kubeconfig, "a", "192.0.2.1").await;
+    site.bears("web", &both).await;
+    let mut last = site.member(&kubeconfig, "b", "192.0.2.2").await;
+    let history = site.history("web").await;
+    site.pod_terminates("a").await;
+    first.terminate();
+    first.ended().await;
+    site.pod_gone("a").await;
+    eventually("the other leads", async || match site.holder().await.as_deref() {
+        Some("b") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    objects::create(&site.client, site.namespace, &objects::ingress("late", "late.example", "app")).await;
+    site.bears("late", &both).await;
+    assert_eq!(history.changes().await, [both], "they aren't a node's");
+
+    site.pod_terminates("b").await;
+    last.terminate();
+    last.ended().await;
+    assert_eq!(history.changes().await, [&both[..], &[]], "nobody is left to whom they lead");
+    assert_eq!((site.borne("late").await, site.holder().await), (vec![], None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn published_addresses_stay_where_no_pod_is_known() {
+    let (site, kubeconfig, _app) = begin("status-published-anonymous").await;
+    let site = site.with(&["--publish-address", "192.0.2.77"]);
+    let flags: Vec<&str> = site.flags.iter().map(String::as_str).collect();
+    let mut nodegate = Nodegate::start_with(&kubeconfig, &flags).await;
+    site.bears("web", &["192.0.2.77"]).await;
     nodegate.terminate();
     nodegate.ended().await;
-    assert_eq!(site.borne("web").await, ["192.0.2.77", "lb.example.com"], "they aren't this node's");
+    assert_eq!(site.borne("web").await, ["192.0.2.77"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

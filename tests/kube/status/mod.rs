@@ -3,6 +3,7 @@
 mod addresses;
 mod leaders;
 mod others;
+mod uninstall;
 
 use std::{
     path::PathBuf,
