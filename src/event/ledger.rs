@@ -69,16 +69,19 @@ struct Entry {
 /// What is known about the stored Event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Known {
+    /// The finding is older than this leader, so that another one may have written it.
+    Unasked,
+    /// There is none: the finding began under this leader, which hasn't written it yet; or it was gone when it was to be changed.
     Nothing,
     Exists,
     Counted(i32),
 }
 
 impl Ledger {
-    /// Takes note of what is wrong now.
-    pub(super) fn want(&mut self, report: &Report, now: Instant) {
+    /// Takes note of what is wrong now. Returns whether this is worth a line in the log: [`Ledger::is_crowded`] has changed.
+    pub(super) fn want(&mut self, report: &Report, now: Instant) -> bool {
         self.pass += 1;
-        self.crowded = false;
+        let was_crowded = std::mem::take(&mut self.crowded);
         for (object, findings) in by_object(report) {
             let (old, new): (Vec<_>, Vec<_>) = findings.into_iter().partition(|finding| self.entries.contains_key(&finding.event));
             let room = EVENTS_PER_OBJECT.saturating_sub(old.len());
@@ -93,9 +96,10 @@ impl Ledger {
             let namespaces: BTreeSet<&str> = self.entries.values().map(|entry| entry.finding.object.event_namespace()).collect();
             self.refused.retain(|namespace, _| namespaces.contains(&**namespace));
         }
+        self.crowded != was_crowded
     }
 
-    /// Whether [`Ledger::want`] would do more if it were told the same again.
+    /// Whether there are more findings than there may be Events: [`Ledger::want`] might do more if it were told the same again.
     pub(super) fn is_crowded(&self) -> bool {
         self.crowded
     }
@@ -190,8 +194,9 @@ impl Ledger {
             }
         } else if self.entries.len() < EVENT_COUNT {
             let (key, due) = (Arc::clone(&finding.event), now + EVENT_SETTLE);
-            let entry =
-                Entry { finding: Arc::new(finding), wanted: Phase::Broken, written: None, known: Known::Nothing, due, seen: self.pass };
+            // The first report is a whole one: who has no table doesn't lead.
+            let known = if self.pass == 1 { Known::Unasked } else { Known::Nothing };
+            let entry = Entry { finding: Arc::new(finding), wanted: Phase::Broken, written: None, known, due, seen: self.pass };
             self.entries.insert(Arc::clone(&key), entry);
             self.queue.put(due, key);
         } else {
@@ -199,7 +204,8 @@ impl Ledger {
         }
     }
 
-    /// Everything that this pass hasn't found: fixed where the object is still there; otherwise nobody is left to be told.
+    /// Everything that this pass hasn't found: fixed where the object is still there, and an Event of it may be; otherwise nobody is left to be
+    /// told. What another leader may have written is told fixed without asking first: where it hasn't, that one request finds nothing.
     fn retire(&mut self, report: &Report, now: Instant) {
         let mut changed: Vec<(Arc<str>, Option<Duration>)> = Vec::new();
         for (key, entry) in self.entries.iter_mut().filter(|(_, entry)| entry.seen != self.pass) {
@@ -241,10 +247,10 @@ impl Entry {
     /// How to write it now that it is due; `None` where there is nothing more to write.
     fn how(&self) -> Option<How> {
         match (self.wanted, self.known) {
-            (Phase::Broken, Known::Nothing) => Some(How::Create),
-            // Its Event is gone before it could be told.
+            (Phase::Broken, Known::Unasked | Known::Nothing) => Some(How::Create),
+            // Its Event is gone before it could be told, or never was.
             (Phase::Fixed, Known::Nothing) => None,
-            (_, Known::Exists) => Some(How::Adopt),
+            (Phase::Fixed, Known::Unasked) | (_, Known::Exists) => Some(How::Adopt),
             (_, Known::Counted(_)) if !self.is_written() => Some(How::Turn),
             (Phase::Broken, Known::Counted(count)) => Some(How::Repeat { count: count.saturating_add(1) }),
             // Told an [`EVENT_LIFETIME`] ago.

@@ -16,7 +16,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use crate::{leader::Role, source::Report};
+use crate::{config::limits::EVENT_COUNT, leader::Role, source::Report};
 use ledger::{Ledger, Next};
 use request::{Outcome, Request};
 
@@ -68,8 +68,9 @@ async fn lead(client: &Client, reporter: &Reporter, report: &mut watch::Receiver
         if news {
             let new = report.borrow_and_update().clone();
             // Most rebuilds change neither.
-            if ledger.is_crowded() || new.diagnostics != seen.diagnostics || new.identities != seen.identities {
-                ledger.want(&new, Instant::now());
+            let differs = new.diagnostics != seen.diagnostics || new.identities != seen.identities;
+            if (differs || ledger.is_crowded()) && ledger.want(&new, Instant::now()) {
+                log_crowd(ledger.is_crowded());
             }
             seen = new;
         }
@@ -115,6 +116,18 @@ fn count(tally: &mut Tally, outcome: &Outcome) {
         // Met on the way to what is written then.
         Outcome::Exists | Outcome::Missing => {}
         Outcome::Hopeless | Outcome::Refused | Outcome::Unreachable => tally.errors += 1,
+    }
+}
+
+/// One line when [`EVENT_COUNT`] is reached, one when there is room again.
+fn log_crowd(is_crowded: bool) {
+    if is_crowded {
+        tracing::warn!(
+            limit = EVENT_COUNT,
+            "there are more findings than Events are kept of: the rest wait; `nodegate check --cluster` lists all of them"
+        );
+    } else {
+        tracing::info!("every finding has room for its Event again");
     }
 }
 

@@ -35,6 +35,9 @@ fn misspelt_values_are_refused() {
         ("ingressClass.defualt=true", "defualt"),
         ("flags.MAX_CONNECTIONS=1", "MAX_CONNECTIONS"),
         ("image.pullPolicy=Sometimes", "pullPolicy"),
+        ("imagePullSecrets[0]=registry", "imagePullSecrets"),
+        ("imagePullSecrets[0].nmae=registry", "nmae"),
+        ("priorityClassName=7", "priorityClassName"),
     ] {
         let error = chart_refuses(&[value]);
         assert!(error.contains(named), "{value}: {error}");

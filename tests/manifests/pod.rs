@@ -12,7 +12,7 @@ use nodegate::config::limits::{DRAIN_MARGIN, DRAIN_TIMEOUT, LOG_FINISH_TIMEOUT};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::rendered::{INSTALLATIONS, manifests};
+use crate::rendered::{INSTALLATIONS, chart_with, manifests};
 
 /// Taking the node's address out of the Ingresses' status, before the drain.
 const WITHDRAWAL: Duration = Duration::from_secs(5);
@@ -60,6 +60,21 @@ fn the_pod_is_in_the_hosts_network_and_knows_the_clusters_names() {
         let level = &installation.object("Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"];
         assert_eq!(level, "privileged", "{installation}: milder levels forbid the host's network");
     }
+}
+
+#[test]
+fn pull_secrets_and_another_priority_reach_the_charts_pod() {
+    let pod = |values: &[&str]| {
+        let objects = chart_with(values);
+        objects.iter().find(|object| object["kind"] == "DaemonSet").unwrap()["spec"]["template"]["spec"].clone()
+    };
+    let with = pod(&["priorityClassName=edge", "imagePullSecrets[0].name=registry", "imagePullSecrets[1].name=mirror"]);
+    assert_eq!(
+        (&with["priorityClassName"], &with["imagePullSecrets"]),
+        (&json!("edge"), &json!([{"name": "registry"}, {"name": "mirror"}]))
+    );
+    let without = pod(&["priorityClassName="]);
+    assert_eq!((without.get("priorityClassName"), without.get("imagePullSecrets")), (None, None), "the cluster's default, and none");
 }
 
 #[test]
@@ -125,6 +140,15 @@ fn the_image_and_the_chart_are_of_this_version() {
     let chart = std::fs::read_to_string(manifests().join("helm/nodegate/Chart.yaml")).unwrap();
     let chart: Value = serde_saphyr::from_str(&chart).unwrap();
     assert_eq!((&chart["version"], &chart["appVersion"]), (&json!(env!("CARGO_PKG_VERSION")), &json!(env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn the_chart_is_for_the_versions_of_kubernetes_that_the_guide_is_for() {
+    let chart = std::fs::read_to_string(manifests().join("helm/nodegate/Chart.yaml")).unwrap();
+    let chart: Value = serde_saphyr::from_str(&chart).unwrap();
+    let oldest = chart["kubeVersion"].as_str().unwrap().strip_prefix(">=").unwrap().strip_suffix(".0-0").unwrap().to_owned();
+    let guide = std::fs::read_to_string(manifests().join("../docs/install-k3s.md")).unwrap();
+    assert!(guide.contains(&format!("{oldest} and newer")), "{oldest}");
 }
 
 /// The value of a container's environment variable.

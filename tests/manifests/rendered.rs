@@ -60,6 +60,22 @@ pub fn chart_refuses(values: &[&str]) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
+/// What `kubectl kustomize` makes of an example of the guide: the block of docs/install-k3s.md that begins with `# NAME/kustomization.yaml`, in a
+/// folder of that name beside a checkout called `nodegate`.
+pub fn example(name: &str) -> Vec<Value> {
+    let guide = fs::read_to_string(manifests().join("../docs/install-k3s.md")).unwrap();
+    let begin = format!("    # {name}/kustomization.yaml\n");
+    let (_, rest) = guide.split_once(&begin).unwrap_or_else(|| panic!("no example {name}"));
+    let block: Vec<&str> = rest.lines().map_while(|line| line.strip_prefix("    ")).collect();
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().join(name);
+    fs::create_dir_all(root.path().join("nodegate")).unwrap();
+    std::os::unix::fs::symlink(manifests(), root.path().join("nodegate/manifests")).unwrap();
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("kustomization.yaml"), block.join("\n")).unwrap();
+    run(name, Command::new(built(&["kubectl"]).join("kubectl")).arg("kustomize").arg(&directory))
+}
+
 /// The overlay of that name.
 pub fn overlay(name: &str) -> &'static Installation {
     INSTALLATIONS.iter().find(|installation| installation.name == format!("overlays/{name}")).unwrap_or_else(|| panic!("no overlay {name}"))

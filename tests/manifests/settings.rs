@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     pod::variable,
-    rendered::{INSTALLATIONS, Installation, chart_with, overlay},
+    rendered::{INSTALLATIONS, Installation, chart_with, example, overlay},
 };
 
 #[test]
@@ -115,6 +115,54 @@ fn every_flag_can_be_a_value_of_the_chart() {
     assert_eq!(settings.shown["trusted-proxies"], serde_json::json!(["10.0.0.0/8", "cloudflare"]));
     assert!(settings.compile.adopt_classless);
     assert_eq!(settings.limits.keep_alive_timeout.as_secs(), 300);
+}
+
+#[test]
+fn the_guides_example_names_the_image_of_another_registry() {
+    let objects = example("my-nodegate");
+    let container = &of_kind(&objects, "DaemonSet")["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["image"], format!("registry.internal.example/nodegate:{}", env!("CARGO_PKG_VERSION")));
+    assert!(of_container(container).allow_peers.is_some());
+}
+
+#[test]
+fn the_guides_second_installation_shares_nothing_with_the_first() {
+    let (first, second) = (&INSTALLATIONS[0], example("second"));
+    let namespace = "nodegate-second";
+    for object in &second {
+        let (kind, metadata) = (object["kind"].as_str().unwrap(), &object["metadata"]);
+        let other = &first.object(kind)["metadata"];
+        assert_ne!((&metadata["namespace"], &metadata["name"]), (&other["namespace"], &other["name"]), "{kind}");
+        assert!(metadata.get("namespace").is_none_or(|name| name == namespace), "{kind}: {metadata}");
+    }
+    let daemon_set = &of_kind(&second, "DaemonSet")["spec"]["template"]["spec"];
+    let account = &of_kind(&second, "ServiceAccount")["metadata"]["name"];
+    assert_eq!(daemon_set["serviceAccountName"], *account);
+    for (binding, role) in [("ClusterRoleBinding", "ClusterRole"), ("RoleBinding", "Role")] {
+        let object = of_kind(&second, binding);
+        let subject = serde_json::json!({ "kind": "ServiceAccount", "name": account, "namespace": namespace });
+        assert_eq!(object["subjects"], serde_json::json!([subject]), "{binding}");
+        assert_eq!(object["roleRef"]["name"], of_kind(&second, role)["metadata"]["name"], "{binding}");
+    }
+
+    let container = &daemon_set["containers"][0];
+    let (ours, theirs) = (of_container(container), settings(first));
+    assert!(ours.http.iter().all(|address| theirs.http.iter().all(|other| address.port() != other.port())));
+    assert_ne!(ours.admin.port(), theirs.admin.port());
+    for probe in ["livenessProbe", "readinessProbe"] {
+        assert_eq!(container[probe]["httpGet"]["port"], ours.admin.port(), "{probe}");
+        assert_eq!(container[probe]["httpGet"]["path"], first.container()[probe]["httpGet"]["path"], "{probe}");
+    }
+    let class = of_kind(&second, "IngressClass");
+    assert_eq!(serde_json::json!(ours.compile.controllers), serde_json::json!([class["spec"]["controller"]]));
+    assert_eq!(serde_json::json!(ours.compile.class_names), serde_json::json!([class["metadata"]["name"]]));
+    assert!(!theirs.compile.controllers.contains(&ours.compile.controllers[0]));
+}
+
+/// The object of that kind; there is one of each.
+fn of_kind<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
+    let mut found = objects.iter().filter(|object| object["kind"] == kind);
+    found.next().filter(|_| found.next().is_none()).unwrap_or_else(|| panic!("not one {kind}"))
 }
 
 fn settings(installation: &Installation) -> ServeSettings {

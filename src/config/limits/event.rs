@@ -28,7 +28,8 @@ pub const EVENT_OBJECT_INTERVAL: Duration = Duration::from_secs(20);
 /// Findings of one object that become Events. Beyond: one more Event that says so; nobody reads hundreds in `kubectl describe`.
 pub const EVENTS_PER_OBJECT: usize = 20;
 
-/// Events that are kept up at a time. Beyond: findings wait without an Event until others are gone. Some 20 MB here and in etcd.
+/// Events that are kept up at a time, those of the last [`EVENT_LIFETIME`] that say `Fixed` included. Beyond: findings wait without an Event until
+/// others are gone, and one line in the log says so. Some 20 MB here and in etcd.
 pub const EVENT_COUNT: usize = 20_000;
 
 /// Bytes of an Event's message. Beyond: cut, with an ellipsis. The API's own limit (events.k8s.io/v1, `note`).

@@ -28,8 +28,9 @@ impl World {
         Self { ledger: Ledger::default(), begin: now, now, stored: BTreeMap::new(), requests: Vec::new(), trouble: |_| None, notable: 0 }
     }
 
-    fn want(&mut self, findings: &[(&str, &str)], objects: &[&str]) {
-        self.ledger.want(&report(findings, objects), self.now);
+    /// Returns whether it is worth a line in the log.
+    fn want(&mut self, findings: &[(&str, &str)], objects: &[&str]) -> bool {
+        self.ledger.want(&report(findings, objects), self.now)
     }
 
     /// Lets time pass, in which requests are answered at once. Returns what was asked, as text.
@@ -135,6 +136,7 @@ fn no_refresh_comes_later_than_the_api_server_forgets() {
 #[test]
 fn what_lasts_for_a_moment_only_is_never_told() {
     let mut world = World::new();
+    world.want(&[], &["n/web"]);
     for _ in 0..20 {
         world.want(&[("n/web", "bad")], &["n/web"]);
         world.pass(EVENT_SETTLE / 2);
@@ -191,6 +193,58 @@ fn another_leader_finds_the_events_of_the_first_and_adds_none() {
     world.want(&[], &["n/web"]);
     world.pass(EVENT_BACKOFF_MAX * 2);
     assert!(world.said().iter().all(|(phase, _)| *phase == Phase::Fixed), "{:?}", world.said());
+}
+
+#[test]
+fn another_leader_tells_the_end_of_what_it_never_got_to_write() {
+    let mut world = World::new();
+    let messages: Vec<String> = (0..10).map(|number| format!("bad {number}")).collect();
+    let findings: Vec<_> = messages.iter().map(|message| ("n/web", message.as_str())).collect();
+    world.want(&findings, &["n/web"]);
+    world.pass(EVENT_REFRESH + SETTLED);
+    assert_eq!(world.said(), [(Phase::Broken, 2); 10]);
+
+    // The first comes to an end, in one of these ways, before the new leader has written anything.
+    let refuse = |_: &Request| Some(Outcome::Refused);
+    for (wait, trouble) in [(EVENT_SETTLE / 2, (|_| None) as fn(&Request) -> _), (SETTLED, refuse as fn(&Request) -> _)] {
+        world.ledger = Ledger::default();
+        world.trouble = trouble;
+        world.want(&findings, &["n/web"]);
+        world.pass(wait);
+        world.trouble = |_| None;
+        world.want(&findings[1..], &["n/web"]);
+        let asked = world.pass(EVENT_REFUSED_PAUSE * 20);
+        assert_eq!(asked.iter().filter(|text| **text == "Adopt Fixed bad 0; mend it").count(), 1, "after {wait:?}: {asked:?}");
+        assert_eq!(asked.iter().filter(|text| text.contains("bad 0;")).count(), 1, "after {wait:?}: {asked:?}");
+        assert_eq!(world.said().iter().filter(|(phase, _)| *phase == Phase::Fixed).count(), 1);
+        assert_eq!(world.ledger.pending(), 0);
+        world.stored.values_mut().for_each(|(phase, _)| *phase = Phase::Broken);
+    }
+
+    // It comes back while its end is still to be told.
+    world.ledger = Ledger::default();
+    world.want(&findings, &["n/web"]);
+    world.want(&findings[1..], &["n/web"]);
+    world.want(&findings, &["n/web"]);
+    world.pass(SETTLED);
+    assert_eq!(world.said(), [(Phase::Broken, 2); 10]);
+
+    // Of its object nobody is left to be told.
+    world.ledger = Ledger::default();
+    world.want(&findings, &["n/web"]);
+    world.want(&[], &[]);
+    assert_eq!(world.pass(EVENT_LIFETIME), Vec::<String>::new());
+}
+
+#[test]
+fn an_end_that_no_event_waits_for_is_one_request_and_none_if_the_finding_began_under_this_leader() {
+    let mut world = World::new();
+    world.want(&[("n/web", "bad")], &["n/web"]);
+    world.want(&[("n/web", "new")], &["n/web"]);
+    world.want(&[], &["n/web"]);
+    assert_eq!(world.pass(EVENT_LIFETIME * 2), ["Adopt Fixed bad; mend it"]);
+    assert_eq!((world.said(), world.ledger.pending()), (vec![], 0));
+    assert!(world.ledger.entries.is_empty(), "and forgotten");
 }
 
 #[test]
@@ -287,11 +341,13 @@ fn more_findings_than_there_may_be_events_wait_for_room() {
     let objects: Vec<&str> = names.iter().map(String::as_str).collect();
     let findings: Vec<_> = objects.iter().map(|name| (*name, "bad")).collect();
     let mut world = World::new();
-    world.want(&findings, &objects);
+    assert!(!world.want(&[], &objects));
+    assert!(world.want(&findings, &objects), "worth a line");
     assert!(world.ledger.is_crowded());
     assert_eq!(world.ledger.pending(), EVENT_COUNT);
-    world.want(&findings[..10], &objects);
-    world.want(&findings[..15], &objects);
+    assert!(!world.want(&findings, &objects), "but not a second one");
+    assert!(world.want(&findings[..10], &objects), "nor is its end passed over");
+    assert!(!world.want(&findings[..15], &objects));
     assert!(!world.ledger.is_crowded());
     assert_eq!(world.ledger.pending(), 15);
 }

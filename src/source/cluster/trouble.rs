@@ -19,6 +19,8 @@ pub(super) struct Trouble {
     last: Option<Instant>,
     /// The API server is back, and has forgotten where we were.
     expired: bool,
+    /// The list was complete once: what fails now costs nobody the table that there is.
+    listed: bool,
 }
 
 impl Trouble {
@@ -26,7 +28,7 @@ impl Trouble {
     pub(super) fn another(&mut self, what: &str, error: &watcher::Error) -> Duration {
         // A resumed watch on which nothing happens shows in nothing but the absence of failures.
         if self.last.replace(Instant::now()).is_some_and(|last| last.elapsed() > API_BACKOFF_MAX * 3) {
-            self.over(what);
+            self.forget(what);
         }
         // It answers, so the pauses of its absence are no measure any more; but only once, lest a server that always says so be flooded.
         if is_expired(error) && !self.expired {
@@ -37,14 +39,11 @@ impl Trouble {
             let forbidden = matches!(error,
                 watcher::Error::InitialListFailed(kube::Error::Api(status)) | watcher::Error::WatchStartFailed(kube::Error::Api(status))
                 if status.code == 403 || status.code == 401);
+            let until_then = self.until_then();
             if forbidden {
-                tracing::error!(
-                    list = what,
-                    error = text,
-                    "the API server refuses: check the ServiceAccount's ClusterRole; until then not ready"
-                );
+                tracing::error!(list = what, error = text, "the API server refuses: check the ServiceAccount's ClusterRole; {until_then}");
             } else {
-                tracing::warn!(list = what, error = text, "watch interrupted; trying again, with the last table in force");
+                tracing::warn!(list = what, error = text, "watch interrupted; trying again; {until_then}");
             }
             self.said = text;
         }
@@ -53,12 +52,22 @@ impl Trouble {
         pause.mul_f64(1.0 - random_share() / 2.0)
     }
 
-    /// It works again.
+    /// It works: the list is complete, and what changes in it arrives.
     pub(super) fn over(&mut self, what: &str) {
+        self.listed = true;
+        self.forget(what);
+    }
+
+    fn forget(&mut self, what: &str) {
         if self.failures > 0 {
             tracing::info!(list = what, failures = self.failures, "watch is back");
-            *self = Self::default();
+            *self = Self { listed: self.listed, ..Self::default() };
         }
+    }
+
+    /// What holds while it fails. There is no table before every list was complete, this one included.
+    fn until_then(&self) -> &'static str {
+        if self.listed { "until then the last table stays in force" } else { "until then not ready" }
     }
 }
 
@@ -93,4 +102,26 @@ fn chain(error: &dyn std::error::Error) -> String {
 fn random_share() -> f64 {
     let bits = u32::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap_or_default();
     f64::from(bits) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn not_ready_is_said_before_the_first_complete_list_alone() {
+        let mut trouble = Trouble::default();
+        let fail = |trouble: &mut Trouble| _ = trouble.another("Ingress", &watcher::Error::NoResourceVersion);
+        fail(&mut trouble);
+        // A quiet time is taken for the end of the failures, and brings no list all the same.
+        tokio::time::sleep(API_BACKOFF_MAX * 4).await;
+        fail(&mut trouble);
+        assert_eq!(trouble.until_then(), "until then not ready");
+        trouble.over("Ingress");
+        for _ in 0..2 {
+            fail(&mut trouble);
+            assert_eq!(trouble.until_then(), "until then the last table stays in force");
+            tokio::time::sleep(API_BACKOFF_MAX * 4).await;
+        }
+    }
 }
