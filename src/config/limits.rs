@@ -2,6 +2,7 @@
 
 mod adjustable;
 mod cluster;
+mod dial;
 mod event;
 mod handover;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 pub use adjustable::Limits;
 pub use cluster::*;
+pub use dial::*;
 pub use event::*;
 pub use handover::*;
 
@@ -70,15 +72,6 @@ pub const LISTEN_BACKLOG: i32 = 4096;
 
 /// How long accepting pauses after an error such as EMFILE. Long enough not to spin, short against a client's patience.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Establishing a connection to a backend, all attempts together: each has its share of it, 1 s, after which a SYN would be sent again in any case;
-/// dialled anew, kube-proxy may choose a pod that can be reached. Also how long a backend's host may leave what we sent it unacknowledged. Beyond:
-/// 504 `upstream_timeout`.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Bytes of a request's body up to which the backend's host has to acknowledge it within [`CONNECT_TIMEOUT`]. They fit into any receive window that
-/// is empty, so it is the network that fails if they aren't. A longer upload may wait for a backend that takes its time to read, which looks the same.
-pub const ACKNOWLEDGED_BODY_BYTES: u64 = 16 * 1024;
 
 /// From the last byte we sent a backend to the first of its answer. Beyond: 504 `upstream_timeout`. nginx's number.
 pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -153,7 +146,8 @@ pub const REDRAW_BURST: Duration = Duration::from_secs(1);
 /// How long after a pod has come the connections are all replaced once: kube-proxy hears of it when we do, and has its rules a second or more later.
 pub const SPREAD_SETTLE: Duration = Duration::from_secs(5);
 
-/// Attempts for one request, the first included.
+/// Attempts for one request, the first included, after which one that fails has no successor. Dials that get no answer at all are bounded by
+/// [`DIALS_AT_ONCE`].
 pub const MAX_ATTEMPTS: u32 = 3;
 
 /// Retries allowed as a share of requests: one retry for each so many requests, so that retries can't multiply an outage.

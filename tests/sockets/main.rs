@@ -12,6 +12,7 @@
 
 mod answers;
 mod bodies;
+mod dials;
 mod drain;
 mod endpoints;
 mod exhaustion;

@@ -1,13 +1,9 @@
 //! Backends that fail: in time, in form, or by going away; and what is tried again.
 
 use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpListener},
     thread,
     time::{Duration, Instant},
 };
-
-use socket2::{Domain, Socket, Type};
 
 use crate::support::{Backend, GET, Proxy, Wire};
 
@@ -25,50 +21,6 @@ fn warm() -> (Proxy, Backend, Wire) {
     assert_eq!(client.message().text(), "ok");
     proxy.wait_for(|numbers| numbers.upstream_idle == 1);
     (proxy, backend, upstream)
-}
-
-/// A listener whose queue of one is full, with what is in it: the kernel leaves further connections unanswered.
-fn full() -> (TcpListener, Vec<Socket>) {
-    let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    full.bind(&SocketAddr::from(([127, 43, 99, 2], 0)).into()).unwrap();
-    full.listen(0).unwrap();
-    let address = full.local_addr().unwrap();
-    let queued = (0..2).map(|_| {
-        let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        client.set_nonblocking(true).unwrap();
-        let _ = client.connect(&address);
-        client
-    });
-    let queued = queued.collect();
-    (full.into(), queued)
-}
-
-#[test]
-fn a_dial_that_is_not_answered_is_tried_anew() {
-    let (listener, queued) = full();
-    let proxy = Proxy::to(listener.local_addr().unwrap());
-    let mut client = proxy.connect();
-    client.send(GET);
-    // Behind a ClusterIP, another pod may be chosen for it.
-    proxy.wait_for(|numbers| numbers.upstream_dials == 2);
-    drop(queued);
-    let answered = listener.incoming().map(Result::unwrap).find_map(|mut stream| {
-        // Those in the queue are closed.
-        (stream.read(&mut [0; 1024]).unwrap_or(0) > 0).then(|| stream.write_all(OK.as_bytes()).unwrap())
-    });
-    assert_eq!(answered, Some(()));
-    assert_eq!(client.message().text(), "ok");
-}
-
-#[test]
-fn a_backend_that_does_not_accept_in_time_is_504() {
-    let (listener, _queued) = full();
-    let address = listener.local_addr().unwrap();
-    let mut proxy = Proxy::to_with(address, |settings| settings.limits.connect_timeout = SHORT);
-    let begun = Instant::now();
-    proxy.exchange(GET).assert_own(504, "upstream_timeout");
-    assert!(begun.elapsed() >= SHORT, "too early: {:?}", begun.elapsed());
-    assert_eq!(proxy.record()["upstream"], address.to_string());
 }
 
 #[test]

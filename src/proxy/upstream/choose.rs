@@ -1,6 +1,6 @@
 //! Which address a request is sent to, and how many are tried.
 
-use std::{borrow::Cow, net::SocketAddr, rc::Rc, sync::Arc};
+use std::{borrow::Cow, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use super::{
     super::{
@@ -10,21 +10,26 @@ use super::{
         worker::Worker,
     },
     dial::{self, Lease},
+    race::{Event, Race},
 };
 use crate::{
-    config::limits::{MAX_ATTEMPTS, SPREAD_MAX, SPREAD_PER_ENDPOINT},
+    config::limits::{DIALS_AT_ONCE, DIALS_TO_ONE_HOST, MAX_ATTEMPTS, REDIAL_MIN, REDIAL_SHARE, SPREAD_MAX, SPREAD_PER_ENDPOINT},
     message::allowed_external,
     route::{Backend, Endpoints, Target},
 };
 
-/// The addresses that a request may go to, those that failed struck off where there are others.
+/// The addresses that a request may go to, those that were dialled already struck off where there are others.
 pub(super) struct Candidates<'a> {
     addresses: Addresses<'a>,
     /// The endpoints behind a ClusterIP: what the pool retires connections by.
     hints: Option<&'a Arc<[SocketAddr]>>,
-    failed: Vec<SocketAddr>,
+    tried: Vec<SocketAddr>,
     /// Whether a connection from the pool may do.
     pooled: bool,
+    /// How many dials may be under way beside each other.
+    at_once: usize,
+    /// How long all dials together may take.
+    patience: Duration,
 }
 
 enum Addresses<'a> {
@@ -43,13 +48,25 @@ impl<'a> Candidates<'a> {
             Endpoints::Known(endpoints) if endpoints.is_empty() => return Err(Reason::NoEndpoints.into()),
             Endpoints::Known(endpoints) => Some(endpoints),
         };
-        let (addresses, hints) = match &backend.target {
+        let (addresses, hints, hosts) = match &backend.target {
             Target::Unavailable(_) => return Err(Reason::BadBackend.into()),
-            Target::ClusterIp(addresses) => (Addresses::InOrder(Cow::Borrowed(addresses)), known),
-            Target::Endpoints => (Addresses::Pods(known.ok_or(Reason::NoEndpoints)?), None),
-            Target::Dns { host, port } => (Addresses::InOrder(Cow::Owned(resolve(worker, host, *port).await?)), None),
+            Target::ClusterIp(addresses) => {
+                // Of several, any number of draws may bring up the same one.
+                let hosts = if known.is_some_and(|pods| pods.len() == 1) { 1 } else { DIALS_AT_ONCE };
+                (Addresses::InOrder(Cow::Borrowed(addresses)), known, hosts)
+            }
+            Target::Endpoints => {
+                let pods = known.ok_or(Reason::NoEndpoints)?;
+                (Addresses::Pods(pods), None, pods.len())
+            }
+            Target::Dns { host, port } => {
+                let addresses = resolve(worker, host, *port).await?;
+                let hosts = addresses.len();
+                (Addresses::InOrder(Cow::Owned(addresses)), None, hosts)
+            }
         };
-        Ok(Self { addresses, hints, failed: Vec::new(), pooled: true })
+        let at_once = hosts.clamp(DIALS_TO_ONE_HOST, DIALS_AT_ONCE);
+        Ok(Self { addresses, hints, tried: Vec::new(), pooled: true, at_once, patience: worker.settings.limits.connect_timeout })
     }
 
     /// A connection from the pool turned out to be dead, and the others may be so for the same reason (the backend was restarted): a second try
@@ -58,51 +75,91 @@ impl<'a> Candidates<'a> {
         self.pooled = false;
     }
 
-    /// A connection: an idle one where there is one, else a new one. A dial that fails is tried again, elsewhere where there is an elsewhere: nothing
-    /// was sent.
+    /// The host behind this address left a request unacknowledged, which has taken most of the connect timeout: dialling anew has what is left of it.
+    pub(super) fn hurry(&mut self, address: SocketAddr) {
+        self.patience = (self.patience / REDIAL_SHARE).max(REDIAL_MIN).min(self.patience);
+        match self.addresses {
+            // Another host may be drawn behind the same address.
+            Addresses::InOrder(_) => {}
+            Addresses::Pods(_) => self.tried.push(address),
+        }
+    }
+
+    /// A connection: an idle one where there is one, else a new one.
     pub(super) async fn connect(&mut self, connection: &Connection, trail: &mut Trail) -> Result<Lease, ProxyError> {
         let worker = connection.worker();
-        // Each attempt has its share: one that isn't answered may have been sent to a pod that can't be reached.
-        let share = worker.settings.limits.connect_timeout / MAX_ATTEMPTS;
+        let address = self.choose(worker).ok_or(Reason::NoEndpoints)?;
+        if let Some(lease) = self.idle(worker, address) {
+            return Ok(lease);
+        }
+        connection.waiting.arm(self.patience);
+        let result = self.dial(connection, trail, address).await;
+        connection.waiting.disarm();
+        result
+    }
+
+    /// A dial that fails is tried again, elsewhere where there is an elsewhere: nothing was sent. One that isn't answered soon may have been sent to a pod
+    /// that can't be reached, so that another begins beside it.
+    async fn dial(&mut self, connection: &Connection, trail: &mut Trail, first: SocketAddr) -> Result<Lease, ProxyError> {
+        let worker = connection.worker();
+        let mut race = Race::new(worker, self.patience, self.at_once);
+        race.start(first);
+        self.tried.push(first);
         loop {
-            let address = self.choose(worker).ok_or(Reason::NoEndpoints)?;
-            let idle = if self.pooled { worker.pools.take(worker, address, self.hints) } else { None };
-            if let Some(lease) = idle {
-                self.spread(worker, address);
-                return Ok(lease);
-            }
-            connection.waiting.arm(share);
-            match dial::dial_before(worker, address, &connection.waiting).await {
-                Ok(lease) => {
-                    connection.waiting.disarm();
+            match race.next(&connection.waiting).await {
+                Event::Connected { lease, overtaken } => {
+                    count_failed(worker, trail, overtaken);
                     return Ok(lease);
                 }
-                Err(error) => {
-                    trail.attempts += 1;
-                    let may_retry =
-                        matches!(error.reason, Reason::UpstreamConnect | Reason::UpstreamTimeout) && trail.attempts < MAX_ATTEMPTS;
-                    if !may_retry {
+                Event::Timeout => {
+                    count_failed(worker, trail, race.len());
+                    trail.upstream = race.last();
+                    return Err(ProxyError::new(Reason::UpstreamTimeout, "connecting"));
+                }
+                Event::Failed(address, error) => {
+                    count_failed(worker, trail, 1);
+                    let may_retry = error.reason == Reason::UpstreamConnect && trail.attempts < MAX_ATTEMPTS;
+                    if !may_retry && race.len() == 0 {
                         trail.upstream = Some(address);
                         return Err(error);
                     }
+                    if !may_retry {
+                        // One of the others may still be answered.
+                        race.close();
+                        continue;
+                    }
                     tracing::debug!(%address, error = &error as &dyn std::error::Error, "dialling again");
-                    worker.count(|numbers| numbers.retries += 1);
-                    self.failed.push(address);
                 }
+                Event::Silence => tracing::debug!(under_way = race.len(), "no answer yet, dialling beside"),
+            }
+            let next = self.choose(worker).unwrap_or(first);
+            if let Some(lease) = self.idle(worker, next) {
+                count_failed(worker, trail, race.len());
+                return Ok(lease);
+            }
+            if race.start(next) {
+                worker.count(|numbers| numbers.retries += 1);
+                self.tried.push(next);
             }
         }
+    }
+
+    fn idle(&self, worker: &Rc<Worker>, address: SocketAddr) -> Option<Lease> {
+        let lease = if self.pooled { worker.pools.take(worker, address, self.hints) } else { None }?;
+        self.spread(worker, address);
+        Some(lease)
     }
 
     fn choose(&self, worker: &Worker) -> Option<SocketAddr> {
         match &self.addresses {
             // kube-proxy chooses anew behind the same address; another family may work where one doesn't.
-            Addresses::InOrder(addresses) => addresses.iter().find(|address| !self.failed.contains(address)).or(addresses.first()).copied(),
+            Addresses::InOrder(addresses) => addresses.iter().find(|address| !self.tried.contains(address)).or(addresses.first()).copied(),
             Addresses::Pods(pods) => {
                 let alive: Vec<SocketAddr>;
-                let pods = if self.failed.is_empty() {
+                let pods = if self.tried.is_empty() {
                     pods
                 } else {
-                    alive = pods.iter().filter(|pod| !self.failed.contains(pod)).copied().collect();
+                    alive = pods.iter().filter(|pod| !self.tried.contains(pod)).copied().collect();
                     if alive.is_empty() { pods } else { alive.as_slice() }
                 };
                 let mut random = worker.random.borrow_mut();
@@ -124,6 +181,12 @@ impl<'a> Candidates<'a> {
             dial::warm(worker, address);
         }
     }
+}
+
+/// Dials that failed, or that a later one has overtaken.
+fn count_failed(worker: &Worker, trail: &mut Trail, dials: usize) {
+    trail.attempts = trail.attempts.saturating_add(u32::try_from(dials).unwrap_or(u32::MAX));
+    worker.count(|numbers| numbers.upstream_dial_failures += dials as u64);
 }
 
 async fn resolve(worker: &Worker, host: &str, port: u16) -> Result<Vec<SocketAddr>, ProxyError> {

@@ -1,6 +1,6 @@
 //! Connections to backends: opening one, what a request holds of it, and the task that drives it.
 
-use std::{future::poll_fn, io, net::SocketAddr, pin::pin, rc::Rc, task::Poll};
+use std::{future::poll_fn, io, net::SocketAddr, rc::Rc};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -19,7 +19,6 @@ use tokio::{
 use super::{
     super::{
         body::RequestBody,
-        deadline::Deadline,
         error::{ProxyError, Reason},
         worker::Worker,
     },
@@ -80,7 +79,10 @@ impl Lease {
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> {
         self.link.signs.heard.set(false);
         let short = request.body().size_hint().exact().is_some_and(|length| length <= limits::ACKNOWLEDGED_BODY_BYTES);
-        self.link.signs.acknowledged_within.set(short.then_some(self.worker.settings.limits.connect_timeout));
+        let connect_timeout = self.worker.settings.limits.connect_timeout;
+        // The rest is for dialling anew.
+        let within = connect_timeout - connect_timeout / limits::REDIAL_SHARE;
+        self.link.signs.acknowledged_within.set(short.then_some(within));
         self.link.carried = self.link.carried.saturating_add(1);
         self.link.sender.try_send_request(request)
     }
@@ -133,21 +135,6 @@ impl Drop for Link {
     }
 }
 
-/// Dials until the deadline.
-pub(super) async fn dial_before(worker: &Rc<Worker>, address: SocketAddr, deadline: &Deadline) -> Result<Lease, ProxyError> {
-    let mut dialled = pin!(dial(worker, address));
-    let result = poll_fn(|cx| match dialled.as_mut().poll(cx) {
-        Poll::Ready(result) => Poll::Ready(Some(result)),
-        Poll::Pending => deadline.poll(cx).map(|()| None),
-    })
-    .await;
-    let result = result.unwrap_or_else(|| Err(ProxyError::new(Reason::UpstreamTimeout, "connecting")));
-    if result.is_err() {
-        worker.count(|numbers| numbers.upstream_dial_failures += 1);
-    }
-    result
-}
-
 /// Opens one more connection in the background and puts it into the pool, so that kube-proxy chooses once more.
 pub(super) fn warm(worker: &Rc<Worker>, address: SocketAddr) {
     let worker = Rc::clone(worker);
@@ -162,7 +149,8 @@ pub(super) fn warm(worker: &Rc<Worker>, address: SocketAddr) {
     });
 }
 
-async fn dial(worker: &Rc<Worker>, address: SocketAddr) -> Result<Lease, ProxyError> {
+/// Opens a connection, for as long as the caller waits.
+pub(super) async fn dial(worker: &Rc<Worker>, address: SocketAddr) -> Result<Lease, ProxyError> {
     if !worker.may_dial() {
         return Err(ProxyError::new(Reason::Overload, "out of upstream connections"));
     }

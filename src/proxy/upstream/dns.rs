@@ -27,11 +27,15 @@ use crate::config::limits::{DNS_FAMILY_GRACE, DNS_NEGATIVE_TTL, DNS_TIMEOUT};
 
 /// Asks the system's resolvers (`/etc/resolv.conf`, `/etc/hosts`), and remembers what they said.
 ///
-/// A clone begins with an empty cache and sockets of its own, since both belong to the runtime of the thread that uses them: clone it for each worker.
+/// A clone begins with an empty cache and sockets of its own, which belong to the runtime of the thread that uses them: clone it for each worker. What the
+/// servers said last is known to all clones, for when the servers fail.
 pub(crate) struct Resolver {
     config: Arc<(ResolverConfig, ResolverOpts)>,
     client: Result<TokioResolver, DnsError>,
     cache: Mutex<Cache>,
+    /// The last addresses that any clone was told. Asked only by one whose own question the servers didn't answer, so that no request for a name in
+    /// its own cache waits for another thread.
+    last_good: Arc<Mutex<Cache>>,
 }
 
 /// Why a name has no addresses.
@@ -68,13 +72,14 @@ impl Resolver {
         // Two tries within the deadline: the first query, or its answer, may be lost.
         options.timeout = options.timeout.min(DNS_TIMEOUT * 2 / 5);
         options.cache_size = 0;
-        Self::build(Arc::new((config, options)))
+        Self::build(Arc::new((config, options)), Arc::default())
     }
 
-    fn build(config: Arc<(ResolverConfig, ResolverOpts)>) -> Self {
+    fn build(config: Arc<(ResolverConfig, ResolverOpts)>, last_good: Arc<Mutex<Cache>>) -> Self {
         let client =
             TokioResolver::builder_with_config(config.0.clone(), TokioRuntimeProvider::default()).with_options(config.1.clone()).build();
-        Self { config, client: client.map_err(|error| DnsError::Failed(error.to_string().into())), cache: Mutex::default() }
+        let client = client.map_err(|error| DnsError::Failed(error.to_string().into()));
+        Self { config, client, cache: Mutex::default(), last_good }
     }
 
     /// The addresses of `host`, IPv4 before IPv6, at least one. `host` is absolute: no search domain is tried.
@@ -90,14 +95,24 @@ impl Resolver {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(Arc::from([address]));
         }
-        if let Some(answer) = self.cache().current(host, now) {
+        if let Some(answer) = locked(&self.cache).current(host, now) {
             return answer;
         }
         let deadline = Instant::now() + DNS_TIMEOUT;
         match self.look_up(host, deadline).await {
-            Ok((addresses, ttl)) => self.cache().keep(host, addresses.into(), ttl, now),
-            Err(error @ (DnsError::NoAddresses | DnsError::Name(_))) => self.cache().keep_refusal(host, error, now),
-            Err(error @ (DnsError::Timeout | DnsError::Failed(_))) => self.cache().keep_failure(host, error, now),
+            Ok((addresses, ttl)) => {
+                let addresses: Arc<[IpAddr]> = addresses.into();
+                let _ = locked(&self.last_good).keep(host, Arc::clone(&addresses), ttl, now);
+                locked(&self.cache).keep(host, addresses, ttl, now)
+            }
+            Err(error @ (DnsError::NoAddresses | DnsError::Name(_))) => {
+                locked(&self.last_good).forget(host);
+                locked(&self.cache).keep_refusal(host, error, now)
+            }
+            Err(error @ (DnsError::Timeout | DnsError::Failed(_))) => {
+                let elsewhere = locked(&self.last_good).usable(host, now);
+                locked(&self.cache).keep_failure(host, error, elsewhere, now)
+            }
         }
     }
 
@@ -119,16 +134,11 @@ impl Resolver {
             }
         }
     }
-
-    /// Never held across an await. One thread uses it, so that nobody waits. A panic elsewhere leaves it whole.
-    fn cache(&self) -> MutexGuard<'_, Cache> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Clone for Resolver {
     fn clone(&self) -> Self {
-        Self::build(Arc::clone(&self.config))
+        Self::build(Arc::clone(&self.config), Arc::clone(&self.last_good))
     }
 }
 
@@ -136,6 +146,12 @@ impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resolver").field("config", &self.config.0).finish_non_exhaustive()
     }
+}
+
+/// Never held across an await, and for a look only: a resolver's own cache is one thread's, and that of all clones is met only after a query. A panic
+/// elsewhere leaves it whole.
+fn locked(cache: &Mutex<Cache>) -> MutexGuard<'_, Cache> {
+    cache.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// "No such record" is an answer: no addresses.

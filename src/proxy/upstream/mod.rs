@@ -4,6 +4,7 @@ mod choose;
 mod dial;
 mod dns;
 mod pool;
+mod race;
 mod response;
 mod retry;
 mod socket;
@@ -75,6 +76,10 @@ pub(crate) async fn send(
                 if !worker.retry_budget.withdraw() {
                     worker.count(|numbers| numbers.retries_denied += 1);
                     return Err(error);
+                }
+                if error.reason == Reason::UpstreamTimeout {
+                    // Its host was silent.
+                    candidates.hurry(address);
                 }
                 request = spare.into_request();
             }

@@ -35,6 +35,8 @@ struct Pool {
     /// Connections to this address that exist, idle ones and those being dialled included.
     open: usize,
     warming: bool,
+    /// Dials to this address that are under way beside other ones of the same request.
+    beside: usize,
     /// Grows whenever a pod has gone away.
     epoch: u64,
     endpoints: Option<Arc<[SocketAddr]>>,
@@ -169,6 +171,21 @@ impl Pools {
         }
     }
 
+    /// Enters a dial beside another one of the same request. False: there are `most` of these to `address` already.
+    pub(super) fn begin_beside(&self, address: SocketAddr, most: usize) -> bool {
+        let mut pools = self.by_address.borrow_mut();
+        let pool = pools.entry(address).or_default();
+        let begin = pool.beside < most;
+        pool.beside += usize::from(begin);
+        begin
+    }
+
+    pub(super) fn end_beside(&self, address: SocketAddr) {
+        if let Some(pool) = self.by_address.borrow_mut().get_mut(&address) {
+            pool.beside -= 1;
+        }
+    }
+
     /// Connections to `address` that carry a request now.
     pub(super) fn in_use(&self, address: SocketAddr) -> usize {
         self.by_address.borrow().get(&address).map_or(0, |pool| pool.open.saturating_sub(pool.idle.len()))
@@ -209,7 +226,7 @@ impl Pools {
                 retired.extend(gone);
             }
             idle += pool.idle.len();
-            pool.open > 0
+            pool.open > 0 || pool.beside > 0
         });
         self.idle.set(idle);
     }

@@ -15,6 +15,13 @@ pub(super) struct Cache {
     entries: HashMap<Box<str>, Entry>,
 }
 
+/// The last addresses of a name, at least one.
+#[derive(Debug)]
+pub(super) struct Good {
+    addresses: Arc<[IpAddr]>,
+    usable_until: Instant,
+}
+
 #[derive(Debug)]
 struct Entry {
     answer: Answer,
@@ -42,8 +49,27 @@ impl Cache {
         self.insert(host, Entry { answer: Err(error), current_until: until, usable_until: until }, now)
     }
 
-    /// The servers failed: older addresses, where they are still usable, are current for another while. Else the failure is kept.
-    pub(super) fn keep_failure(&mut self, host: &str, error: DnsError, now: Instant) -> Answer {
+    /// Addresses that serve while the servers fail.
+    pub(super) fn usable(&self, host: &str, now: Instant) -> Option<Good> {
+        let entry = self.entries.get(host).filter(|entry| now < entry.usable_until)?;
+        Some(Good { addresses: Arc::clone(entry.answer.as_ref().ok()?), usable_until: entry.usable_until })
+    }
+
+    /// The servers say that there is nothing, which nobody needs to be told.
+    pub(super) fn forget(&mut self, host: &str) {
+        self.entries.remove(host);
+    }
+
+    /// The servers failed: older addresses, where they are still usable, are current for another while; those of `elsewhere`, where they are newer. Else the
+    /// failure is kept.
+    pub(super) fn keep_failure(&mut self, host: &str, error: DnsError, elsewhere: Option<Good>, now: Instant) -> Answer {
+        let own = self.usable(host, now).map(|own| own.usable_until);
+        if let Some(Good { addresses, usable_until }) = elsewhere
+            && own.is_none_or(|own| own < usable_until)
+        {
+            // The failure itself is handled below.
+            let _ = self.insert(host, Entry { answer: Ok(addresses), current_until: now, usable_until }, now);
+        }
         match self.entries.get_mut(host) {
             Some(entry) if entry.answer.is_ok() && now < entry.usable_until => {
                 entry.current_until = entry.current_until.max((now + DNS_STALE_RETRY).min(entry.usable_until));
@@ -114,7 +140,7 @@ mod tests {
         assert_eq!(cache.keep_refusal("a", DnsError::NoAddresses, later), Err(DnsError::NoAddresses));
         assert_eq!(cache.current("a", later + DNS_NEGATIVE_TTL - MILLISECOND), Some(Err(DnsError::NoAddresses)));
         assert_eq!(cache.current("a", later + DNS_NEGATIVE_TTL), None);
-        assert_eq!(cache.keep_failure("a", failed(), later + DNS_NEGATIVE_TTL), Err(failed()), "what was refused doesn't come back");
+        assert_eq!(cache.keep_failure("a", failed(), None, later + DNS_NEGATIVE_TTL), Err(failed()), "what was refused doesn't come back");
     }
 
     #[test]
@@ -125,14 +151,40 @@ mod tests {
         let end = now + SECOND + DNS_STALE_MAX;
 
         let expired = now + 2 * SECOND;
-        assert_eq!(cache.keep_failure("a", failed(), expired), Ok(one()));
+        assert_eq!(cache.keep_failure("a", failed(), None, expired), Ok(one()));
         assert_eq!(cache.current("a", expired + DNS_STALE_RETRY - MILLISECOND), Some(Ok(one())), "no flood while the servers fail");
         assert_eq!(cache.current("a", expired + DNS_STALE_RETRY), None, "asked again");
 
-        assert_eq!(cache.keep_failure("a", failed(), end - MILLISECOND), Ok(one()));
+        assert_eq!(cache.keep_failure("a", failed(), None, end - MILLISECOND), Ok(one()));
         assert_eq!(cache.current("a", end), None, "a retry doesn't reach beyond the end");
-        assert_eq!(cache.keep_failure("a", failed(), end), Err(failed()));
+        assert_eq!(cache.keep_failure("a", failed(), None, end), Err(failed()));
         assert_eq!(cache.current("a", end + DNS_NEGATIVE_TTL - MILLISECOND), Some(Err(failed())));
+    }
+
+    #[test]
+    fn failure_uses_the_newest_addresses_that_anybody_has() {
+        let now = Instant::now();
+        let other = || Arc::from(["192.0.2.2".parse().unwrap()]);
+        let elsewhere = |ttl: Duration| {
+            let mut cache = Cache::default();
+            cache.keep("a", other(), ttl, now).unwrap();
+            move |now| cache.usable("a", now)
+        };
+        let (older, newer) = (elsewhere(5 * SECOND), elsewhere(20 * SECOND));
+        let mut cache = Cache::default();
+        let expired = now + 30 * SECOND;
+        assert_eq!(cache.keep_failure("a", failed(), newer(expired), expired), Ok(other()), "where there are none of its own");
+        assert_eq!(cache.current("a", expired + DNS_STALE_RETRY - MILLISECOND), Some(Ok(other())));
+
+        for (elsewhere, expected) in [(&older, one()), (&newer, other())] {
+            let mut cache = Cache::default();
+            cache.keep("a", one(), 10 * SECOND, now).unwrap();
+            assert_eq!(cache.keep_failure("a", failed(), elsewhere(expired), expired), Ok(expected));
+        }
+
+        let end = now + 20 * SECOND + DNS_STALE_MAX;
+        assert_eq!(Cache::default().keep_failure("a", failed(), newer(end), end), Err(failed()), "not for ever");
+        assert_eq!(cache.keep_failure("a", failed(), None, end), Err(failed()), "no longer than where they come from");
     }
 
     #[test]

@@ -29,6 +29,8 @@ struct Server {
     queries: Arc<AtomicUsize>,
     /// Answers while not set to fail.
     failing: Arc<std::sync::atomic::AtomicBool>,
+    /// Says that there is no such name, of any.
+    gone: Arc<std::sync::atomic::AtomicBool>,
     /// Told of each query that the script leaves without an answer.
     ignored: Arc<Notify>,
 }
@@ -37,8 +39,9 @@ impl Server {
     async fn start(script: Script) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
-        let server = Self { address, queries: Arc::default(), failing: Arc::default(), ignored: Arc::default() };
-        let (queries, failing, ignored) = (server.queries.clone(), server.failing.clone(), server.ignored.clone());
+        let server = Self { address, queries: Arc::default(), failing: Arc::default(), gone: Arc::default(), ignored: Arc::default() };
+        let (queries, failing, gone, ignored) =
+            (server.queries.clone(), server.failing.clone(), server.gone.clone(), server.ignored.clone());
         tokio::spawn(async move {
             let mut buffer = [0; 4096];
             loop {
@@ -48,6 +51,8 @@ impl Server {
                 let asked = query.queries[0].clone();
                 let answer = if failing.load(Ordering::SeqCst) {
                     Some(Err(ResponseCode::ServFail))
+                } else if gone.load(Ordering::SeqCst) {
+                    Some(Err(ResponseCode::NXDomain))
                 } else {
                     script(asked.name(), asked.query_type())
                 };
@@ -240,4 +245,36 @@ async fn clone_has_a_cache_of_its_own() {
     let asked = server.queries();
     assert_eq!(resolver.clone().resolve("four.example").await, first);
     assert_eq!(server.queries(), 2 * asked);
+}
+
+#[tokio::test]
+async fn what_one_clone_was_told_serves_another_while_the_server_fails() {
+    let server = Server::start(scripted).await;
+    let (resolver, start) = (server.resolver(), Instant::now());
+    let (told, other) = (resolver.clone(), resolver.clone());
+    let first = told.resolve_at("four.example", start).await;
+    assert_eq!(first, Ok(addresses(&["192.0.2.1"])));
+    server.failing.store(true, Ordering::SeqCst);
+    // Within the answer's TTL and after it.
+    for (clone, at) in [(&other, start + SECOND), (&resolver, start + 61 * SECOND)] {
+        assert_eq!(clone.resolve_at("four.example", at).await, first);
+        let asked = server.queries();
+        assert_eq!(clone.resolve_at("four.example", at + SECOND).await, first);
+        assert_eq!(server.queries(), asked, "a failing server isn't asked for every request");
+    }
+    assert!(matches!(other.resolve_at("six.example", start).await, Err(DnsError::Failed(_))), "a name that none has met");
+    let too_late = start + 60 * SECOND + crate::config::limits::DNS_STALE_MAX;
+    assert!(matches!(resolver.clone().resolve_at("four.example", too_late).await, Err(DnsError::Failed(_))));
+}
+
+#[tokio::test]
+async fn what_one_clone_hears_is_gone_serves_no_other() {
+    let server = Server::start(scripted).await;
+    let (resolver, start) = (server.resolver(), Instant::now());
+    let clone = resolver.clone();
+    resolver.resolve_at("four.example", start).await.unwrap();
+    server.gone.store(true, Ordering::SeqCst);
+    assert_eq!(resolver.resolve_at("four.example", start + 61 * SECOND).await, Err(DnsError::NoAddresses));
+    server.failing.store(true, Ordering::SeqCst);
+    assert!(matches!(clone.resolve_at("four.example", start + 62 * SECOND).await, Err(DnsError::Failed(_))));
 }

@@ -1,0 +1,35 @@
+//! Limits of reaching a backend's host: how long it may stay silent, and how many dials are under way beside each other.
+
+use std::time::Duration;
+
+/// Establishing a connection to a backend, all dials together. Beyond: 504 `upstream_timeout`. A host whose kept connection is silent has
+/// two thirds of it, and dialling anew the last one ([`REDIAL_SHARE`]), so that such a 504 takes no longer.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The part of [`CONNECT_TIMEOUT`] that is left for dialling anew after a backend's host hasn't acknowledged a request: one in so many. It has had
+/// the others, 2 s: the kernel sends again after 0.2, 0.6 and 1.4 s, so that a host has to miss a request four times to count as gone.
+pub const REDIAL_SHARE: u32 = 3;
+
+/// Dialling anew has at least so long, unless [`CONNECT_TIMEOUT`] is shorter: a connect timeout of a second is no reason to fail a host that answers.
+pub const REDIAL_MIN: Duration = Duration::from_secs(1);
+
+/// A dial that hasn't been answered for so long gets another one beside it (as in RFC 8305 section 5), to another pod where there is another: kube-proxy
+/// draws one for each. Above any round trip inside a cluster, and below the second after which a SYN is sent again. Shorter where all of
+/// [`DIALS_AT_ONCE`] wouldn't begin in time.
+pub const DIAL_STAGGER: Duration = Duration::from_millis(250);
+
+/// Dials of one request beside each other, where there are several pods. With two of three pods out of reach, all of them meet one of those once
+/// in 26 times; three did once in three times.
+pub const DIALS_AT_ONCE: usize = 8;
+
+/// As [`DIALS_AT_ONCE`], where all would reach the same host: the other one is for a lost packet.
+pub const DIALS_TO_ONE_HOST: usize = 2;
+
+/// Dials that one worker has beside the first ones of its requests, for each backend address. Beyond: a request waits for those that it has. A backend that is
+/// out of reach altogether costs no more sockets than these and one for each request; and, since each is given up within [`CONNECT_TIMEOUT`], some
+/// 130 dials a second, or 16,000 entries that conntrack keeps for two minutes: half of what kube-proxy allows for each core.
+pub const DIALS_BESIDE: usize = 256;
+
+/// Bytes of a request's body up to which the backend's host has to acknowledge it within its part of [`CONNECT_TIMEOUT`]. They fit into any receive window
+/// that is empty, so it is the network that fails if they aren't. A longer upload may wait for a backend that takes its time to read, which looks the same.
+pub const ACKNOWLEDGED_BODY_BYTES: u64 = 16 * 1024;

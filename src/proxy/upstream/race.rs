@@ -1,0 +1,121 @@
+//! One request's dials beside each other: one that stays unanswered gets company, and isn't given up for it (RFC 8305 section 5). The first that connects
+//! wins; the others are dropped, which closes their sockets. Where each goes, and what is counted, is `choose`'s matter.
+
+use std::{future::poll_fn, net::SocketAddr, pin::Pin, rc::Rc, task::Poll, time::Duration};
+
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::{
+    super::{deadline::Deadline, error::ProxyError, worker::Worker},
+    dial::{Lease, dial},
+};
+use crate::config::limits::{DIAL_STAGGER, DIALS_BESIDE};
+
+/// The dials of one request that are under way, the oldest first.
+pub(super) struct Race<'a> {
+    worker: &'a Rc<Worker>,
+    dials: Vec<Dial<'a>>,
+    /// How many may be under way.
+    most: usize,
+    stagger: Duration,
+    /// When the youngest has been without an answer for long enough.
+    silent: Pin<Box<Sleep>>,
+}
+
+/// What happens first.
+pub(super) enum Event {
+    Connected {
+        lease: Lease,
+        /// Dials that began earlier, and got no answer.
+        overtaken: usize,
+    },
+    Failed(SocketAddr, ProxyError),
+    /// There is no answer yet, and room for another dial.
+    Silence,
+    /// The deadline has passed.
+    Timeout,
+}
+
+struct Dial<'a> {
+    address: SocketAddr,
+    connecting: Pin<Box<dyn Future<Output = Result<Lease, ProxyError>> + 'a>>,
+    /// The first one of a request needs no leave.
+    _beside: Option<Beside<'a>>,
+}
+
+/// A dial beside another one, in the books of the pool of its address until it is dropped.
+struct Beside<'a> {
+    worker: &'a Worker,
+    address: SocketAddr,
+}
+
+impl<'a> Race<'a> {
+    /// No more than `most` dials at a time, all of which can begin within `patience`.
+    pub(super) fn new(worker: &'a Rc<Worker>, patience: Duration, most: usize) -> Self {
+        let parts = u32::try_from(most).unwrap_or(u32::MAX).max(1);
+        let stagger = DIAL_STAGGER.min(patience / parts);
+        Self { worker, dials: Vec::new(), most, stagger, silent: Box::pin(sleep(stagger)) }
+    }
+
+    /// Begins a dial. False: it would be one beside others, and there are enough of these to that address. One is always begun where none is under way.
+    pub(super) fn start(&mut self, address: SocketAddr) -> bool {
+        let beside = if self.dials.is_empty() { None } else { Beside::begin(self.worker, address) };
+        if beside.is_none() && !self.dials.is_empty() {
+            return false;
+        }
+        self.dials.push(Dial { address, connecting: Box::pin(dial(self.worker, address)), _beside: beside });
+        self.silent.as_mut().reset(Instant::now() + self.stagger);
+        true
+    }
+
+    /// From now on silence is no reason for another dial.
+    pub(super) fn close(&mut self) {
+        self.most = 0;
+    }
+
+    /// How many dials are under way.
+    pub(super) fn len(&self) -> usize {
+        self.dials.len()
+    }
+
+    /// Where the youngest dial goes.
+    pub(super) fn last(&self) -> Option<SocketAddr> {
+        self.dials.last().map(|dial| dial.address)
+    }
+
+    pub(super) async fn next(&mut self, deadline: &Deadline) -> Event {
+        poll_fn(|cx| {
+            for (index, dial) in self.dials.iter_mut().enumerate() {
+                if let Poll::Ready(result) = dial.connecting.as_mut().poll(cx) {
+                    let address = self.dials.remove(index).address;
+                    return Poll::Ready(match result {
+                        Ok(lease) => Event::Connected { lease, overtaken: index },
+                        Err(error) => Event::Failed(address, error),
+                    });
+                }
+            }
+            if deadline.poll(cx).is_ready() {
+                return Poll::Ready(Event::Timeout);
+            }
+            if self.dials.len() < self.most && self.silent.as_mut().poll(cx).is_ready() {
+                self.silent.as_mut().reset(Instant::now() + self.stagger);
+                return Poll::Ready(Event::Silence);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl<'a> Beside<'a> {
+    fn begin(worker: &'a Worker, address: SocketAddr) -> Option<Self> {
+        // Not `then_some`, whose argument would be dropped where there is none.
+        worker.pools.begin_beside(address, DIALS_BESIDE).then(|| Self { worker, address })
+    }
+}
+
+impl Drop for Beside<'_> {
+    fn drop(&mut self) {
+        self.worker.pools.end_beside(self.address);
+    }
+}
