@@ -50,6 +50,8 @@ impl Handover {
         };
         let name = match (choice, installation) {
             ("off", _) | ("auto", Installation::Single) => None,
+            // Whatever the kernel chooses is nobody else's: such processes are strangers beside each other, whoever they are for the cluster.
+            ("auto", _) if admin.port() == 0 => None,
             ("auto", Installation::Processes) => by_itself,
             ("auto" | "on", Installation::Pods { .. }) if by_itself.as_ref().is_some_and(|name| name.len() > NAME_BYTES) => {
                 return Err(format!("namespace and Lease have more than {NAME_BYTES} bytes together: say a name of your own"));
@@ -83,7 +85,8 @@ mod tests {
         };
         for (choice, installation, admin, expected) in [
             ("auto", POD, "127.0.0.1:9080", Ok(Some("edge/nodegate"))),
-            ("auto", POD, "127.0.0.1:0", Ok(Some("edge/nodegate"))),
+            ("auto", POD, "127.0.0.1:9081", Ok(Some("edge/nodegate"))),
+            ("auto", POD, "127.0.0.1:0", Ok(None)),
             ("on", POD, "127.0.0.1:9081", Ok(Some("edge/nodegate"))),
             ("mine", POD, "127.0.0.1:9080", Ok(Some("mine"))),
             ("off", POD, "127.0.0.1:9080", Ok(None)),

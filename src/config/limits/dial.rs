@@ -25,10 +25,14 @@ pub const DIALS_AT_ONCE: usize = 8;
 /// As [`DIALS_AT_ONCE`], where all would reach the same host: the other one is for a lost packet.
 pub const DIALS_TO_ONE_HOST: usize = 2;
 
-/// Dials that one worker has beside the first ones of its requests, for each backend address. Beyond: a request waits for those that it has. A backend that is
-/// out of reach altogether costs no more sockets than these and one for each request; and, since each is given up within [`CONNECT_TIMEOUT`], some
-/// 130 dials a second, or 16,000 entries that conntrack keeps for two minutes: half of what kube-proxy allows for each core.
+/// Dials that one worker has beside the first ones of its requests, for each backend address. Beyond: a request gives up the one that it has before it
+/// begins another ([`DIAL_GIVEN_UP`]). A backend that is out of reach altogether costs no more sockets than these and one for each request; and, since
+/// each is given up within [`CONNECT_TIMEOUT`], some 130 dials a second, or 16,000 entries that conntrack keeps for two minutes: half of what kube-proxy
+/// allows for each core.
 pub const DIALS_BESIDE: usize = 256;
+
+/// A dial has at least so long before another takes its place, where it can't have one beside it: the time after which a SYN is sent again in any case.
+pub const DIAL_GIVEN_UP: Duration = Duration::from_secs(1);
 
 /// Bytes of a request's body up to which the backend's host has to acknowledge it within its part of [`CONNECT_TIMEOUT`]. They fit into any receive window
 /// that is empty, so it is the network that fails if they aren't. A longer upload may wait for a backend that takes its time to read, which looks the same.

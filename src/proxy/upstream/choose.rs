@@ -137,7 +137,12 @@ impl<'a> Candidates<'a> {
                 count_failed(worker, trail, race.len());
                 return Ok(lease);
             }
-            if race.start(next) {
+            let mut started = race.start(next);
+            if !started && race.make_room() {
+                count_failed(worker, trail, 1);
+                started = race.start(next);
+            }
+            if started {
                 worker.count(|numbers| numbers.retries += 1);
                 self.tried.push(next);
             }

@@ -81,7 +81,7 @@ impl Lease {
         let short = request.body().size_hint().exact().is_some_and(|length| length <= limits::ACKNOWLEDGED_BODY_BYTES);
         let connect_timeout = self.worker.settings.limits.connect_timeout;
         // The rest is for dialling anew.
-        let within = connect_timeout - connect_timeout / limits::REDIAL_SHARE;
+        let within = connect_timeout / limits::REDIAL_SHARE * (limits::REDIAL_SHARE - 1);
         self.link.signs.acknowledged_within.set(short.then_some(within));
         self.link.carried = self.link.carried.saturating_add(1);
         self.link.sender.try_send_request(request)

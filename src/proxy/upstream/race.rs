@@ -9,7 +9,7 @@ use super::{
     super::{deadline::Deadline, error::ProxyError, worker::Worker},
     dial::{Lease, dial},
 };
-use crate::config::limits::{DIAL_STAGGER, DIALS_BESIDE};
+use crate::config::limits::{DIAL_GIVEN_UP, DIAL_STAGGER, DIALS_BESIDE};
 
 /// The dials of one request that are under way, the oldest first.
 pub(super) struct Race<'a> {
@@ -38,9 +38,10 @@ pub(super) enum Event {
 
 struct Dial<'a> {
     address: SocketAddr,
+    begun: Instant,
     connecting: Pin<Box<dyn Future<Output = Result<Lease, ProxyError>> + 'a>>,
-    /// The first one of a request needs no leave.
-    _beside: Option<Beside<'a>>,
+    /// One of a request's needs no leave.
+    beside: Option<Beside<'a>>,
 }
 
 /// A dial beside another one, in the books of the pool of its address until it is dropped.
@@ -57,15 +58,23 @@ impl<'a> Race<'a> {
         Self { worker, dials: Vec::new(), most, stagger, silent: Box::pin(sleep(stagger)) }
     }
 
-    /// Begins a dial. False: it would be one beside others, and there are enough of these to that address. One is always begun where none is under way.
+    /// Begins a dial. False: it would be one beside others, and there are enough of these to that address.
     pub(super) fn start(&mut self, address: SocketAddr) -> bool {
-        let beside = if self.dials.is_empty() { None } else { Beside::begin(self.worker, address) };
-        if beside.is_none() && !self.dials.is_empty() {
+        let is_beside = self.dials.iter().any(|dial| dial.beside.is_none());
+        let beside = if is_beside { Beside::begin(self.worker, address) } else { None };
+        if is_beside && beside.is_none() {
             return false;
         }
-        self.dials.push(Dial { address, connecting: Box::pin(dial(self.worker, address)), _beside: beside });
-        self.silent.as_mut().reset(Instant::now() + self.stagger);
+        let begun = Instant::now();
+        self.dials.push(Dial { address, begun, connecting: Box::pin(dial(self.worker, address)), beside });
+        self.silent.as_mut().reset(begun + self.stagger);
         true
+    }
+
+    /// Gives the dial up that needed no leave, if it has waited for long enough: another may take its place. Returns whether it did.
+    pub(super) fn make_room(&mut self) -> bool {
+        let given_up = self.dials.iter().position(|dial| dial.beside.is_none() && dial.begun.elapsed() >= DIAL_GIVEN_UP);
+        given_up.map(|index| self.dials.remove(index)).is_some()
     }
 
     /// From now on silence is no reason for another dial.
