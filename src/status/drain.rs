@@ -17,7 +17,8 @@ use crate::{
 };
 
 /// Waits until no Ingress of ours bears an address of this node; not at all if another of our pods is Ready on this node. Where the addresses are given in
-/// place of the nodes': until no Ingress bears one of those; not at all if another of our pods stays, wherever. Returns whether that is so, or else the API server didn't say which addresses these are. Without a deadline of its own.
+/// place of the nodes': until no Ingress bears one of those; not at all if another of our pods stays, wherever. Returns whether that is so, or else the API
+/// server didn't say which addresses these are. Without a deadline of its own.
 pub async fn withdrawn(client: Client, settings: Settings, mut report: Receiver<Report>) -> bool {
     let Settings { namespace, pod, publish, manager: _ } = settings;
     let Some(pod) = pod else { return true };
