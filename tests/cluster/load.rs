@@ -30,7 +30,8 @@ pub struct Load {
     stop: Stop,
     began: Instant,
     ended: Arc<AtomicU32>,
-    thread: JoinHandle<Tally>,
+    tally: Arc<Mutex<Tally>>,
+    thread: JoinHandle<()>,
 }
 
 /// Tells the thread to end, at the latest when a scenario gives up.
@@ -45,12 +46,26 @@ pub struct Tally {
     pub failed: Vec<Failure>,
     /// How many answers came from each sample backend.
     pub by_backend: BTreeMap<String, u32>,
+    /// In the order of their ends, too.
+    pub succeeded: Vec<Success>,
     /// The longest that an answer took.
     pub slowest: Duration,
     /// The longest at one target between the starts of two requests that were answered, one after the other.
     pub longest_gap: Duration,
     /// When the latest request that a target answered was sent.
     answered: BTreeMap<SocketAddr, Duration>,
+}
+
+/// A request with the answer 200.
+#[derive(Debug, Clone)]
+pub struct Success {
+    /// When it was sent, after the load's start.
+    pub sent: Duration,
+    /// Until the whole answer was there.
+    pub took: Duration,
+    pub target: SocketAddr,
+    /// The `--name` of the sample backend that answered; empty where it was none.
+    pub backend: String,
 }
 
 /// A request without an answer, or with another than 200.
@@ -70,12 +85,13 @@ impl Load {
     /// Begins to send `rate` requests a second for `http://HOST/` to the targets, from a namespace.
     pub fn start(from: &Namespace, targets: &[SocketAddr], host: &str, rate: u32) -> Self {
         let stop = Stop(Arc::default());
-        let ended = Arc::new(AtomicU32::new(0));
+        let (ended, tally) = (Arc::new(AtomicU32::new(0)), Arc::<Mutex<Tally>>::default());
         let began = Instant::now();
-        let (targets, host, stopped, count) = (targets.to_vec(), host.to_owned(), Arc::clone(&stop.0), Arc::clone(&ended));
+        let (targets, host, stopped) = (targets.to_vec(), host.to_owned(), Arc::clone(&stop.0));
+        let (count, account) = (Arc::clone(&ended), Arc::clone(&tally));
         let enter = from.entrance();
-        let work = move || enter.within_async(async || send(&targets, &host, rate, began, &stopped, &count).await);
-        Self { stop, began, ended, thread: thread::spawn(work) }
+        let work = move || enter.within_async(async || send(&targets, &host, rate, began, &stopped, &count, &account).await);
+        Self { stop, began, ended, tally, thread: thread::spawn(work) }
     }
 
     /// The present, as [`Failure::sent`] counts.
@@ -93,10 +109,16 @@ impl Load {
         .await
     }
 
+    /// Looks at what it has met so far.
+    pub fn so_far<T>(&self, look: impl FnOnce(&Tally) -> T) -> T {
+        look(&lock(&self.tally))
+    }
+
     /// Ends it, once the last answers are there.
     pub fn stop(self) -> Tally {
         drop(self.stop);
-        self.thread.join().expect("the load's thread")
+        self.thread.join().expect("the load's thread");
+        std::mem::take(&mut *lock(&self.tally))
     }
 }
 
@@ -123,9 +145,16 @@ impl fmt::Display for Failure {
     }
 }
 
-async fn send(targets: &[SocketAddr], host: &str, rate: u32, began: Instant, stop: &AtomicBool, ended: &Arc<AtomicU32>) -> Tally {
+async fn send(
+    targets: &[SocketAddr],
+    host: &str,
+    rate: u32,
+    began: Instant,
+    stop: &AtomicBool,
+    ended: &Arc<AtomicU32>,
+    tally: &Arc<Mutex<Tally>>,
+) {
     let host: Arc<str> = host.into();
-    let tally = Arc::new(Mutex::new(Tally::default()));
     // A kept connection that is busy with a slow request is not waited for: the target gets another one.
     let kept: Vec<_> = targets.iter().map(|_| Arc::new(Mutex::new(None))).collect();
     let mut ticks = interval(Duration::from_secs(1) / rate);
@@ -137,7 +166,7 @@ async fn send(targets: &[SocketAddr], host: &str, rate: u32, began: Instant, sto
         let target = targets[number % targets.len()];
         let kept = (number / targets.len()).is_multiple_of(2).then(|| Arc::clone(&kept[number % targets.len()]));
         number += 1;
-        let (tally, host, ended) = (Arc::clone(&tally), Arc::clone(&host), Arc::clone(ended));
+        let (tally, host, ended) = (Arc::clone(tally), Arc::clone(&host), Arc::clone(ended));
         requests.spawn(async move {
             let sent = began.elapsed();
             let idle = kept.as_ref().and_then(|kept| lock(kept).take());
@@ -145,11 +174,12 @@ async fn send(targets: &[SocketAddr], host: &str, rate: u32, began: Instant, sto
             let result = client.get(&host, "/", &[]).await;
             let took = began.elapsed().saturating_sub(sent);
             let failure = |what| Failure { sent, took, target, fresh: kept.is_none(), what };
+            let success = |backend| Success { sent, took, target, backend };
             let mut tally = lock(&tally);
             if result.as_ref().is_ok_and(|answer| answer.status == 200) {
                 tally.note_answer(target, sent);
             }
-            tally.note(result, took, failure);
+            tally.note(result, took, success, failure);
             drop(tally);
             ended.fetch_add(1, Ordering::Relaxed);
             if let Some(kept) = kept {
@@ -158,15 +188,24 @@ async fn send(targets: &[SocketAddr], host: &str, rate: u32, began: Instant, sto
         });
     }
     requests.join_all().await;
-    std::mem::take(&mut *lock(&tally))
 }
 
 impl Tally {
-    fn note(&mut self, result: anyhow::Result<Answer>, took: Duration, failure: impl FnOnce(String) -> Failure) {
+    fn note(
+        &mut self,
+        result: anyhow::Result<Answer>,
+        took: Duration,
+        success: impl FnOnce(String) -> Success,
+        failure: impl FnOnce(String) -> Failure,
+    ) {
         self.sent += 1;
         self.slowest = self.slowest.max(took);
         match result {
-            Ok(answer) if answer.status == 200 => *self.by_backend.entry(answer.backend().unwrap_or_default()).or_default() += 1,
+            Ok(answer) if answer.status == 200 => {
+                let backend = answer.backend().unwrap_or_default();
+                *self.by_backend.entry(backend.clone()).or_default() += 1;
+                self.succeeded.push(success(backend));
+            }
             Ok(answer) => self.failed.push(failure(answer.to_string())),
             Err(error) => self.failed.push(failure(format!("{error:#}"))),
         }
