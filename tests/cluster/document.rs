@@ -1,4 +1,4 @@
-//! Tables of measured figures in docs/: a run compares what they are about, and writes them anew where that is asked for.
+//! Tables of measured figures in docs/: a run compares what doesn't differ from run to run, and writes them anew where that is asked for.
 
 use std::{env, fs, path::Path};
 
@@ -6,24 +6,29 @@ use anyhow::{Context, ensure};
 
 const BEGIN: &str = "<!-- measured: begin -->\n";
 const END: &str = "<!-- measured: end -->\n";
-/// Set, the measured table replaces the document's.
+/// At 1, the measured table replaces the document's.
 const WRITE: &str = "NODEGATE_WRITE_DOCS";
 
-/// Compares the first columns of a document's table and of the measured one: figures differ from run to run. Or writes it.
+/// As [`keep_columns`], where the first column alone is the same in every run.
 pub fn keep(document: &str, table: &str) -> anyhow::Result<()> {
+    keep_columns(document, table, 1)
+}
+
+/// Compares the first columns, so many, of a document's table and of the measured one: the figures in the others differ from run to run. Or writes it.
+pub fn keep_columns(document: &str, table: &str, columns: usize) -> anyhow::Result<()> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
     let text = fs::read_to_string(&path).with_context(|| format!("{document} can't be read"))?;
     let (head, rest) = text.split_once(BEGIN).with_context(|| format!("{document} has no line {BEGIN:?}"))?;
     let (written, tail) = rest.split_once(END).with_context(|| format!("{document} has no line {END:?}"))?;
-    if env::var_os(WRITE).is_some() {
+    if env::var_os(WRITE).is_some_and(|value| value == "1") {
         return fs::write(&path, [head, BEGIN, table, END, tail].concat()).with_context(|| format!("{document} can't be written"));
     }
-    let (written, measured) = (subjects(written), subjects(table));
-    ensure!(written == measured, "{document} has rows for {written:?}, and measured were {measured:?}: run this with {WRITE}=1");
+    let (written, measured) = (stable(written, columns), stable(table, columns));
+    ensure!(written == measured, "{document} says {written:#?}, and measured was {measured:#?}: run this with {WRITE}=1");
     Ok(())
 }
 
-/// A table's first column.
-fn subjects(table: &str) -> Vec<&str> {
-    table.lines().filter_map(|line| line.split('|').nth(1)).map(str::trim).collect()
+/// A table's first columns, row by row.
+fn stable(table: &str, columns: usize) -> Vec<Vec<&str>> {
+    table.lines().map(|line| line.split('|').skip(1).take(columns).map(str::trim).collect()).collect()
 }
