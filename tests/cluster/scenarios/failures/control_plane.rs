@@ -1,44 +1,49 @@
 //! The API server fails.
 
-use anyhow::{Context, ensure};
+use std::time::Duration;
+
+use anyhow::ensure;
 
 use super::{
-    site::{HOST, Site, WEB},
+    site::{Site, WEB},
     table::Row,
+    watch::{Span, Watch},
 };
 use crate::sample::{ingress, list};
+
+/// How long after the API server's return an edit is in force on every node: the longest pause between two tries to follow it, twice.
+const IN_FORCE_WITHIN: Duration = Duration::from_secs(10);
 
 pub async fn api_server_stops(site: &Site<'_>) -> anyhow::Result<Row> {
     let cluster = site.cluster;
     // The edit that has to wait.
     let edit = list(&[ingress(WEB.namespace, "edited", "edited.example", WEB.name)]);
-    let load = site.load(HOST);
-    load.ended(30).await?;
+    let watch = Watch::begin(site).await?;
+    let load = &watch.load;
     cluster.stop_api_server();
-    let stopped = load.now();
+    let began = load.now();
     let refused = cluster.apply(&edit);
     load.ended(120).await?;
+    let fault = Span { began, ended: load.now() };
     cluster.start_api_server().await?;
     let back = load.now();
     cluster.apply(&edit)?;
     cluster.serves("edited.example").await?;
-    let live = load.now();
-    load.ended(30).await?;
-    let tally = load.stop();
+    let in_force = load.now().saturating_sub(back);
+    let seen = watch.end(fault).await?;
     cluster.kubectl(&["delete", "ingress", "edited", "--namespace=failures"])?;
     ensure!(refused.is_err(), "an edit went through without an API server");
-    tally.all_succeeded().context("requests need no API server")?;
+    seen.cuts(&[], fault.began)?;
+    seen.spares(&[1, 2, 3])?;
+    ensure!(in_force < IN_FORCE_WITHIN, "an edit was in force {in_force:?} after the API server was back");
     Ok(Row {
         fault: "API server stopped",
-        seen: format!(
-            "nothing: none of {} requests failed, the slowest took {:.2} s; edits are refused",
-            tally.sent,
-            tally.slowest.as_secs_f32()
-        ),
-        lasts: format!(
-            "stopped for {:.0} s; an edit was in force on every node {:.1} s after it was back",
-            back.saturating_sub(stopped).as_secs_f32(),
-            live.saturating_sub(back).as_secs_f32()
+        seen: format!("nothing; edits are refused, and after its return in force within {} s", IN_FORCE_WITHIN.as_secs()),
+        measured: format!(
+            "{}; stopped for {:.0} s; an edit was in force on every node {:.1} s after it was back",
+            seen.account(&[1, 2, 3]),
+            fault.seconds(),
+            in_force.as_secs_f32()
         ),
     })
 }

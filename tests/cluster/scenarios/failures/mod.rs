@@ -5,6 +5,7 @@ mod dns;
 mod network;
 mod site;
 mod table;
+mod watch;
 
 use crate::cluster::Cluster;
 use site::Site;

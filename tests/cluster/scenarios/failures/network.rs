@@ -5,79 +5,88 @@ use std::time::Duration;
 use anyhow::ensure;
 
 use super::{
-    site::{HOST, Site, account, recovery, spared},
+    site::Site,
     table::Row,
+    watch::{ANSWERED_WITHIN, FEW, OVER_WITHIN, Span, Watch, Way},
 };
-use crate::{
-    cluster::Cluster,
-    network,
-    node::Node,
-    wait::{PATIENCE, eventually},
-};
+use crate::{cluster::Cluster, network, wait::PATIENCE};
 
-/// How long a request may take to fail whose pod is out of reach: the connect timeout and a retry, with room for a busy machine.
-const GIVES_UP_WITHIN: Duration = Duration::from_secs(10);
+/// Through the nodes that are left, no request fails that is sent so long after a node fell silent: by then their connections to it are closed, and a new one
+/// that isn't answered is dialled anew. Much less than the cluster takes to count the node as lost.
+const AVOIDED_WITHIN: Duration = Duration::from_secs(10);
+/// As [`OVER_WITHIN`], where kube-proxy has to start first, and to read all Services and endpoints.
+const PROXIES_AGAIN_WITHIN: Duration = Duration::from_secs(10);
 
 pub async fn overlay_breaks(site: &Site<'_>) -> anyhow::Result<Row> {
     let (first, second) = (site.cluster.node(1), site.cluster.node(2));
     let broken = |broken| network::set_overlay(first, second, broken);
-    let (seen, lasts) = observe(site, broken, &[2]).await?;
-    Ok(Row { fault: "overlay broken between two nodes", seen: format!("through these two nodes, {seen}"), lasts })
+    let measured = overlay(site, broken, &[(1, 2), (2, 1)], &[1, 2]).await?;
+    Ok(Row {
+        fault: "overlay broken between two nodes",
+        seen: format!("through these two, {}; the other's pod isn't reached, all others are; {}", few(), over()),
+        measured,
+    })
 }
 
 pub async fn overlay_is_blocked(site: &Site<'_>) -> anyhow::Result<Row> {
     let blocked = |blocked| [2, 3].iter().for_each(|other| network::set_overlay(site.cluster.node(1), site.cluster.node(*other), blocked));
-    let (seen, lasts) = observe(site, blocked, &[]).await?;
-    Ok(Row { fault: "UDP 8472 blocked by one node's firewall", seen: format!("through all nodes, {seen}"), lasts })
+    let measured = overlay(site, blocked, &[(1, 2), (1, 3), (2, 1), (3, 1)], &[1, 2, 3]).await?;
+    Ok(Row {
+        fault: "UDP 8472 blocked by one node's firewall",
+        seen: format!("through all nodes, {}; that node reaches its own pod alone, the others each other's; {}", few(), over()),
+        measured,
+    })
 }
 
-/// Makes the fault, and ends it. `spares` are the nodes' indices that it doesn't concern.
-async fn observe(site: &Site<'_>, set: impl Fn(bool), spares: &[usize]) -> anyhow::Result<(String, String)> {
-    let load = site.load(HOST);
-    load.ended(60).await?;
-    set(true);
-    let began = load.now();
-    let during = load.ended(240).await;
-    set(false);
-    let ended = load.now();
-    during?;
-    // Those that hang are still to fail, and what follows has to be well.
-    load.ended(120).await?;
-    let tally = load.stop();
-    site.cluster.serves(HOST).await?;
-    let targets: Vec<_> = spares.iter().map(|index| site.targets[*index]).collect();
-    spared(&tally, &targets)?;
-    let wrong = tally.failed.iter().find(|failure| !failure.what.starts_with("504") || failure.took >= GIVES_UP_WITHIN);
-    ensure!(wrong.is_none(), "not a 504 within {GIVES_UP_WITHIN:?}: {}", wrong.map(ToString::to_string).unwrap_or_default());
-    ensure!(!tally.failed.is_empty() || tally.slowest > Duration::from_secs(1), "no request met the fault");
-    let (fault, recovery) = (ended.saturating_sub(began).as_secs_f32(), recovery(&tally, ended).as_secs_f32());
-    Ok((account(&tally), format!("broken for {fault:.0} s; the last request that failed was sent {recovery:.1} s after that")))
+/// `harmed` are the nodes through which requests may fail.
+async fn overlay(site: &Site<'_>, set: impl Fn(bool), cut: &[Way], harmed: &[usize]) -> anyhow::Result<String> {
+    let watch = Watch::begin(site).await?;
+    let fault = watch.lasts(set, async || Ok(())).await?;
+    let seen = watch.end(fault).await?;
+    let spared: Vec<usize> = (1..=site.targets.len()).filter(|node| !harmed.contains(node)).collect();
+    seen.cuts(cut, fault.began)?;
+    seen.spares(&spared)?;
+    seen.harms_little(harmed, &["504"], fault)?;
+    seen.is_over_within(OVER_WITHIN)?;
+    Ok(format!(
+        "{}; broken for {:.0} s, the last one that failed was sent {:.1} s after that",
+        seen.account(harmed),
+        fault.seconds(),
+        seen.last_failure(harmed, fault.ended).as_secs_f32()
+    ))
 }
 
 /// kube-proxy of the first node is stopped, and the pod of the second is replaced by one with another address.
 pub async fn kube_proxy_stops(site: &Site<'_>) -> anyhow::Result<Row> {
     let (cluster, node) = (site.cluster, site.cluster.node(1));
-    let load = site.load(HOST);
-    load.ended(60).await?;
-    node.stop_kube_proxy();
-    let began = load.now();
-    let during = move_pod(cluster, "n2").await;
-    let during = match during {
-        Ok(()) => load.ended(240).await,
-        error => error,
-    };
-    node.start_kube_proxy();
-    let ended = load.now();
-    during?;
-    load.ended(120).await?;
-    let tally = load.stop();
-    site.cluster.serves(HOST).await?;
-    spared(&tally, &site.targets[1..])?;
-    let (fault, recovery) = (ended.saturating_sub(began).as_secs_f32(), recovery(&tally, ended).as_secs_f32());
+    let watch = Watch::begin(site).await?;
+    let mut moved = Duration::ZERO;
+    let stopped = |stopped| if stopped { node.stop_kube_proxy() } else { node.start_kube_proxy() };
+    let fault = watch
+        .lasts(stopped, async || {
+            move_pod(cluster, "n2").await?;
+            moved = watch.load.now();
+            Ok(())
+        })
+        .await?;
+    let seen = watch.end(fault).await?;
+    seen.cuts(&[(1, 2)], moved)?;
+    seen.spares(&[2, 3])?;
+    seen.harms_little(&[1], &["502", "504"], Span { began: moved, ended: fault.ended })?;
+    seen.is_over_within(PROXIES_AGAIN_WITHIN)?;
     Ok(Row {
         fault: "kube-proxy of one node stopped, then a pod replaced",
-        seen: format!("through that node, {}; through the others, none failed", account(&tally)),
-        lasts: format!("stopped for {fault:.0} s; the last request that failed was sent {recovery:.1} s after it was back"),
+        seen: format!(
+            "through that node, few requests fail (under {FEW} %), with 502 or 504, none slower than {:.1} s; the new pod isn't reached until kube-proxy is back, all \
+             others are; through the other nodes, nothing",
+            ANSWERED_WITHIN.as_secs_f32()
+        ),
+        measured: format!(
+            "{}; stopped for {:.0} s, the last one that failed was sent {:.1} s after that",
+            seen.account(&[1]),
+            fault.seconds(),
+            seen.last_failure(&[1], fault.ended).as_secs_f32()
+        ),
     })
 }
 
@@ -89,43 +98,52 @@ async fn move_pod(cluster: &Cluster, node: &str) -> anyhow::Result<()> {
 
 /// The third node's cable is pulled, until its address is out of the Ingress's status and its pod out of the endpoints.
 pub async fn link_goes_down(site: &Site<'_>) -> anyhow::Result<Row> {
-    let (cluster, lost) = (site.cluster, site.cluster.node(3));
-    let load = site.load(HOST);
-    load.ended(60).await?;
-    lost.set_link(false);
-    let began = load.now();
-    let withdrawn = in_status(cluster, lost, false).await;
-    let gone = load.now();
-    lost.set_link(true);
-    withdrawn?;
-    in_status(cluster, lost, true).await?;
-    let back = load.now();
-    site.cluster.serves(HOST).await?;
-    load.ended(60).await?;
-    let tally = load.stop();
-    let others: Vec<_> = tally.failed.iter().filter(|failure| site.targets[..2].contains(&failure.target)).collect();
-    let latest = others.iter().map(|failure| failure.sent.saturating_sub(began)).max().unwrap_or_default();
-    let (withdrawn, lag) = (gone.saturating_sub(began), back.saturating_sub(gone));
-    ensure!(latest < withdrawn, "requests through the other nodes failed for {latest:?}, and the node counted as lost after {withdrawn:?}");
+    let lost = site.cluster.node(3);
+    let watch = Watch::begin(site).await?;
+    let mut withdrawn = Duration::ZERO;
+    let fault = watch
+        .lasts(
+            |down| lost.set_link(!down),
+            async || {
+                site.in_status("web", lost, false).await?;
+                withdrawn = watch.load.now();
+                Ok(())
+            },
+        )
+        .await?;
+    site.in_status("web", lost, true).await?;
+    let back = watch.load.now();
+    let seen = watch.end(fault).await?;
+    seen.cuts(&[(1, 3), (2, 3), (3, 1), (3, 2), (3, 3)], fault.began)?;
+    seen.harms_little(&[1, 2], &["504"], Span { began: fault.began, ended: fault.began + AVOIDED_WITHIN })?;
+    let latest = seen.last_failure(&[1, 2], fault.began);
+    ensure!(latest < AVOIDED_WITHIN, "a request through another node failed that was sent {latest:?} after the fault");
+    seen.is_over_within(OVER_WITHIN)?;
+    let after = |moment: Duration, since| moment.saturating_sub(since).as_secs_f32();
     Ok(Row {
         fault: "a node's link down",
-        seen: format!("through that node, no answer; through the others, {} requests to its pod failed", others.len()),
-        lasts: format!(
-            "the last of these was sent {:.0} s after the fault; the status has lost the node's address after {:.0} s, and has it again {:.1} s after the link",
+        seen: format!(
+            "through that node, no answer; through the others, {}, and for less than {} s; {}",
+            few(),
+            AVOIDED_WITHIN.as_secs(),
+            over()
+        ),
+        measured: format!(
+            "through the others, {}, the last of these sent {:.0} s after the fault; the status has lost the node's address after {:.0} s, and has it again {:.1} s after \
+             the link",
+            seen.account(&[1, 2]),
             latest.as_secs_f32(),
-            withdrawn.as_secs_f32(),
-            lag.as_secs_f32()
+            after(withdrawn, fault.began),
+            after(back, fault.ended)
         ),
     })
 }
 
-async fn in_status(cluster: &Cluster, node: &Node, wanted: bool) -> anyhow::Result<()> {
-    let path = "jsonpath={.status.loadBalancer.ingress[*].ip}";
-    eventually(&format!("the status names {}: {wanted}", node.name), PATIENCE, async || {
-        let addresses = cluster.kubectl(&["get", "ingress", "web", "--namespace=failures", "--output", path])?;
-        let named = addresses.split_whitespace().any(|address| address == node.address.to_string());
-        ensure!(named == wanted, "it has {addresses}");
-        Ok(())
-    })
-    .await
+/// As [`super::watch::Seen::harms_little`] has it.
+fn few() -> String {
+    format!("few requests fail (under {FEW} %), with 504, none slower than {:.1} s", ANSWERED_WITHIN.as_secs_f32())
+}
+
+fn over() -> String {
+    format!("all is well {} s after its end", OVER_WITHIN.as_secs())
 }

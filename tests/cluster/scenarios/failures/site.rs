@@ -1,20 +1,23 @@
 //! What the faults happen to: Nodegate as shipped on every node, and a Service with one pod on each.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
+
+use anyhow::ensure;
 
 use crate::{
     cluster::Cluster,
     http::{self, Answer},
     install::{self, Installed},
-    load::{Load, Tally},
+    load::Load,
+    node::Node,
     sample::{Sample, ingress, list, namespace},
-    wait::PATIENCE,
+    wait::{PATIENCE, eventually},
 };
 
 /// The site's host.
 pub const HOST: &str = "failures.example";
 /// Requests a second, from outside, over all three nodes.
-pub const RATE: u32 = 30;
+const RATE: u32 = 30;
 
 /// Nodegate and the pods.
 pub struct Site<'a> {
@@ -47,6 +50,18 @@ impl<'a> Site<'a> {
         install::uninstall(self.cluster, self.installed)
     }
 
+    /// Waits until an Ingress has a node's address in its status, or hasn't.
+    pub async fn in_status(&self, ingress: &str, node: &Node, wanted: bool) -> anyhow::Result<()> {
+        let path = "jsonpath={.status.loadBalancer.ingress[*].ip}";
+        eventually(&format!("the status of {ingress} names {}: {wanted}", node.name), PATIENCE, async || {
+            let addresses = self.cluster.kubectl(&["get", "ingress", ingress, "--namespace=failures", "--output", path])?;
+            let named = addresses.split_whitespace().any(|address| address == node.address.to_string());
+            ensure!(named == wanted, "it has {addresses}");
+            Ok(())
+        })
+        .await
+    }
+
     /// A load on every node.
     pub fn load(&self, host: &str) -> Load {
         Load::start(&self.cluster.internet, &self.targets, host, RATE)
@@ -56,25 +71,4 @@ impl<'a> Site<'a> {
     pub fn get(&self, target: SocketAddr, host: &str) -> anyhow::Result<Answer> {
         self.cluster.internet.within_async(async || http::get(target, host, "/").await)
     }
-}
-
-/// What a load met, for a table.
-pub fn account(tally: &Tally) -> String {
-    let slowest = tally.slowest.as_secs_f32();
-    if tally.failed.is_empty() {
-        return format!("none of {} requests failed; the slowest took {slowest:.1} s", tally.sent);
-    }
-    let answered = tally.failed.iter().filter(|failure| failure.what.starts_with("504")).count();
-    format!("{} of {} requests failed, {answered} of them with 504; the slowest took {slowest:.1} s", tally.failed.len(), tally.sent)
-}
-
-/// The part of a load that went to these targets failed nowhere.
-pub fn spared(tally: &Tally, targets: &[SocketAddr]) -> anyhow::Result<()> {
-    let failed = tally.failed.iter().find(|failure| targets.contains(&failure.target));
-    failed.map_or(Ok(()), |failure| anyhow::bail!("this fault is none of {}: {failure}", failure.target))
-}
-
-/// When the last request that failed was sent, after the end of the fault; zero if none was.
-pub fn recovery(tally: &Tally, ended: Duration) -> Duration {
-    tally.failed.iter().map(|failure| failure.sent.saturating_sub(ended)).max().unwrap_or_default()
 }
