@@ -1,8 +1,9 @@
 //! What the faults happen to: Nodegate as shipped on every node, and a Service with one pod on each.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::ensure;
+use serde_json::{Value, json};
 
 use crate::{
     cluster::Cluster,
@@ -18,6 +19,8 @@ use crate::{
 pub const HOST: &str = "failures.example";
 /// Requests a second, from outside, over all three nodes.
 const RATE: u32 = 30;
+/// How long a pod that is deleted goes on answering, so that kube-proxy, which needs a second or more to hear of it, leads nobody to a pod that is gone.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// Nodegate and the pods.
 pub struct Site<'a> {
@@ -33,12 +36,7 @@ impl<'a> Site<'a> {
     /// Installs everything, and waits until each node answers.
     pub async fn create(cluster: &'a Cluster) -> anyhow::Result<Self> {
         let installed = install::nodegate(cluster, "base", &[]).await?;
-        cluster.apply(&list(&[
-            namespace(WEB.namespace),
-            WEB.deployment(3),
-            WEB.service(80),
-            ingress(WEB.namespace, "web", HOST, WEB.name),
-        ]))?;
+        cluster.apply(&list(&[namespace(WEB.namespace), deployment(), WEB.service(80), ingress(WEB.namespace, "web", HOST, WEB.name)]))?;
         cluster.rolled_out("failures", "web", PATIENCE).await?;
         cluster.serves(HOST).await?;
         Ok(Self { cluster, targets: cluster.doors(80), installed })
@@ -71,4 +69,15 @@ impl<'a> Site<'a> {
     pub fn get(&self, target: SocketAddr, host: &str) -> anyhow::Result<Answer> {
         self.cluster.internet.within_async(async || http::get(target, host, "/").await)
     }
+}
+
+/// One pod on each node.
+fn deployment() -> Value {
+    let mut object = WEB.deployment(3);
+    let pod = &mut object["spec"]["template"]["spec"];
+    pod["terminationGracePeriodSeconds"] = json!(LINGER.as_secs() + 3);
+    if let Some(arguments) = pod["containers"][0]["args"].as_array_mut() {
+        arguments.extend([json!("--linger-ms"), json!(LINGER.as_millis().to_string())]);
+    }
+    object
 }
