@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use nodegate::config::limits::LEASE_DURATION;
 
 use super::{
     site::{Site, WEB},
@@ -11,8 +12,12 @@ use super::{
 };
 use crate::sample::{ingress, list};
 
+/// Nobody leads any more at the end of it, whatever the Lease says.
+const OUTAGE: Duration = LEASE_DURATION.saturating_add(Duration::from_secs(5));
 /// How long after the API server's return an edit is in force on every node: the longest pause between two tries to follow it, twice.
 const IN_FORCE_WITHIN: Duration = Duration::from_secs(10);
+/// How long after it a new Ingress has every node's address: a new leader has seen an unchanged Lease for its duration, and has written.
+const IN_STATUS_WITHIN: Duration = LEASE_DURATION.saturating_add(Duration::from_secs(10));
 
 pub async fn api_server_stops(site: &Site<'_>) -> anyhow::Result<Row> {
     let cluster = site.cluster;
@@ -23,27 +28,40 @@ pub async fn api_server_stops(site: &Site<'_>) -> anyhow::Result<Row> {
     cluster.stop_api_server();
     let began = load.now();
     let refused = cluster.apply(&edit);
-    load.ended(120).await?;
+    while load.now() < began + OUTAGE {
+        load.ended(30).await?;
+    }
     let fault = Span { began, ended: load.now() };
     cluster.start_api_server().await?;
     let back = load.now();
     cluster.apply(&edit)?;
     cluster.serves("edited.example").await?;
     let in_force = load.now().saturating_sub(back);
+    for node in &cluster.nodes {
+        site.in_status("edited", node, true).await?;
+    }
+    let in_status = load.now().saturating_sub(back);
     let seen = watch.end(fault).await?;
     cluster.kubectl(&["delete", "ingress", "edited", "--namespace=failures"])?;
     ensure!(refused.is_err(), "an edit went through without an API server");
     seen.cuts(&[], fault.began)?;
     seen.spares(&[1, 2, 3])?;
     ensure!(in_force < IN_FORCE_WITHIN, "an edit was in force {in_force:?} after the API server was back");
+    ensure!(in_status < IN_STATUS_WITHIN, "a new Ingress had its addresses {in_status:?} after the API server was back");
     Ok(Row {
         fault: "API server stopped",
-        seen: format!("nothing; edits are refused, and after its return in force within {} s", IN_FORCE_WITHIN.as_secs()),
+        seen: format!(
+            "nothing; edits are refused, and after its return in force within {} s, and a new Ingress has its addresses within {} s",
+            IN_FORCE_WITHIN.as_secs(),
+            IN_STATUS_WITHIN.as_secs()
+        ),
         measured: format!(
-            "{}; stopped for {:.0} s; an edit was in force on every node {:.1} s after it was back",
+            "{}; stopped for {:.0} s, longer than the leader's Lease lasts; an edit was in force on every node {:.1} s after it was back, and the addresses were there \
+             after {:.1} s",
             seen.account(&[1, 2, 3]),
             fault.seconds(),
-            in_force.as_secs_f32()
+            in_force.as_secs_f32(),
+            in_status.as_secs_f32()
         ),
     })
 }
