@@ -2,7 +2,8 @@
 
 mod inventory;
 mod process;
-mod rights;
+mod right;
+pub mod rights;
 mod shop;
 
 use std::{
@@ -14,7 +15,11 @@ use std::{
 use anyhow::{Context, ensure};
 use serde_json::json;
 
-use self::{inventory::Inventory, process::Process};
+use self::{
+    inventory::Inventory,
+    process::Process,
+    rights::{Requests, Roles},
+};
 use crate::{
     cluster::Cluster,
     http,
@@ -40,7 +45,7 @@ const DEFAULT_PORT_START: &str = "1024";
 pub async fn lifecycle(cluster: &Cluster) -> anyhow::Result<()> {
     shop::open(cluster).await?;
     let before = Inventory::take(cluster)?;
-    let requests = rights::Requests::from_now()?;
+    let requests = Requests::from_now()?;
 
     let installed = install::nodegate(cluster, BASE, &[]).await?;
     cluster.serves(shop::HOST).await?;
@@ -51,7 +56,8 @@ pub async fn lifecycle(cluster: &Cluster) -> anyhow::Result<()> {
     upgrade(cluster, &installed).await?;
     listens_by_its_file_capability(cluster)?;
     ensure!(shop::has_every_address(cluster).await? == written, "the Ingress was written while its addresses stayed the same");
-    every_right_is_used(cluster, &requests).await?;
+    let roles = Roles::of(cluster).await?;
+    every_right_is_used(cluster, &requests, &roles).await?;
     let began = Instant::now();
     install::uninstall(cluster, installed)?;
     println!("install: removed in {:.1} s", began.elapsed().as_secs_f32());
@@ -63,6 +69,7 @@ pub async fn lifecycle(cluster: &Cluster) -> anyhow::Result<()> {
     outcome?;
     before.is_restored(cluster).await.context("after the second installation was removed")?;
     requests.none_was_refused()?;
+    Requests::ever().none_exceeded(&roles)?;
     shop::close(cluster)
 }
 
@@ -128,11 +135,11 @@ async fn by_the_sysctl(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 /// What neither installation nor load has called for: the end of a mistake, which the leader before has told of, and `check` as people run it.
-async fn every_right_is_used(cluster: &Cluster, requests: &rights::Requests) -> anyhow::Result<()> {
+async fn every_right_is_used(cluster: &Cluster, requests: &Requests, roles: &Roles) -> anyhow::Result<()> {
     shop::mends_it(cluster).await?;
     let check = ["exec", "--namespace=nodegate-system", "daemonset/nodegate", "--", "/nodegate", "check", "--cluster"];
     cluster.kubectl(&check).context("check has nothing to find in a cluster without mistakes")?;
-    let count = requests.use_every_right(cluster).await?;
+    let count = requests.use_every_right(roles).await?;
     println!("install: {count} rights, each of them used");
     Ok(())
 }

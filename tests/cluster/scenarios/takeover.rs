@@ -11,6 +11,7 @@ use k8s_openapi::api::networking::v1::Ingress;
 use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::Value;
 
+use super::lifecycle::rights::{Requests, Roles};
 use crate::{
     cluster::Cluster,
     http,
@@ -32,6 +33,7 @@ pub async fn takeover(cluster: &Cluster) -> anyhow::Result<()> {
     let (eighty, beside) = (cluster.doors(80), cluster.doors(8080));
     serve_by_traefik(cluster, &eighty).await?;
     let ingresses = ingresses(cluster).await?;
+    let requests = Requests::from_now()?;
 
     install::nodegate(cluster, BESIDE, &[]).await?;
     check_tells_what_differs(cluster)?;
@@ -55,7 +57,11 @@ pub async fn takeover(cluster: &Cluster) -> anyhow::Result<()> {
     let after = self::ingresses(cluster).await?;
     ensure!(after == ingresses, "no Ingress may be edited: they were {ingresses:#?}, and are {after:#?}");
 
+    let roles = Roles::of(cluster).await?;
     install::uninstall(cluster, installed)?;
+    requests.none_was_refused()?;
+    // Of the scenarios before this one, too, whatever they install and break.
+    Requests::ever().none_exceeded(&roles)?;
     cluster.kubectl(&["delete", "namespace", objects::SHOP])?;
     Ok(())
 }
