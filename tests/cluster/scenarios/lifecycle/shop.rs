@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 
 use anyhow::ensure;
 use k8s_openapi::api::{core::v1::Event, networking::v1::Ingress};
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{Api, api::ListParams};
+use serde_json::json;
 
+use super::inventory::Inventory;
 use crate::{
     cluster::Cluster,
     sample::{Sample, ingress, list, namespace},
@@ -31,17 +33,49 @@ pub fn close(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 /// Waits until the Ingress shows the addresses of all nodes. The version of it that does.
-pub async fn has_every_address(cluster: &Cluster) -> anyhow::Result<Option<String>> {
-    let ingresses: Api<Ingress> = Api::namespaced(cluster.client(), NAMESPACE);
-    let wanted: BTreeSet<String> = cluster.nodes.iter().map(|node| node.address.to_string()).collect();
+pub async fn has_every_address(cluster: &Cluster) -> anyhow::Result<Ingress> {
+    let wanted = every_address(cluster);
     eventually("the Ingress shows every node's address", PATIENCE, async || {
-        let found = ingresses.get("web").await?;
-        let entries = found.status.as_ref().and_then(|status| status.load_balancer.as_ref()?.ingress.as_ref());
-        let shown: BTreeSet<String> = entries.into_iter().flatten().filter_map(|entry| entry.ip.clone()).collect();
+        let found = ingresses(cluster).get("web").await?;
+        let shown = shown(&found);
         ensure!(shown == wanted, "it shows {shown:?}");
-        Ok(found.resource_version())
+        Ok(found)
     })
     .await
+}
+
+/// After an uninstall at once: waits until everything else of it is gone, and takes the addresses out as docs/install-k3s.md says.
+pub async fn keeps_its_addresses(cluster: &Cluster, before: &Inventory) -> anyhow::Result<()> {
+    let entries: Vec<_> = every_address(cluster).into_iter().map(|address| json!({ "ip": address })).collect();
+    let status = json!({ "loadBalancer": { "ingress": entries } });
+    let line = format!("status of {NAMESPACE}/web: ");
+    before.is_restored_but(cluster, &format!("{line}{status}"), &line).await?;
+    let namespace = format!("--namespace={NAMESPACE}");
+    cluster.kubectl(&[
+        "patch",
+        "ingress",
+        "web",
+        &namespace,
+        "--subresource=status",
+        "--type=merge",
+        "--patch={\"status\":{\"loadBalancer\":null}}",
+    ])?;
+    Ok(())
+}
+
+/// Those that an Ingress shows.
+pub fn shown(ingress: &Ingress) -> BTreeSet<String> {
+    let entries = ingress.status.as_ref().and_then(|status| status.load_balancer.as_ref()?.ingress.as_ref());
+    entries.into_iter().flatten().filter_map(|entry| entry.ip.clone().or_else(|| entry.hostname.clone())).collect()
+}
+
+/// Those of all nodes.
+pub fn every_address(cluster: &Cluster) -> BTreeSet<String> {
+    cluster.nodes.iter().map(|node| node.address.to_string()).collect()
+}
+
+fn ingresses(cluster: &Cluster) -> Api<Ingress> {
+    Api::namespaced(cluster.client(), NAMESPACE)
 }
 
 /// An Ingress for a Service that isn't there, and the Event that says so.
