@@ -1,15 +1,20 @@
 //! Who lives in the cluster before Nodegate comes, and after it went: backends, an Ingress for them, and one that is half done.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, pin::pin};
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
+use futures_util::TryStreamExt;
 use k8s_openapi::api::{core::v1::Event, networking::v1::Ingress};
-use kube::{Api, api::ListParams};
+use kube::{
+    Api,
+    api::{ListParams, WatchEvent, WatchParams},
+};
 use serde_json::json;
 
 use super::inventory::Inventory;
 use crate::{
     cluster::Cluster,
+    install,
     sample::{Sample, ingress, list, namespace},
     wait::{PATIENCE, eventually},
 };
@@ -42,6 +47,46 @@ pub async fn has_every_address(cluster: &Cluster) -> anyhow::Result<Ingress> {
         Ok(found)
     })
     .await
+}
+
+/// Fails if the Ingress was written since that version of it, which shows all addresses: to show others, or the same ones again. Where a pod didn't answer
+/// its probes for long, on a starved machine, its node may have left and come back.
+pub async fn was_left_alone(cluster: &Cluster, since: &Ingress) -> anyhow::Result<()> {
+    let last = has_every_address(cluster).await?;
+    let history = history(cluster, since, &last).await?;
+    ensure!(history.windows(2).all(|pair| pair[0] != pair[1]), "the Ingress was written while its addresses stayed the same: {history:?}");
+    if history.len() > 1 {
+        let missed = missed_probes(cluster).await?;
+        ensure!(!missed.is_empty(), "each pod was ready all the time, but the Ingress has shown {history:?}");
+        println!("install: the Ingress has shown {history:?}, since {missed:?}");
+    }
+    Ok(())
+}
+
+/// What the Ingress has shown from one version of it to another, each of those in between included.
+async fn history(cluster: &Cluster, since: &Ingress, last: &Ingress) -> anyhow::Result<Vec<BTreeSet<String>>> {
+    let mut history = vec![shown(since)];
+    if since.metadata.resource_version == last.metadata.resource_version {
+        return Ok(history);
+    }
+    let since = since.metadata.resource_version.as_deref().unwrap_or_default();
+    let versions = ingresses(cluster).watch(&WatchParams::default().fields("metadata.name=web"), since).await?;
+    let mut versions = pin!(versions);
+    while let Some(event) = versions.try_next().await? {
+        let WatchEvent::Modified(version) = event else { bail!("not a change of the Ingress: {event:?}") };
+        history.push(shown(&version));
+        if version.metadata.resource_version == last.metadata.resource_version {
+            return Ok(history);
+        }
+    }
+    bail!("the API server tells of no more than {history:?}")
+}
+
+/// What the kubelets say of pods that were ready and didn't answer when asked whether they still are.
+async fn missed_probes(cluster: &Cluster) -> anyhow::Result<Vec<String>> {
+    let events: Api<Event> = Api::namespaced(cluster.client(), install::NAMESPACE);
+    let found = events.list(&ListParams::default().fields("reason=Unhealthy,involvedObject.kind=Pod")).await?;
+    Ok(found.into_iter().filter_map(|event| event.message).filter(|message| message.starts_with("Readiness probe")).collect())
 }
 
 /// After an uninstall at once: waits until everything else of it is gone, and takes the addresses out as docs/install-k3s.md says.
