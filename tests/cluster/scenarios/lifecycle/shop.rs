@@ -19,7 +19,7 @@ use crate::{
     wait::{PATIENCE, eventually},
 };
 
-pub const HOST: &str = "shop.example";
+pub const HOST: &str = "install.example";
 const NAMESPACE: &str = "rig-install";
 const WEB: Sample<'_> = Sample { namespace: NAMESPACE, name: "web", port: 8000, answers_as: "$(NODE)" };
 /// A Service of the same pods, which an Ingress is to name before it is there.
