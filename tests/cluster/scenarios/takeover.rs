@@ -51,6 +51,8 @@ pub async fn takeover(cluster: &Cluster) -> anyhow::Result<()> {
     }
     status_is(cluster, &BTreeSet::new()).await.context("it is left to Traefik, which writes none here")?;
 
+    // As the guide has it. Pods that aren't available yet the controller would replace on all nodes at once.
+    cluster.kubectl(&["rollout", "status", "daemonset/nodegate", "--namespace=nodegate-system", "--timeout=60s"])?;
     // Nodegate gets a socket on port 80 of every node, while packets for it still go to Traefik.
     let load = Load::start(&cluster.internet, &eighty, "shop.example", RATE);
     let installed = install::nodegate(cluster, FINAL, &[]).await?;
