@@ -82,12 +82,18 @@ pub async fn rolled_out(cluster: &Cluster) -> anyhow::Result<()> {
 
 /// Removes Nodegate, the DaemonSet first: while its roles are there, its last pod takes the nodes' addresses out of the Ingresses.
 pub fn uninstall(cluster: &Cluster, installed: Installed) -> anyhow::Result<()> {
-    drop(installed);
-    let directory = Path::new(WORK).join("installation");
     let namespace = format!("--namespace={NAMESPACE}");
     cluster.kubectl(&["delete", "daemonset", "nodegate", &namespace, "--cascade=foreground", "--timeout=90s"])?;
-    cluster.kubectl(&["delete", "--kustomize", &directory.to_string_lossy(), "--ignore-not-found", "--timeout=90s"])?;
-    fs::remove_dir_all(&directory)?;
+    uninstall_at_once(cluster, installed)
+}
+
+/// Removes Nodegate with the roles that its pods would need to withdraw what they wrote: what the nodes' addresses are in keeps them. Of the shipped
+/// overlay itself, not of the kustomization that was applied: they hold the same objects.
+pub fn uninstall_at_once(cluster: &Cluster, installed: Installed) -> anyhow::Result<()> {
+    let Installed { overlay } = installed;
+    let overlay = format!("{}/manifests/{overlay}", env!("CARGO_MANIFEST_DIR"));
+    cluster.kubectl(&["delete", "--kustomize", &overlay, "--ignore-not-found", "--timeout=90s"])?;
+    fs::remove_dir_all(Path::new(WORK).join("installation"))?;
     Ok(())
 }
 

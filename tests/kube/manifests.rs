@@ -1,5 +1,8 @@
 //! The shipped manifests against a real API server: it takes them as they are, and the rights that they give are those that Nodegate uses.
 
+#[path = "../cluster/scenarios/lifecycle/right.rs"]
+mod right;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -12,7 +15,7 @@ use k8s_openapi::api::{
     coordination::v1::Lease,
     core::v1::{Event, Namespace, Node, Pod, ServiceAccount},
     networking::v1::{Ingress, IngressClass},
-    rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding},
+    rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
 };
 use kube::{
     Api,
@@ -22,6 +25,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::task::block_in_place;
 
+use self::right::Right;
 use crate::rig::{App, Cluster, Nodegate, built, eventually, objects};
 
 const NAMESPACE: &str = "nodegate-system";
@@ -29,9 +33,6 @@ const NAMESPACE: &str = "nodegate-system";
 /// The pod that Nodegate takes itself for, and the address of its node.
 const POD: &str = "nodegate-x7k2p";
 const NODE_ADDRESS: &str = "192.0.2.31";
-
-/// A right, or a use of one: verb, API group, resource with its subresource.
-type Right = (String, String, String);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_server_takes_every_installation_and_changes_from_one_to_another_leave_nothing_behind() {
@@ -113,7 +114,7 @@ async fn with_the_shipped_roles_nothing_is_refused_and_no_right_is_left_unused()
 
     let granted = granted(&client).await;
     eventually("every right that is granted is used", async || {
-        let used = used(&cluster);
+        let used = cluster.requests().iter().map(right::used).collect();
         let left: Vec<&Right> = granted.difference(&used).collect();
         if left.is_empty() { Ok(()) } else { Err(format!("never used: {left:?}")) }
     })
@@ -157,27 +158,7 @@ async fn granted(client: &kube::Client) -> BTreeSet<Right> {
     let cluster_role = Api::<ClusterRole>::all(client.clone()).get("nodegate").await.expect("the ClusterRole");
     let role = Api::<Role>::namespaced(client.clone(), NAMESPACE).get("nodegate").await.expect("the Role");
     let rules = cluster_role.rules.into_iter().chain(role.rules).flatten();
-    rules.flat_map(|rule| rights(&rule)).collect()
-}
-
-fn rights(rule: &PolicyRule) -> Vec<Right> {
-    let (groups, resources) = (rule.api_groups.iter().flatten(), rule.resources.iter().flatten());
-    let pairs = groups.flat_map(|group| resources.clone().map(move |resource| (group, resource)));
-    pairs.flat_map(|(group, resource)| rule.verbs.iter().map(move |verb| (verb.clone(), group.clone(), resource.clone()))).collect()
-}
-
-/// Every kind of request that Nodegate has sent.
-fn used(cluster: &Cluster) -> BTreeSet<Right> {
-    let right = |event: serde_json::Value| {
-        let word = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-        let object = &event["objectRef"];
-        let resource = match object["subresource"].as_str() {
-            Some(part) => format!("{}/{part}", word(&object["resource"])),
-            None => word(&object["resource"]),
-        };
-        (word(&event["verb"]), word(&object["apiGroup"]), resource)
-    };
-    cluster.requests().into_iter().map(right).collect()
+    rules.flat_map(|rule| right::granted(&rule)).collect()
 }
 
 /// The folders of all installations, the base first.

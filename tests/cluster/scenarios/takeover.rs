@@ -4,13 +4,21 @@ mod compare;
 mod gap;
 mod objects;
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::Value;
 
+use self::{compare::Accounts, gap::Window};
+use super::lifecycle::{
+    rights::{Requests, Roles},
+    shop::{every_address, shown},
+};
 use crate::{
     cluster::Cluster,
     http,
@@ -32,14 +40,19 @@ pub async fn takeover(cluster: &Cluster) -> anyhow::Result<()> {
     let (eighty, beside) = (cluster.doors(80), cluster.doors(8080));
     serve_by_traefik(cluster, &eighty).await?;
     let ingresses = ingresses(cluster).await?;
+    let requests = Requests::from_now()?;
 
     install::nodegate(cluster, BESIDE, &[]).await?;
     check_tells_what_differs(cluster)?;
+    let mut told = Accounts::new();
     for (theirs, ours) in eighty.iter().zip(&beside) {
-        compare::nodegate(cluster, *ours)?;
-        compare::traefik(cluster, *theirs)?;
+        told = compare::traefik(cluster, *theirs)?;
+        compare::nodegate(cluster, *ours, &told)?;
     }
+    status_is(cluster, &BTreeSet::new()).await.context("it is left to Traefik, which writes none here")?;
 
+    // As the guide has it. Pods that aren't available yet the controller would replace on all nodes at once.
+    cluster.kubectl(&["rollout", "status", "daemonset/nodegate", "--namespace=nodegate-system", "--timeout=60s"])?;
     // Nodegate gets a socket on port 80 of every node, while packets for it still go to Traefik.
     let load = Load::start(&cluster.internet, &eighty, "shop.example", RATE);
     let installed = install::nodegate(cluster, FINAL, &[]).await?;
@@ -50,12 +63,17 @@ pub async fn takeover(cluster: &Cluster) -> anyhow::Result<()> {
 
     remove_traefik(cluster, &eighty).await?;
     for address in &eighty {
-        compare::nodegate(cluster, *address).context("without Traefik")?;
+        compare::nodegate(cluster, *address, &told).context("without Traefik")?;
     }
+    status_is(cluster, &every_address(cluster)).await?;
     let after = self::ingresses(cluster).await?;
     ensure!(after == ingresses, "no Ingress may be edited: they were {ingresses:#?}, and are {after:#?}");
 
+    let roles = Roles::of(cluster).await?;
     install::uninstall(cluster, installed)?;
+    requests.none_was_refused()?;
+    // Of the scenarios before this one, too, whatever they install and break.
+    Requests::ever().none_exceeded(&roles)?;
     cluster.kubectl(&["delete", "namespace", objects::SHOP])?;
     Ok(())
 }
@@ -78,29 +96,47 @@ async fn serve_by_traefik(cluster: &Cluster, addresses: &[SocketAddr]) -> anyhow
 /// As the docs have it: in the pod, with its settings.
 fn check_tells_what_differs(cluster: &Cluster) -> anyhow::Result<()> {
     let check = ["exec", "--namespace=nodegate-system", "daemonset/nodegate", "--", "/nodegate", "check", "--cluster"];
-    // It ends with 1 where there is an error among the findings, and kubectl then fails with all that it said.
-    let said = cluster.kubectl(&check).unwrap_or_else(|error| format!("{error:#}"));
-    for expected in compare::FINDINGS {
-        ensure!(said.contains(expected), "check doesn't say {expected:?}, but: {said}");
-    }
-    ensure!(!said.contains("not-ours"), "that Ingress is neither's: {said}");
+    let Err(said) = cluster.kubectl(&check) else { bail!("check ends well, though there is an error among its findings") };
+    let said = said.to_string();
+    ensure!(said.contains("command terminated with exit code 1"), "check ends otherwise than with 1: {said}");
+    let count = said.matches("] Ingress takeover-shop/").count();
+    ensure!(
+        count == compare::FINDINGS.len() && compare::FINDINGS.iter().all(|expected| said.contains(expected)),
+        "check should find {:#?} and nothing else, but: {said}",
+        compare::FINDINGS
+    );
     Ok(())
+}
+
+/// Waits until these addresses are in the status of each Ingress, and none in that of the one that is neither's.
+async fn status_is(cluster: &Cluster, expected: &BTreeSet<String>) -> anyhow::Result<()> {
+    let all: Api<Ingress> = Api::namespaced(cluster.client(), objects::SHOP);
+    eventually(&format!("every Ingress shows {expected:?}"), PATIENCE, async || {
+        for ingress in all.list(&ListParams::default()).await? {
+            let (name, shown, none) = (ingress.name_any(), shown(&ingress), BTreeSet::new());
+            let expected = if name == objects::NOT_OURS { &none } else { expected };
+            ensure!(shown == *expected, "{name} shows {shown:?}");
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// Removes Traefik and its IngressClass under load, and measures what clients see.
 async fn remove_traefik(cluster: &Cluster, addresses: &[SocketAddr]) -> anyhow::Result<()> {
     let load = Load::start(&cluster.internet, addresses, "shop.example", RATE);
-    let began = Instant::now();
+    load.ended(RATE).await?;
+    let began = load.now();
     let namespace = format!("--namespace={}", objects::TRAEFIK_NAMESPACE);
     cluster.kubectl(&["delete", "daemonset/traefik", &namespace, "--cascade=orphan"])?;
     cluster.kubectl(&["delete", "pods", &namespace, "--selector=app=traefik", "--grace-period=1", "--wait=false"])?;
     for address in addresses {
         eventually(&format!("Nodegate alone answers at {address}"), PATIENCE, async || answers_alone(cluster, *address)).await?;
     }
-    let alone = began.elapsed();
+    let alone = load.now();
     cluster.kubectl_with(&["delete", "--ignore-not-found", "--timeout=90s", "--filename=-"], &objects::traefik())?;
-    gap::report(&load.stop(), RATE, alone)?;
-    Ok(())
+    load.ended(RATE).await?;
+    gap::report(&load.stop(), RATE, &Window { began, alone })
 }
 
 /// Whether Nodegate answers on port 80, and does so again and again.

@@ -39,12 +39,27 @@ impl Inventory {
     /// Waits until nothing has come or gone since it was taken.
     pub async fn is_restored(&self, cluster: &Cluster) -> anyhow::Result<()> {
         eventually("the cluster is as it was before", PATIENCE, async || {
-            let now = Self::take(cluster)?;
-            let (left, gone): (Vec<_>, Vec<_>) = (now.0.difference(&self.0).collect(), self.0.difference(&now.0).collect());
+            let (left, gone) = self.compare(&Self::take(cluster)?);
             ensure!(left.is_empty() && gone.is_empty(), "left behind: {left:#?}; gone: {gone:#?}");
             Ok(())
         })
         .await
+    }
+
+    /// Waits until nothing has come or gone but `left`, in the place of one line.
+    pub async fn is_restored_but(&self, cluster: &Cluster, left: &str, place: &str) -> anyhow::Result<()> {
+        eventually("the cluster is as it was before but for one line", PATIENCE, async || {
+            let (seen, gone) = self.compare(&Self::take(cluster)?);
+            ensure!(seen == [left] && matches!(&gone[..], [line] if line.starts_with(place)), "left behind: {seen:#?}; gone: {gone:#?}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// What is there now and wasn't, and what was and isn't.
+    fn compare(&self, now: &Self) -> (Vec<String>, Vec<String>) {
+        let lines = |these: &BTreeSet<String>, those| these.difference(those).cloned().collect();
+        (lines(&now.0, &self.0), lines(&self.0, &now.0))
     }
 }
 

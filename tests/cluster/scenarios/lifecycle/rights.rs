@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs::File,
-    io::{BufRead, BufReader, Seek, SeekFrom},
+    io::{Read, Seek, SeekFrom},
     path::Path,
 };
 
@@ -12,6 +12,7 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::{Api, api::ListParams};
 use serde_json::Value;
 
+use super::right::{self, Right};
 use crate::{
     cluster::{Cluster, LOGS},
     install::NAMESPACE,
@@ -22,8 +23,13 @@ use crate::{
 const ACCOUNT: &str = "system:serviceaccount:nodegate-system:nodegate";
 const FORBIDDEN: u16 = 403;
 
-/// Verb, API group, resource with its subresource.
-type Right = (String, String, String);
+/// What the roles in the cluster grant while Nodegate is installed. All overlays have the same ones.
+#[derive(Debug)]
+pub struct Roles {
+    everywhere: Vec<PolicyRule>,
+    /// In Nodegate's own namespace alone.
+    at_home: Vec<PolicyRule>,
+}
 
 /// Those of Nodegate's account since a point in time.
 #[derive(Debug)]
@@ -32,18 +38,47 @@ pub struct Requests {
     from: u64,
 }
 
+impl Roles {
+    pub async fn of(cluster: &Cluster) -> anyhow::Result<Self> {
+        let ours = ListParams::default().labels("app.kubernetes.io/name=nodegate");
+        let everywhere = Api::<ClusterRole>::all(cluster.client()).list(&ours).await?;
+        let at_home = Api::<Role>::namespaced(cluster.client(), NAMESPACE).list(&ours).await?;
+        let everywhere: Vec<_> = everywhere.into_iter().filter_map(|role| role.rules).flatten().collect();
+        let at_home: Vec<_> = at_home.into_iter().filter_map(|role| role.rules).flatten().collect();
+        ensure!(!everywhere.is_empty() && !at_home.is_empty(), "no role is Nodegate's by its label");
+        Ok(Self { everywhere, at_home })
+    }
+
+    fn rights(&self) -> BTreeSet<Right> {
+        self.everywhere.iter().chain(&self.at_home).flat_map(right::granted).collect()
+    }
+
+    fn grant(&self, request: &Value) -> bool {
+        let (wanted, object) = (right::used(request), &request["objectRef"]);
+        let at_home = if object["namespace"] == NAMESPACE { self.at_home.as_slice() } else { &[] };
+        self.everywhere.iter().chain(at_home).filter(|rule| right::granted(rule).contains(&wanted)).any(|rule| {
+            let names = rule.resource_names.as_deref().unwrap_or_default();
+            names.is_empty() || names.iter().any(|name| object["name"] == **name)
+        })
+    }
+}
+
 impl Requests {
+    /// Since the cluster is up: of every installation there was.
+    pub fn ever() -> Self {
+        Self { from: 0 }
+    }
+
     pub fn from_now() -> anyhow::Result<Self> {
         Ok(Self { from: log()?.metadata()?.len() })
     }
 
-    /// Waits until each right that the roles in the cluster grant was used. How many there are.
-    pub async fn use_every_right(&self, cluster: &Cluster) -> anyhow::Result<usize> {
-        let granted = granted(cluster).await?;
-        ensure!(!granted.is_empty(), "no role is Nodegate's by its label");
+    /// Waits until each right that the roles grant was used. How many there are.
+    pub async fn use_every_right(&self, roles: &Roles) -> anyhow::Result<usize> {
+        let granted = roles.rights();
         // The Lease is renewed from time to time.
         eventually("every right that is granted is used", PATIENCE, async || {
-            let used: BTreeSet<Right> = self.all()?.iter().map(right).collect();
+            let used: BTreeSet<Right> = self.all()?.iter().map(right::used).collect();
             let spare: Vec<&Right> = granted.difference(&used).collect();
             ensure!(spare.is_empty(), "never used: {spare:?}");
             Ok(())
@@ -54,53 +89,39 @@ impl Requests {
 
     /// Fails with those that the API server refused.
     pub fn none_was_refused(&self) -> anyhow::Result<()> {
+        self.none_is_wrong("refused", is_refused)
+    }
+
+    /// Fails with those that were refused and that the roles don't grant. What they do grant is refused, too, where the API server has just started, and
+    /// where the roles went before the pods.
+    pub fn none_exceeded(&self, roles: &Roles) -> anyhow::Result<()> {
+        self.none_is_wrong("beyond the roles", |request| is_refused(request) && !roles.grant(request))
+    }
+
+    fn none_is_wrong(&self, what: &str, is_wrong: impl Fn(&Value) -> bool) -> anyhow::Result<()> {
         let all = self.all()?;
-        let refused: Vec<&Value> = all.iter().filter(|request| request["responseStatus"]["code"] == FORBIDDEN).collect();
-        ensure!(refused.is_empty(), "{} of {} requests were refused, the first of them: {:#}", refused.len(), all.len(), refused[0]);
-        println!("install: {} requests to the API server, none refused", all.len());
+        ensure!(!all.is_empty(), "the audit log has no request of {ACCOUNT}");
+        let wrong: Vec<&Value> = all.iter().filter(|request| is_wrong(request)).collect();
+        ensure!(wrong.is_empty(), "{} of {} requests were {what}, the first of them: {:#}", wrong.len(), all.len(), wrong[0]);
+        println!("rights: {} requests to the API server, none of them {what}", all.len());
         Ok(())
     }
 
     fn all(&self) -> anyhow::Result<Vec<Value>> {
-        let mut log = log()?;
+        let (mut log, mut text) = (log()?, String::new());
         log.seek(SeekFrom::Start(self.from))?;
-        let mut requests = Vec::new();
-        for line in BufReader::new(log).lines() {
-            // The last line may still be on its way.
-            let Ok(request) = serde_json::from_str::<Value>(&line?) else { break };
-            if request["user"]["username"] == ACCOUNT {
-                requests.push(request);
-            }
-        }
-        Ok(requests)
+        log.read_to_string(&mut text)?;
+        // The last line may still be on its way.
+        let lines = text.rsplit_once('\n').map_or("", |(whole, _)| whole).lines();
+        let requests = lines.map(|line| serde_json::from_str(line).with_context(|| format!("not JSON, in the audit log: {line}")));
+        requests.filter(|request| request.as_ref().map_or(true, |request: &Value| request["user"]["username"] == ACCOUNT)).collect()
     }
+}
+
+fn is_refused(request: &Value) -> bool {
+    request["responseStatus"]["code"] == FORBIDDEN
 }
 
 fn log() -> anyhow::Result<File> {
     File::open(Path::new(LOGS).join("audit.log")).context("the API server's audit log")
-}
-
-async fn granted(cluster: &Cluster) -> anyhow::Result<BTreeSet<Right>> {
-    let ours = ListParams::default().labels("app.kubernetes.io/name=nodegate");
-    let everywhere = Api::<ClusterRole>::all(cluster.client()).list(&ours).await?;
-    let in_namespace = Api::<Role>::namespaced(cluster.client(), NAMESPACE).list(&ours).await?;
-    let rules = everywhere.into_iter().filter_map(|role| role.rules).chain(in_namespace.into_iter().filter_map(|role| role.rules));
-    Ok(rules.flatten().flat_map(|rule| rights(&rule)).collect())
-}
-
-fn rights(rule: &PolicyRule) -> Vec<Right> {
-    let mut rights = Vec::new();
-    for group in rule.api_groups.iter().flatten() {
-        for resource in rule.resources.iter().flatten() {
-            rights.extend(rule.verbs.iter().map(|verb| (verb.clone(), group.clone(), resource.clone())));
-        }
-    }
-    rights
-}
-
-fn right(request: &Value) -> Right {
-    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let object = &request["objectRef"];
-    let part = object["subresource"].as_str().map(|part| format!("/{part}")).unwrap_or_default();
-    (word(&request["verb"]), word(&object["apiGroup"]), word(&object["resource"]) + &part)
 }

@@ -8,6 +8,8 @@ use crate::{
 /// Where the Ingresses and their backends are.
 pub const SHOP: &str = "takeover-shop";
 pub const BACKENDS: [&str; 3] = ["api", "web", "fallback"];
+/// The Ingress that is neither's.
+pub const NOT_OURS: &str = "not-ours";
 /// Where Traefik is.
 pub const TRAEFIK_NAMESPACE: &str = "takeover-traefik";
 
