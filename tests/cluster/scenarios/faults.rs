@@ -45,7 +45,7 @@ pub async fn faults(cluster: &Cluster) -> anyhow::Result<()> {
     let tally = load.stop();
     tally.all_succeeded().context("nothing of this concerns the first two nodes' own addresses")?;
     ensure!(tally.by_backend.len() == 2, "both nodes have to answer: {:?}", tally.by_backend);
-    cluster.kubectl(&["delete", "namespace", "rig-faults"])?;
+    cluster.delete_namespace("rig-faults")?;
     Ok(())
 }
 

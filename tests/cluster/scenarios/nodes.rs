@@ -38,7 +38,7 @@ pub async fn nodes(cluster: &Cluster) -> anyhow::Result<()> {
         let resolved = node.run(&["getent", "ahostsv4", "web.rig-nodes.svc.cluster.local"]);
         ensure!(resolved.starts_with(&address), "on {} cluster DNS says {resolved:?}, not {address}", node.name);
     }
-    cluster.kubectl(&["delete", "namespace", "rig-nodes"])?;
+    cluster.delete_namespace("rig-nodes")?;
     Ok(())
 }
 

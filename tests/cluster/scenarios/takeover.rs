@@ -56,7 +56,7 @@ pub async fn takeover(cluster: &Cluster) -> anyhow::Result<()> {
     ensure!(after == ingresses, "no Ingress may be edited: they were {ingresses:#?}, and are {after:#?}");
 
     install::uninstall(cluster, installed)?;
-    cluster.kubectl(&["delete", "namespace", objects::SHOP])?;
+    cluster.delete_namespace(objects::SHOP)?;
     Ok(())
 }
 
