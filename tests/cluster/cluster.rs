@@ -35,6 +35,9 @@ pub const LOGS: &str = "/run/nodegate-e2e/logs";
 /// A machine that is busy with other things takes ten times as long as an idle one.
 const UP: Duration = Duration::from_mins(3);
 
+/// For each request of a kubectl that wasn't told how long it may take; an answer takes milliseconds.
+const REQUEST_TIMEOUT: &str = "--request-timeout=60s";
+
 /// Nodes with a control plane on the first, and a namespace of clients outside.
 pub struct Cluster {
     pub nodes: Vec<Node>,
@@ -110,7 +113,12 @@ impl Cluster {
     /// As [`Self::kubectl`], with something on its standard input.
     pub fn kubectl_with(&self, arguments: &[&str], input: &str) -> anyhow::Result<String> {
         let mut command = Command::new(self.binaries.join("kubectl"));
-        let output = tools::feed(command.args(["--kubeconfig", &self.kubeconfig]).args(arguments), input);
+        command.args(["--kubeconfig", &self.kubeconfig]);
+        // It ends a wait's watch, not the wait, so it is for those without a limit of their own.
+        if !arguments.iter().any(|argument| argument.starts_with("--timeout=")) {
+            command.arg(REQUEST_TIMEOUT);
+        }
+        let output = tools::feed(command.args(arguments), input);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         anyhow::ensure!(
             output.status.success(),
@@ -126,6 +134,11 @@ impl Cluster {
     /// `kubectl apply` of one or more YAML documents.
     pub fn apply(&self, yaml: &str) -> anyhow::Result<()> {
         self.kubectl_with(&["apply", "--filename", "-"], yaml).map(drop)
+    }
+
+    /// Deletes a namespace, and waits until nothing of it is left.
+    pub fn delete_namespace(&self, name: &str) -> anyhow::Result<()> {
+        self.kubectl(&["delete", "namespace", name, "--timeout=180s"]).map(drop)
     }
 
     /// Loads an image that nodes don't have from the start, [`images::TRAEFIK`] say, into every one.

@@ -4,7 +4,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
 #![allow(unreachable_pub, reason = "`pub` marks what a module of the rig is for, as in the crate itself")]
-#![allow(dead_code, reason = "the rig offers more than today's scenarios ask for")]
 #![allow(clippy::format_push_string, clippy::format_collect, reason = "commands and documents are put together once, and are to be read")]
 
 mod artifacts;
@@ -31,15 +30,18 @@ mod wait;
 
 use std::{iter, process::ExitCode};
 
-use clap::Parser;
+use clap::{
+    Parser,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 
 use scenarios::{ALL, Scenario};
 
 /// Runs scenarios, all or those named, one after another on one cluster.
 #[derive(Parser)]
 pub struct Arguments {
-    /// How many nodes: 1 or 3.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=3))]
+    /// How many nodes.
+    #[arg(long, default_value_t = 3, value_parser = PossibleValuesParser::new(["1", "3"]).try_map(|number| number.parse::<u8>()))]
     nodes: u8,
     /// Prints the scenarios' names, and runs none.
     #[arg(long)]

@@ -17,6 +17,16 @@ use crate::{
     wait::{PATIENCE, until},
 };
 
+/// What a kubelet sets for the whole machine (`setupKernelTunables`), as it wants it. Each node has files of its own in these places.
+pub const TUNABLES: [(&str, &str); 6] = [
+    ("/proc/sys/vm/overcommit_memory", "1"),
+    ("/proc/sys/vm/panic_on_oom", "0"),
+    ("/proc/sys/kernel/panic", "10"),
+    ("/proc/sys/kernel/panic_on_oops", "1"),
+    ("/proc/sys/kernel/keys/root_maxkeys", "1000000"),
+    ("/proc/sys/kernel/keys/root_maxbytes", "25000000"),
+];
+
 /// A node of the cluster.
 #[derive(Debug)]
 pub struct Node {
@@ -139,8 +149,11 @@ impl Node {
     }
 }
 
-/// Gives a node its own /run, /var/lib, /var/log and /etc, with the shared directory still in place.
+/// Gives a node its own /run, /var/lib, /var/log, /etc and [`TUNABLES`], with the shared directory still in place.
 fn private_directories(own: &Path, work: &Path) -> String {
+    let tunables: String = TUNABLES
+        .map(|(path, value)| format!("install -D /dev/stdin $own/tunables{path} <<<{value} && mount --bind $own/tunables{path} {path}\n"))
+        .concat();
     format!(
         "own={} work={}
          mkdir -p $own/run/${{work#/run/}} $own/lib $own/log $own/etc $own/etc.work
@@ -148,6 +161,7 @@ fn private_directories(own: &Path, work: &Path) -> String {
          mount --bind $own/log /var/log
          mount -t overlay overlay -o lowerdir=/etc,upperdir=$own/etc,workdir=$own/etc.work /etc
          rm -f /etc/resolv.conf && echo nameserver {} >/etc/resolv.conf
+         {tunables}
          mkdir -p /etc/cni/net.d && ln -s $own/pods.conflist /etc/cni/net.d/10-pods.conflist
          mount --rbind $work $own/run/${{work#/run/}}
          mount --rbind $own/run /run",
@@ -214,6 +228,10 @@ fn kubelet_settings(name: &str) -> String {
     .to_string()
 }
 
+/// Why the kernel may refuse controllers, and what helps.
+const UNIFIED: &str = "The kernel says busy where control groups begin with a container's own, which has processes in it: run the container privileged and \
+in the machine's namespace of control groups (docker run --privileged --cgroupns=host), or move its processes into a group below first";
+
 /// The kubelet wants its root in every hierarchy, and in that of cpusets it starts out without any processor.
 fn make_control_groups(node: &str) {
     for hierarchy in sandbox::hierarchies() {
@@ -222,7 +240,10 @@ fn make_control_groups(node: &str) {
         fs::create_dir_all(&group).unwrap_or_else(|error| panic!("{}: {error}", group.display()));
         if sandbox::is_unified() {
             for directory in [&hierarchy, &parent, &group] {
-                fs::write(directory.join("cgroup.subtree_control"), "+cpu +cpuset +memory +pids").expect("controllers for a control group");
+                let control = directory.join("cgroup.subtree_control");
+                if let Err(error) = fs::write(&control, "+cpu +cpuset +memory +pids") {
+                    panic!("{}: {error}. {UNIFIED}", control.display());
+                }
             }
         } else if hierarchy.ends_with("cpuset") {
             for (from, to) in [(&hierarchy, &parent), (&parent, &group)] {

@@ -1,75 +1,107 @@
-//! Runs scenarios one after another on one cluster, inside the sandbox.
+//! Runs scenarios one after another on one cluster, inside the sandbox, and ends whatever happens in them.
 
 use std::{
     process::ExitCode,
+    sync::mpsc::{RecvTimeoutError, channel},
     thread,
     time::{Duration, Instant},
 };
 
+use anyhow::{anyhow, bail};
 use tokio::{runtime::Runtime, time::timeout};
 
 use crate::{Arguments, artifacts, chosen, cluster::Cluster, scenarios::Scenario};
 
-/// No scenario may take longer.
-const LONGEST: Duration = Duration::from_mins(5);
+/// No scenario may take longer, nor the cluster to come up. Longer than a few deadlines of the waits in them: those say more.
+const LONGEST: Duration = Duration::from_mins(10);
+/// How much later a scenario is left behind that waits where no timeout of the runtime reaches it.
+const MARGIN: Duration = Duration::from_mins(1);
+/// What is asked for a failure's traces may not answer either.
+const COLLECTING: Duration = Duration::from_mins(2);
+/// What all scenarios together take at most, says the README.
+const EXPECTED: Duration = Duration::from_mins(15);
 
-/// Brings the cluster up and runs the scenarios that were asked for. Success if all of them pass.
+/// Brings the cluster up and runs the scenarios that were asked for, until one fails. Success if all of them pass.
 pub fn run(arguments: &Arguments) -> ExitCode {
     let scenarios = chosen(&arguments.names).expect("checked before");
-    let runtime = Runtime::new().expect("a runtime");
-    let cluster = match runtime.block_on(Cluster::up(arguments.nodes)) {
-        Ok(cluster) => cluster,
+    // Both live as long as the process: a thread that is stuck may still use them.
+    let runtime: &Runtime = Box::leak(Box::new(Runtime::new().expect("a runtime")));
+    let nodes = arguments.nodes;
+    let cluster: &Cluster = match attempt(runtime, async move || Cluster::up(nodes).await) {
+        Ok(cluster) => Box::leak(Box::new(cluster)),
         Err(error) => {
             eprintln!("the cluster did not come up: {error:#}");
-            artifacts::collect_logs("up");
+            collect(|| artifacts::collect_logs("up").display().to_string());
             return ExitCode::FAILURE;
         }
     };
-    let (mut passed, mut failed, began) = (0, Vec::new(), Instant::now());
+    let (mut passed, mut failed, began) = (0, 0, Instant::now());
     for scenario in scenarios {
         if cluster.nodes.len() < scenario.nodes {
             println!("left out {:<22} it needs {} nodes", scenario.name, scenario.nodes);
-            continue;
-        }
-        let began = Instant::now();
-        let result = attempt(&runtime, &cluster, scenario);
-        let took = began.elapsed().as_secs_f32();
-        match result {
-            Ok(()) => {
-                println!("ok      {:<24} {took:6.1} s", scenario.name);
-                passed += 1;
-            }
-            Err(error) => {
-                println!("FAILED  {:<24} {took:6.1} s\n{error:#}", scenario.name);
-                println!("logs: {}", artifacts::collect(&cluster, scenario.name).display());
-                failed.push(scenario.name);
-                if arguments.keep {
-                    break;
-                }
-            }
+        } else if failed > 0 {
+            // The one that failed may have left anything behind; what came out here would tell nothing.
+            println!("not run  {}", scenario.name);
+        } else if passes(runtime, cluster, scenario) {
+            passed += 1;
+        } else {
+            failed += 1;
         }
     }
-    println!(
-        "{passed} passed, {} failed{}{} in {:.0} s",
-        failed.len(),
-        if failed.is_empty() { "" } else { ": " },
-        failed.join(", "),
-        began.elapsed().as_secs_f32()
-    );
+    println!("the scenarios took {:.0} s", began.elapsed().as_secs_f32());
+    if began.elapsed() > EXPECTED {
+        println!("warning: that is more than {EXPECTED:?}");
+    }
     if arguments.keep {
         println!("The cluster stays up until Ctrl-C. To look inside:\n{}", cluster.look_inside());
         _ = runtime.block_on(tokio::signal::ctrl_c());
     }
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if arguments.names.is_empty() && failed == 0 {
+        artifacts::note_passed(passed);
+    }
+    // The last line, for CI.
+    println!("{passed} passed, {failed} failed");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// One scenario, on a thread of its own: one that panics fails alone.
-fn attempt(runtime: &Runtime, cluster: &Cluster, scenario: &Scenario) -> anyhow::Result<()> {
-    let work = || runtime.block_on(async { timeout(LONGEST, (scenario.run)(cluster)).await });
-    let outcome = thread::scope(|scope| scope.spawn(work).join());
-    match outcome {
-        Ok(Ok(result)) => result,
-        Ok(Err(_elapsed)) => anyhow::bail!("not done after {LONGEST:?}"),
-        Err(_panic) => anyhow::bail!("it panicked; the message is above"),
+/// One scenario, and its line.
+fn passes(runtime: &'static Runtime, cluster: &'static Cluster, scenario: &'static Scenario) -> bool {
+    let began = Instant::now();
+    let result = attempt(runtime, async || (scenario.run)(cluster).await);
+    let took = began.elapsed().as_secs_f32();
+    if let Err(error) = result {
+        println!("FAILED  {:<24} {took:6.1} s\n{error:#}", scenario.name);
+        collect(|| artifacts::collect(cluster, scenario.name).display().to_string());
+        return false;
+    }
+    println!("ok      {:<24} {took:6.1} s", scenario.name);
+    true
+}
+
+/// Work that has [`LONGEST`], and then [`MARGIN`] to notice that.
+fn attempt<T: Send + 'static>(
+    runtime: &'static Runtime,
+    work: impl AsyncFnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    let late = || anyhow!("not done after {LONGEST:?}");
+    aside(LONGEST + MARGIN, move || runtime.block_on(async { timeout(LONGEST, work()).await.map_err(|_elapsed| late())? }))
+}
+
+/// Collects a failure's traces, and says where they are.
+fn collect(work: impl FnOnce() -> String + Send + 'static) {
+    match aside(COLLECTING, move || Ok(work())) {
+        Ok(directory) => println!("logs: {directory}"),
+        Err(error) => println!("the logs are incomplete: {error:#}"),
+    }
+}
+
+/// Does work on a thread of its own: it may panic, and it is left behind where it gets stuck.
+fn aside<T: Send + 'static>(within: Duration, work: impl FnOnce() -> anyhow::Result<T> + Send + 'static) -> anyhow::Result<T> {
+    let (done, ended) = channel();
+    thread::spawn(move || done.send(work()));
+    match ended.recv_timeout(within) {
+        Ok(result) => result,
+        Err(RecvTimeoutError::Disconnected) => bail!("it panicked; the message is above"),
+        Err(RecvTimeoutError::Timeout) => bail!("stuck: {within:?} are over, and no timeout in it took effect"),
     }
 }

@@ -30,7 +30,7 @@ const PREFIX: &str = "nodegate-e2e-";
 /// Set for the processes inside.
 const NAME: &str = "NODEGATE_E2E_SANDBOX";
 const OUTER: &str = "NODEGATE_E2E_OUTER";
-/// How long the kernel may take to empty a control group whose processes it has killed.
+/// How long the kernel may take to empty a run's control groups, whose processes it has killed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The outer process: runs this program again inside, waits for it, and removes what the kernel doesn't.
@@ -52,12 +52,15 @@ pub fn enter() -> ExitCode {
     let started = start_time(pid).expect("this process in /proc");
     let name = format!("{PREFIX}{pid}-{started}");
     let program = std::env::current_exe().expect("the path of this program");
+    // iptables and the like are programs of root's; the shell that became root with `su` doesn't have them.
+    let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned()) + ":/usr/sbin:/sbin";
     let child = Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
         .arg(program)
         .arg(INIT)
         .args(std::env::args_os().skip(1))
         .envs(built)
+        .env("PATH", path)
         .env(NAME, &name)
         .env(OUTER, pid.to_string())
         .spawn()
@@ -137,7 +140,7 @@ fn sweep() {
             let name = entry.file_name().to_string_lossy().into_owned();
             if owner(&name).is_some_and(|(pid, started)| start_time(pid).as_deref() != Some(started)) {
                 eprintln!("removing what a run that was killed left behind: {}", entry.path().display());
-                remove_group(&entry.path());
+                remove_group(&entry.path(), Instant::now() + PATIENCE);
             }
         }
     }
@@ -157,22 +160,22 @@ fn start_time(pid: u32) -> Option<String> {
 }
 
 fn remove_groups(name: &str) {
+    let deadline = Instant::now() + PATIENCE;
     for hierarchy in hierarchies() {
         let group = hierarchy.join(name);
         if group.exists() {
-            remove_group(&group);
+            remove_group(&group, deadline);
         }
     }
 }
 
 /// Removes a control group and those below it. Its last processes may still be dying.
-fn remove_group(group: &Path) {
+fn remove_group(group: &Path, deadline: Instant) {
     for entry in fs::read_dir(group).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_group(&entry.path());
+            remove_group(&entry.path(), deadline);
         }
     }
-    let deadline = Instant::now() + PATIENCE;
     while let Err(error) = fs::remove_dir(group) {
         if error.kind() == std::io::ErrorKind::NotFound {
             return;

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// How long anything that should come soon may take. Generous: it only costs time where a test fails.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(100);

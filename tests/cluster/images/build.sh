@@ -16,21 +16,30 @@ go=$("$root/tests/kube/build.sh" coredns pause)
 for name in coredns pause; do
     [ "$out/$name.tar" -nt "$go/$name" ] || pack "$name" "$go/$name"
 done
-# stale NAME FILE...: whether an image is older than what it is made of. Cargo would know better, but these two builds differ in a wrapper around the
-# compiler, and each makes it compile this crate again.
-stale() {
-    local archive=$out/$1.tar
-    shift
-    [ ! -e "$archive" ] || [ -n "$(cd "$root" && find Cargo.toml Cargo.lock manifests/image "$@" -newer "$archive" -print -quit)" ]
+# Whether an image is as it would be made now. Cargo would know better, but these two builds differ in a wrapper around the compiler, and each makes it
+# compile this crate again. A stamp tells how an image was made, and its time when that began: what is edited during a build is newer.
+how() { # how PROFILE: checkout, profile and compiler; several checkouts may share a target directory
+    echo "$root $1 $(rustc -V)"
 }
+stale() { # stale NAME PROFILE FILE...: made another way, or older than one of the files
+    local stamp=$out/$1.stamp
+    [ -e "$out/$1.tar" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$(how "$2")" ] || return 0
+    shift 2
+    [ -n "$(cd "$root" && find Cargo.toml Cargo.lock manifests/image "$@" -newer "$stamp" -print -quit)" ]
+}
+begin() { how "$2" >"$out/$1.began"; } # begin NAME PROFILE
+end() { mv "$out/$1.began" "$out/$1.stamp"; } # end NAME
 
-if stale echo examples/echo; then
+if stale echo dev examples/echo; then
+    begin echo dev
     "$root/manifests/image/compile" --profile dev --example echo "$out"
     pack echo "$out/echo"
+    end echo
 fi
-if [ "$(cat "$out/nodegate.profile" 2>/dev/null)" != "$profile" ] || stale nodegate src; then
+if stale nodegate "$profile" src; then
+    begin nodegate "$profile"
     "$root/manifests/image/build" --profile "$profile" --name docker.io/local/nodegate:1 "$out" >&2
-    echo "$profile" >"$out/nodegate.profile"
+    end nodegate
 fi
 uncapped=nodegate-uncapped
 if [ ! "$out/$uncapped.tar" -nt "$out/nodegate.tar" ]; then

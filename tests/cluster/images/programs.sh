@@ -43,12 +43,8 @@ write() { # write NAME PACK-ARGUMENT...: packs, unless the image was made from t
 }
 
 redis() {
-    # The server is a program of this package under another name. The package redis-server would add a service to this machine, which nobody asked for.
-    if ! [ -x /usr/bin/redis-check-rdb ]; then
-        command -v apt-get >/dev/null || die "/usr/bin/redis-check-rdb is missing: install redis as a program of this machine, version 7 or newer"
-        say "installing redis-tools"
-        DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends redis-tools >&2 || die "apt-get can't install redis-tools: it says above why"
-    fi
+    # The server is a program of Debian's redis-tools under another name. The package redis-server would add a service to this machine, which nobody asked for.
+    [ -x /usr/bin/redis-check-rdb ] || die "/usr/bin/redis-check-rdb is missing: tests/cluster/prepare.sh installs it; elsewhere, redis version 7 or newer has it"
     local library parts=()
     while read -r library; do
         parts+=("$library=$library")

@@ -20,8 +20,6 @@ use crate::{
 };
 
 const PORT: u16 = 18000;
-/// Longer than a lost node takes to be noticed.
-const NOTICE: Duration = Duration::from_secs(40);
 /// Enough for a connection over the overlay.
 const SOON: Duration = Duration::from_secs(2);
 
@@ -33,7 +31,7 @@ const PODS: Sample<'_> = Sample { name: "pods", ..HOST };
 pub async fn faults(cluster: &Cluster) -> anyhow::Result<()> {
     cluster.apply(&list(&[namespace("rig-faults"), HOST.daemon_set(true), PODS.daemon_set(false)]))?;
     for set in ["daemonset/host", "daemonset/pods"] {
-        cluster.kubectl(&["rollout", "status", set, "--namespace=rig-faults", "--timeout=60s"])?;
+        cluster.kubectl(&["rollout", "status", set, "--namespace=rig-faults", "--timeout=180s"])?;
     }
     let hosts: Vec<SocketAddr> = cluster.nodes.iter().map(|node| (node.address, PORT).into()).collect();
     clients_keep_their_address(cluster, hosts[0])?;
@@ -45,7 +43,7 @@ pub async fn faults(cluster: &Cluster) -> anyhow::Result<()> {
     let tally = load.stop();
     tally.all_succeeded().context("nothing of this concerns the first two nodes' own addresses")?;
     ensure!(tally.by_backend.len() == 2, "both nodes have to answer: {:?}", tally.by_backend);
-    cluster.kubectl(&["delete", "namespace", "rig-faults"])?;
+    cluster.delete_namespace("rig-faults")?;
     Ok(())
 }
 
@@ -61,13 +59,21 @@ async fn overlay_breaks_between_two_nodes_only(cluster: &Cluster) -> anyhow::Res
     let (first, second) = (cluster.node(1), cluster.node(2));
     let pods = [pod_on(cluster, "n2").await?, pod_on(cluster, "n3").await?];
     let reached = |from: &Namespace| pods.map(|pod| reaches(from, pod));
-    ensure!(reached(&first.namespace) == [true, true], "all pods are in reach at first");
+    let become_reached = async |what: &str, wanted: ([bool; 2], [bool; 2])| {
+        eventually(what, PATIENCE, async || {
+            let reached = (reached(&first.namespace), reached(&second.namespace));
+            ensure!(reached == wanted, "n1 and n2 reach {reached:?} of the pods on n2 and n3");
+            Ok(())
+        })
+        .await
+    };
+    let all = ([true, true], [true, true]);
+    become_reached("all pods are in reach at first", all).await?;
     network::set_overlay(first, second, true);
-    let broken = (reached(&first.namespace), reached(&second.namespace));
+    let broken = become_reached("only n1 and n2 lose each other", ([false, true], [true, true])).await;
     network::set_overlay(first, second, false);
-    ensure!(broken == ([false, true], [true, true]), "only n1 and n2 lose each other: {broken:?}");
-    ensure!(reached(&first.namespace) == [true, true], "all pods are in reach again");
-    Ok(())
+    broken?;
+    become_reached("all pods are in reach again", all).await
 }
 
 async fn api_server_stops(cluster: &Cluster) -> anyhow::Result<()> {
@@ -97,7 +103,7 @@ async fn stopped_kubelet_is_noticed(cluster: &Cluster) -> anyhow::Result<()> {
 
 async fn ready_is(cluster: &Cluster, node: &str, wanted: bool) -> anyhow::Result<()> {
     let nodes: Api<v1::Node> = Api::all(cluster.client());
-    eventually(&format!("Ready of {node} is {wanted}"), NOTICE, async || {
+    eventually(&format!("Ready of {node} is {wanted}"), PATIENCE, async || {
         let ready = is_ready(&nodes.get(node).await?);
         ensure!(ready == wanted, "it is {ready}");
         Ok(())

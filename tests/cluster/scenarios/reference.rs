@@ -77,7 +77,7 @@ pub async fn reference(cluster: &Cluster) -> anyhow::Result<()> {
     }
     load_is_spread(cluster, &doors)?;
     install::uninstall(cluster, installed)?;
-    cluster.kubectl(&["delete", "namespace", NAMESPACE])?;
+    cluster.delete_namespace(NAMESPACE)?;
     Ok(())
 }
 

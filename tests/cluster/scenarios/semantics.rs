@@ -79,7 +79,7 @@ pub async fn semantics(cluster: &Cluster) -> anyhow::Result<()> {
     events_tell(cluster, FINDINGS_THIRD).await?;
 
     install::uninstall(cluster, installed)?;
-    cluster.kubectl(&["delete", "namespace", NAMESPACE])?;
+    cluster.delete_namespace(NAMESPACE)?;
     cluster.kubectl(&["delete", "ingressclass", CLASS])?;
     Ok(())
 }

@@ -74,7 +74,7 @@ pub async fn takeover(cluster: &Cluster) -> anyhow::Result<()> {
     requests.none_was_refused()?;
     // Of the scenarios before this one, too, whatever they install and break.
     Requests::ever().none_exceeded(&roles)?;
-    cluster.kubectl(&["delete", "namespace", objects::SHOP])?;
+    cluster.delete_namespace(objects::SHOP)?;
     Ok(())
 }
 

@@ -44,7 +44,7 @@ impl<'a> Site<'a> {
 
     /// Leaves nothing of it.
     pub fn remove(self) -> anyhow::Result<()> {
-        self.cluster.kubectl(&["delete", "namespace", "failures"])?;
+        self.cluster.delete_namespace("failures")?;
         install::uninstall(self.cluster, self.installed)
     }
 

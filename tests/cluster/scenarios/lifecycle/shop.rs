@@ -33,7 +33,7 @@ pub async fn open(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 pub fn close(cluster: &Cluster) -> anyhow::Result<()> {
-    cluster.kubectl(&["delete", "namespace", NAMESPACE])?;
+    cluster.delete_namespace(NAMESPACE)?;
     Ok(())
 }
 
