@@ -85,9 +85,18 @@ pub async fn reference(cluster: &Cluster) -> anyhow::Result<()> {
 fn example() -> anyhow::Result<String> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/k3s-cloudflare/honeydue.yaml");
     let text = fs::read_to_string(path).context(path)?;
-    let kept: Vec<_> = text.split("\n---\n").filter(|document| !document.contains("kind: EndpointSlice")).collect();
-    ensure!(kept.len() == text.split("\n---\n").count() - 1, "{path}: one EndpointSlice is expected to be left out");
-    Ok(kept.join("\n---\n").lines().filter(|line| !line.contains("clusterIP:")).map(|line| format!("{line}\n")).collect())
+    let (slices, mut kept): (Vec<Value>, Vec<Value>) =
+        serde_saphyr::from_multiple(&text).context(path)?.into_iter().partition(|object: &Value| object["kind"] == "EndpointSlice");
+    let mut addresses = 0;
+    for service in kept.iter_mut().filter(|object| object["kind"] == "Service") {
+        addresses += usize::from(service["spec"].as_object_mut().is_some_and(|spec| spec.remove("clusterIP").is_some()));
+    }
+    ensure!(
+        (slices.len(), addresses) == (1, 3),
+        "{path}: left out {} EndpointSlices and {addresses} clusterIPs, not 1 and 3",
+        slices.len()
+    );
+    Ok(list(&kept))
 }
 
 /// What Cloudflare sends along in its Flexible mode.
