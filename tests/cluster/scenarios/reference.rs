@@ -1,5 +1,7 @@
 //! The reference deployment: three nodes behind Cloudflare in its Flexible mode, the shipped overlay and example, and every backend in its place.
 
+mod spread;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -34,9 +36,8 @@ const STRANGER: u8 = 19;
 const REFUSED: &str = "nodegate_connections_refused_total";
 /// Enough for a node to refuse a connection.
 const SOON: Duration = Duration::from_secs(5);
-/// How many pods the API is scaled to, and how many requests on fresh connections reach every one of them.
+/// How many pods the API is scaled to.
 const PODS: usize = 10;
-const FRESH: usize = 100;
 /// The load on kept connections through each node, and how much more the busiest pod may get than the idlest. kube-proxy draws a pod at random for each
 /// connection: it takes some 2,500 draws until ten pods are that even, and Nodegate makes 100 a second.
 const CONNECTIONS: usize = 64;
@@ -80,14 +81,10 @@ pub async fn reference(cluster: &Cluster) -> anyhow::Result<()> {
     }
     nobody_but_cloudflare_is_served(cluster)?;
     redis_is_for_the_inside(cluster).await?;
-    for door in &doors {
-        every_pod_gets_requests(cluster, *door, 3).await?;
-    }
+    spread::fresh_connections_reach_all(cluster, 3).await?;
     cluster.kubectl(&["scale", "deployment/api", "--namespace=honeydue", &format!("--replicas={PODS}")])?;
     cluster.rolled_out(NAMESPACE, "api", PATIENCE).await?;
-    for door in &doors {
-        every_pod_gets_requests(cluster, *door, PODS).await?;
-    }
+    spread::fresh_connections_reach_all(cluster, PODS).await?;
     load_is_spread(cluster, &doors)?;
     install::uninstall(cluster, installed)?;
     cluster.kubectl(&["delete", "namespace", NAMESPACE])?;
@@ -215,24 +212,6 @@ async fn redis_is_for_the_inside(cluster: &Cluster) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// All of `pods`, with [`FRESH`] requests on a connection each. Endpoints arrive a moment after the Deployment knows of them.
-async fn every_pod_gets_requests(cluster: &Cluster, door: SocketAddr, pods: usize) -> anyhow::Result<()> {
-    eventually(&format!("{FRESH} requests through {door} reach all {pods} pods"), PATIENCE, async || {
-        let counts = cluster.internet.within_async(async || {
-            let mut counts = BTreeMap::<String, usize>::new();
-            for _ in 0..FRESH {
-                let answer = ask(door, API, &cloudflare("https")).await?;
-                ensure!(answer.status == 200, "{answer}");
-                *counts.entry(answer.backend().unwrap_or_default()).or_default() += 1;
-            }
-            Ok(counts)
-        })?;
-        ensure!(counts.len() == pods, "{} pods answered: {counts:?}", counts.len());
-        Ok(())
-    })
-    .await
 }
 
 /// Many clients at once, each with its connection.
