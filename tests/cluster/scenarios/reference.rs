@@ -7,7 +7,7 @@ use std::{
     fs,
     io::ErrorKind,
     net::{SocketAddr, TcpStream},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, ensure};
@@ -38,11 +38,6 @@ const REFUSED: &str = "nodegate_connections_refused_total";
 const SOON: Duration = Duration::from_secs(5);
 /// How many pods the API is scaled to.
 const PODS: usize = 10;
-/// The load on kept connections through each node, and how much more the busiest pod may get than the idlest. kube-proxy draws a pod at random for each
-/// connection: it takes some 2,500 draws until ten pods are that even, and Nodegate makes 100 a second.
-const CONNECTIONS: usize = 64;
-const LASTS: Duration = Duration::from_secs(40);
-const IMBALANCE: f64 = 1.5;
 
 const NAMESPACE: &str = "honeydue";
 const API_PODS: Sample<'_> = Sample { namespace: NAMESPACE, name: "api", port: 8000, answers_as: "$(POD)" };
@@ -74,10 +69,9 @@ pub async fn reference(cluster: &Cluster) -> anyhow::Result<()> {
     for deployment in ["api", "admin", "redis"] {
         cluster.rolled_out(NAMESPACE, deployment, PATIENCE).await?;
     }
-    let doors = cluster.doors(80);
-    for door in &doors {
-        every_backend_is_in_its_place(cluster, *door).await?;
-        backends_are_told_of_the_visitor(cluster, *door)?;
+    for door in cluster.doors(80) {
+        every_backend_is_in_its_place(cluster, door).await?;
+        backends_are_told_of_the_visitor(cluster, door)?;
     }
     nobody_but_cloudflare_is_served(cluster)?;
     redis_is_for_the_inside(cluster).await?;
@@ -85,7 +79,7 @@ pub async fn reference(cluster: &Cluster) -> anyhow::Result<()> {
     cluster.kubectl(&["scale", "deployment/api", "--namespace=honeydue", &format!("--replicas={PODS}")])?;
     cluster.rolled_out(NAMESPACE, "api", PATIENCE).await?;
     spread::fresh_connections_reach_all(cluster, PODS).await?;
-    load_is_spread(cluster, &doors)?;
+    spread::load_is_even(cluster, PODS).await?;
     install::uninstall(cluster, installed)?;
     cluster.kubectl(&["delete", "namespace", NAMESPACE])?;
     Ok(())
@@ -211,44 +205,5 @@ async fn redis_is_for_the_inside(cluster: &Cluster) -> anyhow::Result<()> {
             ensure!(answer.status == 404, "{door}: {host} leads somewhere: {answer}");
         }
     }
-    Ok(())
-}
-
-/// Many clients at once, each with its connection.
-fn load_is_spread(cluster: &Cluster, doors: &[SocketAddr]) -> anyhow::Result<()> {
-    let counts = cluster.internet.within_async(async || {
-        let until = Instant::now() + LASTS;
-        let mut clients = tokio::task::JoinSet::new();
-        for door in doors.iter().flat_map(|door| [*door; CONNECTIONS]) {
-            clients.spawn(async move {
-                let (mut client, mut counts) = (Client::new(door), BTreeMap::<String, u32>::new());
-                while Instant::now() < until {
-                    let answer = client.get(API, "/", &[]).await?;
-                    ensure!(answer.status == 200, "{answer}");
-                    *counts.entry(answer.backend().unwrap_or_default()).or_default() += 1;
-                }
-                Ok((door, counts))
-            });
-        }
-        let mut sums = BTreeMap::<SocketAddr, BTreeMap<String, u32>>::new();
-        for ended in clients.join_all().await {
-            let (door, counts) = ended?;
-            let sum = sums.entry(door).or_default();
-            for (name, count) in counts {
-                *sum.entry(name).or_default() += count;
-            }
-        }
-        anyhow::Ok(sums)
-    })?;
-    let mut uneven = Vec::new();
-    for (door, counts) in &counts {
-        let (most, least) = (counts.values().max().copied().unwrap_or_default(), counts.values().min().copied().unwrap_or_default());
-        let (ratio, sum) = (f64::from(most) / f64::from(least.max(1)), counts.values().sum::<u32>());
-        println!("reference: {CONNECTIONS} connections to {door}: busiest pod {most}, idlest {least} of {sum} requests, {ratio:.2} times");
-        if counts.len() != PODS || ratio > IMBALANCE {
-            uneven.push(format!("{door}: {counts:?}"));
-        }
-    }
-    ensure!(uneven.is_empty(), "expected {PODS} pods and at most {IMBALANCE} times: {}", uneven.join("; "));
     Ok(())
 }
