@@ -1,6 +1,10 @@
 //! An HTTP/1.1 client that connects from whatever network namespace its thread is in.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use anyhow::Context;
 use http_body_util::{BodyExt, Empty};
@@ -10,7 +14,7 @@ use hyper::{
     client::conn::http1::{SendRequest, handshake},
 };
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{net::TcpSocket, time::timeout};
 
 /// For a connection, and then again for a whole answer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -40,6 +44,7 @@ impl fmt::Display for Answer {
 /// A connection that is kept, and made again where it ended.
 #[derive(Debug)]
 pub struct Client {
+    source: IpAddr,
     address: SocketAddr,
     connection: Option<SendRequest<Empty<Bytes>>>,
 }
@@ -47,7 +52,12 @@ pub struct Client {
 impl Client {
     /// Connects with the first request.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, connection: None }
+        Self::bound_to(Ipv4Addr::UNSPECIFIED.into(), address)
+    }
+
+    /// As [`Self::new`], from this one of several addresses.
+    pub fn bound_to(source: IpAddr, address: SocketAddr) -> Self {
+        Self { source, address, connection: None }
     }
 
     /// One request, with these header fields besides `Host`.
@@ -58,7 +68,7 @@ impl Client {
         }
         let mut connection = match self.connection.take().filter(|connection| !connection.is_closed()) {
             Some(connection) => connection,
-            None => connect(self.address).await?,
+            None => connect(self.source, self.address).await?,
         };
         let answer = timeout(PATIENCE, exchange(&mut connection, request.body(Empty::new())?)).await;
         let answer = answer.with_context(|| format!("{}: no whole answer within {PATIENCE:?}", self.address))??;
@@ -72,8 +82,12 @@ pub async fn get(address: SocketAddr, host: &str, path: &str) -> anyhow::Result<
     Client::new(address).get(host, path, &[]).await
 }
 
-async fn connect(address: SocketAddr) -> anyhow::Result<SendRequest<Empty<Bytes>>> {
-    let stream = timeout(PATIENCE, TcpStream::connect(address)).await;
+async fn connect(source: IpAddr, address: SocketAddr) -> anyhow::Result<SendRequest<Empty<Bytes>>> {
+    let socket = TcpSocket::new_v4()?;
+    if !source.is_unspecified() {
+        socket.bind((source, 0).into())?;
+    }
+    let stream = timeout(PATIENCE, socket.connect(address)).await;
     let stream = stream.with_context(|| format!("{address}: no connection within {PATIENCE:?}"))?;
     let stream = stream.with_context(|| format!("{address}: no connection"))?;
     let (connection, driver) = handshake(TokioIo::new(stream)).await?;

@@ -1,6 +1,11 @@
 //! Installs Nodegate as an operator does: `kubectl apply -k` of a shipped overlay, with the tests' image and a few settings of the scenario's.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Context, ensure};
 use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::Pod};
@@ -10,16 +15,20 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::{Cluster, WORK},
+    http,
     images::NODEGATE,
+    node::Node,
     wait::eventually,
 };
 
 pub const NAMESPACE: &str = "nodegate-system";
 /// The overlay of the reference deployment.
 pub const K3S_CLOUDFLARE: &str = "overlays/k3s-cloudflare";
-/// The clients' network counts as Cloudflare's.
-pub const CLIENTS_ARE_CLOUDFLARE: (&str, &str) = ("NODEGATE_CLOUDFLARE_RANGES", "203.0.113.0/24");
+/// The clients' first addresses count as Cloudflare's, up to 203.0.113.15; the others don't.
+pub const CLIENTS_ARE_CLOUDFLARE: (&str, &str) = ("NODEGATE_CLOUDFLARE_RANGES", "203.0.113.8/29");
 
+/// Where a node's Nodegate answers questions about itself, on the loopback.
+const ADMIN_PORT: u16 = 9080;
 /// One new pod a node, each of which hands its sockets over and waits out its `minReadySeconds`.
 const ROLLOUT: Duration = Duration::from_mins(2);
 
@@ -95,6 +104,15 @@ pub fn uninstall_at_once(cluster: &Cluster, installed: Installed) -> anyhow::Res
     cluster.kubectl(&["delete", "--kustomize", &overlay, "--ignore-not-found", "--timeout=90s"])?;
     fs::remove_dir_all(Path::new(WORK).join("installation"))?;
     Ok(())
+}
+
+/// A counter or gauge without labels, as this node's Nodegate shows it.
+pub fn metric(node: &Node, name: &str) -> anyhow::Result<u64> {
+    let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT));
+    let page = node.namespace.within_async(async || http::get(admin, "localhost", "/metrics").await)?.body;
+    let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let value = value.with_context(|| format!("{}: no metric {name}", node.name))?;
+    value.parse().with_context(|| format!("{}: {name} is {value}", node.name))
 }
 
 /// A kustomization of one's own, as docs/install-k3s.md recommends it. Kustomize takes relative paths only.

@@ -51,6 +51,24 @@ fn a_new_pod_can_start_beside_the_old_one() {
 }
 
 #[test]
+fn a_rollout_waits_at_each_pod_whether_it_dies_soon_after_it_is_ready() {
+    for installation in INSTALLATIONS.iter() {
+        assert_eq!(installation.object("DaemonSet")["spec"]["minReadySeconds"], 5, "{installation}");
+    }
+}
+
+#[test]
+fn the_pod_is_on_servers_too_and_respects_other_taints() {
+    for installation in INSTALLATIONS.iter() {
+        let tolerated = json!([
+            { "key": "node-role.kubernetes.io/control-plane", "operator": "Exists", "effect": "NoSchedule" },
+            { "key": "CriticalAddonsOnly", "operator": "Exists" },
+        ]);
+        assert_eq!(installation.pod()["tolerations"], tolerated, "{installation}");
+    }
+}
+
+#[test]
 fn the_pod_is_in_the_hosts_network_and_knows_the_clusters_names() {
     for installation in INSTALLATIONS.iter() {
         let pod = installation.pod();

@@ -1,10 +1,13 @@
 //! The reference deployment: three nodes behind Cloudflare in its Flexible mode, the shipped overlay and example, and every backend in its place.
 
+mod spread;
+
 use std::{
     collections::BTreeMap,
     fs,
-    net::{IpAddr, SocketAddr},
-    time::{Duration, Instant},
+    io::ErrorKind,
+    net::{SocketAddr, TcpStream},
+    time::Duration,
 };
 
 use anyhow::{Context, ensure};
@@ -12,7 +15,7 @@ use serde_json::Value;
 
 use crate::{
     cluster::Cluster,
-    http::{self, Answer, Client},
+    http::{Answer, Client},
     images::REDIS,
     install::{self, CLIENTS_ARE_CLOUDFLARE, K3S_CLOUDFLARE},
     network,
@@ -25,15 +28,16 @@ const ADMIN: &str = "admin.myhoneydue.com";
 const APEX: &str = "myhoneydue.com";
 /// Somebody's browser, as Cloudflare tells us.
 const VISITOR: &str = "192.0.2.77";
+/// The last number of the address from which Cloudflare connects, and of one that isn't Cloudflare's.
+const CLOUDFLARE: u8 = 10;
+const STRANGER: u8 = 19;
 
-/// How many pods the API is scaled to, and how many requests on fresh connections reach every one of them.
+/// Connections that were closed at accept.
+const REFUSED: &str = "nodegate_connections_refused_total";
+/// Enough for a node to refuse a connection.
+const SOON: Duration = Duration::from_secs(5);
+/// How many pods the API is scaled to.
 const PODS: usize = 10;
-const FRESH: usize = 100;
-/// The load on kept connections through each node, and how much more the busiest pod may get than the idlest. kube-proxy draws a pod at random for each
-/// connection: it takes some 2,500 draws until ten pods are that even, and Nodegate makes 100 a second.
-const CONNECTIONS: usize = 64;
-const LASTS: Duration = Duration::from_secs(40);
-const IMBALANCE: f64 = 1.5;
 
 const NAMESPACE: &str = "honeydue";
 const API_PODS: Sample<'_> = Sample { namespace: NAMESPACE, name: "api", port: 8000, answers_as: "$(POD)" };
@@ -65,17 +69,17 @@ pub async fn reference(cluster: &Cluster) -> anyhow::Result<()> {
     for deployment in ["api", "admin", "redis"] {
         cluster.rolled_out(NAMESPACE, deployment, PATIENCE).await?;
     }
-    let doors = cluster.doors(80);
-    for door in &doors {
-        every_backend_is_in_its_place(cluster, *door).await?;
-        every_pod_gets_requests(cluster, *door, 3).await?;
+    for door in cluster.doors(80) {
+        every_backend_is_in_its_place(cluster, door).await?;
+        backends_are_told_of_the_visitor(cluster, door)?;
     }
+    nobody_but_cloudflare_is_served(cluster)?;
+    redis_is_for_the_inside(cluster).await?;
+    spread::fresh_connections_reach_all(cluster, 3).await?;
     cluster.kubectl(&["scale", "deployment/api", "--namespace=honeydue", &format!("--replicas={PODS}")])?;
     cluster.rolled_out(NAMESPACE, "api", PATIENCE).await?;
-    for door in &doors {
-        every_pod_gets_requests(cluster, *door, PODS).await?;
-    }
-    load_is_spread(cluster, &doors)?;
+    spread::fresh_connections_reach_all(cluster, PODS).await?;
+    spread::load_is_even(cluster, PODS).await?;
     install::uninstall(cluster, installed)?;
     cluster.delete_namespace(NAMESPACE)?;
     Ok(())
@@ -85,14 +89,41 @@ pub async fn reference(cluster: &Cluster) -> anyhow::Result<()> {
 fn example() -> anyhow::Result<String> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/k3s-cloudflare/honeydue.yaml");
     let text = fs::read_to_string(path).context(path)?;
-    let kept: Vec<_> = text.split("\n---\n").filter(|document| !document.contains("kind: EndpointSlice")).collect();
-    ensure!(kept.len() == text.split("\n---\n").count() - 1, "{path}: one EndpointSlice is expected to be left out");
-    Ok(kept.join("\n---\n").lines().filter(|line| !line.contains("clusterIP:")).map(|line| format!("{line}\n")).collect())
+    let (slices, mut kept): (Vec<Value>, Vec<Value>) =
+        serde_saphyr::from_multiple(&text).context(path)?.into_iter().partition(|object: &Value| object["kind"] == "EndpointSlice");
+    let mut addresses = 0;
+    for service in kept.iter_mut().filter(|object| object["kind"] == "Service") {
+        addresses += usize::from(service["spec"].as_object_mut().is_some_and(|spec| spec.remove("clusterIP").is_some()));
+    }
+    ensure!(
+        (slices.len(), addresses) == (1, 3),
+        "{path}: left out {} EndpointSlices and {addresses} clusterIPs, not 1 and 3",
+        slices.len()
+    );
+    Ok(list(&kept))
 }
 
-/// What Cloudflare sends along in its Flexible mode.
-async fn ask(door: SocketAddr, host: &str) -> anyhow::Result<Answer> {
-    let fields = [("cf-connecting-ip", VISITOR), ("cf-visitor", r#"{"scheme":"https"}"#), ("x-forwarded-proto", "https")];
+/// What Cloudflare sends in its Flexible mode, for a visitor who came with this scheme: all that its documentation lists for a plan without extras, which
+/// has no True-Client-IP.
+fn cloudflare(scheme: &str) -> Vec<(&'static str, String)> {
+    [
+        ("accept-encoding", "gzip, br"),
+        ("cdn-loop", "cloudflare; loops=1"),
+        ("cf-connecting-ip", VISITOR),
+        ("cf-ipcountry", "CH"),
+        ("cf-ray", "8f2a4b6c8d0e1f23-ZRH"),
+        ("cf-visitor", &format!(r#"{{"scheme":"{scheme}"}}"#)),
+        ("connection", "Keep-Alive"),
+        ("x-forwarded-for", VISITOR),
+        ("x-forwarded-proto", scheme),
+    ]
+    .map(|(name, value)| (name, value.to_owned()))
+    .into()
+}
+
+/// One request on a connection of its own.
+async fn ask(door: SocketAddr, host: &str, fields: &[(&str, String)]) -> anyhow::Result<Answer> {
+    let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
     Client::new(door).get(host, "/", &fields).await
 }
 
@@ -100,98 +131,79 @@ async fn every_backend_is_in_its_place(cluster: &Cluster, door: SocketAddr) -> a
     eventually(&format!("the example is served on {door}"), PATIENCE, async || {
         cluster.internet.within_async(async || {
             for (host, backend) in [(API, "api-"), (APEX, "api-"), (ADMIN, "admin")] {
-                let answer = ask(door, host).await?;
+                let answer = ask(door, host, &cloudflare("https")).await?;
                 let name = answer.backend().unwrap_or_default();
                 ensure!(answer.status == 200 && name.starts_with(backend), "{host}: expected a backend {backend}, got {answer}");
-                told_of_the_visitor(&answer)?;
             }
             Ok(())
         })
     })
-    .await?;
-    // Nothing leads to redis: not a name, and not a port of a node.
-    let (name, port) = cluster.internet.within_async(async || {
-        let name = http::get(door, "redis", "/").await?;
-        anyhow::Ok((name.status, http::get((door.ip(), 6379).into(), "redis", "/").await.is_ok()))
-    })?;
-    ensure!((name, port) == (404, false), "{door}: redis by its name: {name}, expected 404; anything on its port: {port}");
-    Ok(())
-}
-
-/// What the backend says that it was told: the visitor's scheme and address, and Cloudflare's own behind it.
-fn told_of_the_visitor(answer: &Answer) -> anyhow::Result<()> {
-    let account: Value = serde_json::from_str(&answer.body)?;
-    let told = |name: &str| {
-        let pairs = account["headers"].as_array().into_iter().flatten();
-        let values: Vec<_> = pairs.filter(|pair| pair[0] == name).map(|pair| pair[1].as_str().unwrap_or_default()).collect();
-        values.join(" and ")
-    };
-    let forwarded_for = told("x-forwarded-for");
-    ensure!(told("x-forwarded-proto") == "https", "X-Forwarded-Proto: https expected, got {:?}", told("x-forwarded-proto"));
-    ensure!(told("x-real-ip") == VISITOR, "X-Real-IP: {VISITOR} expected, got {:?}", told("x-real-ip"));
-    ensure!(told("cf-connecting-ip") == VISITOR, "CF-Connecting-IP: {VISITOR} expected, got {:?}", told("cf-connecting-ip"));
-    let peer = network::client_address(10);
-    let known = forwarded_for.split(", ").map(str::parse::<IpAddr>).collect::<Result<Vec<_>, _>>();
-    ensure!(
-        known.is_ok_and(|known| known.iter().all(|entry| *entry == peer || entry.to_string() == VISITOR)),
-        "X-Forwarded-For: only {VISITOR} and {peer} expected, got {forwarded_for:?}"
-    );
-    Ok(())
-}
-
-/// All of `pods`, with [`FRESH`] requests on a connection each. Endpoints arrive a moment after the Deployment knows of them.
-async fn every_pod_gets_requests(cluster: &Cluster, door: SocketAddr, pods: usize) -> anyhow::Result<()> {
-    eventually(&format!("{FRESH} requests through {door} reach all {pods} pods"), PATIENCE, async || {
-        let counts = cluster.internet.within_async(async || {
-            let mut counts = BTreeMap::<String, usize>::new();
-            for _ in 0..FRESH {
-                let answer = ask(door, API).await?;
-                ensure!(answer.status == 200, "{answer}");
-                *counts.entry(answer.backend().unwrap_or_default()).or_default() += 1;
-            }
-            Ok(counts)
-        })?;
-        ensure!(counts.len() == pods, "{} pods answered: {counts:?}", counts.len());
-        Ok(())
-    })
     .await
 }
 
-/// Many clients at once, each with its connection.
-fn load_is_spread(cluster: &Cluster, doors: &[SocketAddr]) -> anyhow::Result<()> {
-    let counts = cluster.internet.within_async(async || {
-        let until = Instant::now() + LASTS;
-        let mut clients = tokio::task::JoinSet::new();
-        for door in doors.iter().flat_map(|door| [*door; CONNECTIONS]) {
-            clients.spawn(async move {
-                let (mut client, mut counts) = (Client::new(door), BTreeMap::<String, u32>::new());
-                while Instant::now() < until {
-                    let answer = client.get(API, "/", &[]).await?;
-                    ensure!(answer.status == 200, "{answer}");
-                    *counts.entry(answer.backend().unwrap_or_default()).or_default() += 1;
-                }
-                Ok((door, counts))
-            });
-        }
-        let mut sums = BTreeMap::<SocketAddr, BTreeMap<String, u32>>::new();
-        for ended in clients.join_all().await {
-            let (door, counts) = ended?;
-            let sum = sums.entry(door).or_default();
-            for (name, count) in counts {
-                *sum.entry(name).or_default() += count;
-            }
-        }
-        anyhow::Ok(sums)
-    })?;
-    let mut uneven = Vec::new();
-    for (door, counts) in &counts {
-        let (most, least) = (counts.values().max().copied().unwrap_or_default(), counts.values().min().copied().unwrap_or_default());
-        let (ratio, sum) = (f64::from(most) / f64::from(least.max(1)), counts.values().sum::<u32>());
-        println!("reference: {CONNECTIONS} connections to {door}: busiest pod {most}, idlest {least} of {sum} requests, {ratio:.2} times");
-        if counts.len() != PODS || ratio > IMBALANCE {
-            uneven.push(format!("{door}: {counts:?}"));
+/// Every header field that a backend gets, to the letter. The scheme is the visitor's, also where nothing but CF-Visitor tells it.
+fn backends_are_told_of_the_visitor(cluster: &Cluster, door: SocketAddr) -> anyhow::Result<()> {
+    for (scheme, port) in [("https", "443"), ("http", "80")] {
+        for left_out in ["", "x-forwarded-proto", "cf-visitor"] {
+            let mut fields = cloudflare(scheme);
+            fields.retain(|(name, _)| *name != left_out);
+            let answer = cluster.internet.within_async(async || ask(door, API, &fields).await)?;
+            let account: Value = serde_json::from_str(&answer.body).with_context(|| answer.to_string())?;
+            let mut told: Vec<(String, String)> = serde_json::from_value(account["headers"].clone())?;
+            told.retain(|(name, value)| name != "x-request-id" || value.is_empty());
+            told.sort();
+
+            let mut expected: BTreeMap<&str, String> = fields.into_iter().collect();
+            expected.remove("connection");
+            expected.insert("host", API.to_owned());
+            expected.insert("x-forwarded-for", format!("{VISITOR}, {}", network::client_address(CLOUDFLARE)));
+            expected.insert("x-forwarded-host", API.to_owned());
+            expected.insert("x-forwarded-port", port.to_owned());
+            expected.insert("x-forwarded-proto", scheme.to_owned());
+            expected.insert("x-real-ip", VISITOR.to_owned());
+            let expected: Vec<_> = expected.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            ensure!(told == expected, "{door}, {scheme}, without {left_out:?}: expected {expected:#?}, and the backend got {told:#?}");
         }
     }
-    ensure!(uneven.is_empty(), "expected {PODS} pods and at most {IMBALANCE} times: {}", uneven.join("; "));
+    Ok(())
+}
+
+/// Whoever isn't Cloudflare gets a connection that is closed, whatever it says.
+fn nobody_but_cloudflare_is_served(cluster: &Cluster) -> anyhow::Result<()> {
+    for node in &cluster.nodes {
+        let before = install::metric(node, REFUSED)?;
+        let stranger = network::client_address(STRANGER);
+        let mut client = Client::bound_to(stranger, (node.address, 80).into());
+        let fields = [("cf-connecting-ip", VISITOR), ("x-forwarded-for", VISITOR)];
+        if let Ok(answer) = cluster.internet.within_async(async || client.get(API, "/", &fields).await) {
+            anyhow::bail!("{}: {stranger} isn't Cloudflare, and got {answer}", node.name);
+        }
+        let refused = install::metric(node, REFUSED)? - before;
+        ensure!(refused == 1, "{}: {refused} connections were refused, not the one of {stranger}", node.name);
+    }
+    Ok(())
+}
+
+/// It answers whoever is in the cluster, by its name. No name and no port leads there from outside.
+async fn redis_is_for_the_inside(cluster: &Cluster) -> anyhow::Result<()> {
+    let ping = ["exec", "--namespace=honeydue", "deployment/redis", "--", "redis-cli", "-h", "redis", "ping"];
+    eventually("redis answers in the cluster", PATIENCE, async || {
+        let said = cluster.kubectl(&ping)?;
+        ensure!(said.trim() == "PONG", "it says {said:?}");
+        Ok(())
+    })
+    .await?;
+    let services =
+        cluster.kubectl(&["get", "service", "redis", "--namespace=honeydue", "--output=jsonpath={.spec.type} {.spec.externalIPs}"])?;
+    ensure!(services.trim() == "ClusterIP", "the Service redis is open to the outside: {services}");
+    for door in cluster.doors(80) {
+        let outside = cluster.internet.within(|| TcpStream::connect_timeout(&(door.ip(), 6379).into(), SOON));
+        let refused = outside.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+        ensure!(refused, "{}:6379 doesn't refuse a connection from outside: {outside:?}", door.ip());
+        for host in ["redis", "redis.honeydue", "redis.honeydue.svc.cluster.local"] {
+            let answer = cluster.internet.within_async(async || ask(door, host, &cloudflare("https")).await)?;
+            ensure!(answer.status == 404, "{door}: {host} leads somewhere: {answer}");
+        }
+    }
     Ok(())
 }
