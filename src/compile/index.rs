@@ -71,7 +71,8 @@ pub(super) fn name(meta: &ObjectMeta) -> &str {
     meta.name.as_deref().unwrap_or_default()
 }
 
-fn key(meta: &ObjectMeta) -> (&str, &str) {
+/// What an object is known by: its namespace and name.
+pub(crate) fn key(meta: &ObjectMeta) -> (&str, &str) {
     (namespace(meta), name(meta))
 }
 

@@ -22,6 +22,7 @@ use k8s_openapi::api::{
 
 pub use admit::admit;
 pub use diagnostic::{Diagnostic, Severity, Subject};
+pub(crate) use index::key;
 pub use options::{HostOwnership, OWN_CONTROLLER, Options};
 
 use crate::route::{IngressId, Snapshot};

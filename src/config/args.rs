@@ -54,7 +54,7 @@ pub struct ServeArgs {
     /// A second listener, with /metrics, /healthz and /readyz alone
     #[arg(long, env = "NODEGATE_METRICS", value_name = "ADDR")]
     pub metrics: Option<SocketAddr>,
-    /// Take over from a process that runs here already, and hand over to the next: auto (in the cluster, where namespace and Lease are the same), on, off, or a name
+    /// Take over from a process that runs here already, and hand over to the next: auto (in the cluster, by namespace and Lease), on, off, or a name
     #[arg(long, env = "NODEGATE_HANDOVER", value_name = "auto|on|off|NAME", default_value = "auto")]
     pub handover: String,
     /// Once another process has taken over: stand by until a signal, or drain and end [default: wait in a pod, else exit]

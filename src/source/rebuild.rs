@@ -100,20 +100,14 @@ pub(super) async fn run(
 
 /// Those that are ours, by namespace and name, and those that somebody's status is kept on.
 fn served(ingresses: Vec<Arc<Ingress>>, accepted: &HashSet<(&str, &str)>) -> Arc<[Served]> {
-    let served = ingresses.into_iter().map(|object| Served { accepted: accepted.contains(&name(&object)), object });
+    let served = ingresses.into_iter().map(|object| Served { accepted: accepted.contains(&compile::key(&object.metadata)), object });
     served.filter(|served| served.accepted || served.object.metadata.managed_fields.is_some()).collect()
 }
 
 /// The same after changes that leave the table as it is: ours are those that were.
 fn refreshed(ingresses: Vec<Arc<Ingress>>, before: &[Served]) -> Arc<[Served]> {
-    let accepted = before.iter().filter(|served| served.accepted).map(|served| name(&served.object)).collect();
+    let accepted = before.iter().filter(|served| served.accepted).map(|served| compile::key(&served.object.metadata)).collect();
     served(ingresses, &accepted)
-}
-
-/// Namespace and name, as the compiler has them.
-fn name(ingress: &Ingress) -> (&str, &str) {
-    let namespace = ingress.metadata.namespace.as_deref().filter(|namespace| !namespace.is_empty());
-    (namespace.unwrap_or("default"), ingress.metadata.name.as_deref().unwrap_or_default())
 }
 
 /// What one compilation makes of the objects.

@@ -26,9 +26,9 @@ pub const DIALS_AT_ONCE: usize = 8;
 pub const DIALS_TO_ONE_HOST: usize = 2;
 
 /// Dials that one worker has beside the first ones of its requests, for each backend address. Beyond: a request gives up the one that it has before it
-/// begins another ([`DIAL_GIVEN_UP`]). A backend that is out of reach altogether costs no more sockets than these and one for each request; and, since
-/// each is given up within [`CONNECT_TIMEOUT`], some 130 dials a second, or 16,000 entries that conntrack keeps for two minutes: half of what kube-proxy
-/// allows for each core.
+/// begins another ([`DIAL_GIVEN_UP`]). A backend that is out of reach altogether costs no more sockets at once than these and one for each request. Since
+/// each of these ends within [`CONNECT_TIMEOUT`], they are some 130 dials a second, or 16,000 entries that conntrack keeps for two minutes: half of what
+/// kube-proxy allows for each core. A request that has only its own adds three.
 pub const DIALS_BESIDE: usize = 256;
 
 /// A dial has at least so long before another takes its place, where it can't have one beside it: the time after which a SYN is sent again in any case.
