@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{Api, Client, Error, api::ListParams};
 use tokio::sync::watch::Receiver;
 
 use super::{
     Settings,
-    peers::{self, PodFacts},
+    facts::{self, NodeExcerpt, PodExcerpt, PodFacts},
     target::borne,
 };
 use crate::{
@@ -41,22 +40,22 @@ fn bears(served: &Served, addresses: &BTreeSet<Address>) -> bool {
 
 /// The addresses that go with this pod: its node's, unless another of ours is Ready there; or what is to be published, unless another of ours stays.
 async fn leaving(client: &Client, namespace: &str, own: &str, publish: BTreeSet<Address>) -> Result<BTreeSet<Address>, Error> {
-    let pods = Api::<Pod>::namespaced(client.clone(), namespace);
+    let pods = Api::<PodExcerpt>::namespaced(client.clone(), namespace);
     let this = pods.list(&ListParams::default().fields(&format!("metadata.name={own}"))).await?.items.pop();
-    let Some((_, this)) = this.map(peers::pod) else { return Ok(BTreeSet::new()) };
+    let Some((_, this)) = this.map(facts::pod) else { return Ok(BTreeSet::new()) };
     let is_sibling =
         |name: &str, pod: &PodFacts| name != own && pod.controller.is_some() && pod.controller == this.controller && !pod.leaving;
     if !publish.is_empty() {
         let all = pods.list(&ListParams::default()).await?;
-        let stays = all.items.into_iter().map(peers::pod).any(|(name, pod)| is_sibling(&name, &pod));
+        let stays = all.items.into_iter().map(facts::pod).any(|(name, pod)| is_sibling(&name, &pod));
         return Ok(if stays { BTreeSet::new() } else { publish });
     }
     let here = pods.list(&ListParams::default().fields(&format!("spec.nodeName={}", this.node))).await?;
-    let stays = here.items.into_iter().map(peers::pod).any(|(name, pod)| is_sibling(&name, &pod) && pod.ready);
+    let stays = here.items.into_iter().map(facts::pod).any(|(name, pod)| is_sibling(&name, &pod) && pod.ready);
     if stays || this.node.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let nodes = Api::<Node>::all(client.clone());
+    let nodes = Api::<NodeExcerpt>::all(client.clone());
     let node = nodes.list(&ListParams::default().fields(&format!("metadata.name={}", this.node))).await?.items.pop();
-    Ok(node.map(|node| peers::node(node).1.addresses.into_iter().collect()).unwrap_or_default())
+    Ok(node.map(|node| facts::node(node).1.addresses.into_iter().collect()).unwrap_or_default())
 }

@@ -3,6 +3,7 @@
 //! Reads what the rebuild reports and where our pods are; never touches the table.
 
 mod drain;
+mod facts;
 mod peers;
 mod progress;
 mod target;

@@ -1,49 +1,15 @@
-//! Where Nodegates are Ready: our pods and their nodes, reduced to a few facts, and the addresses that follow from them. No I/O.
+//! Where Nodegates are Ready: which addresses follow from what is known of our pods and their nodes. No I/O.
 
 use std::{
     collections::{BTreeSet, HashMap},
     time::{Duration, Instant},
 };
 
-use k8s_openapi::api::core::v1::{Node, Pod};
-
+use super::facts::{Facts, NodeFacts, PodFacts};
 use crate::config::{
     Address,
     limits::{STATUS_REMOVAL_HOLD, STATUS_RETURN_CALM, STATUS_RETURN_HOLD_MAX, STATUS_RETURN_HOLD_MIN},
 };
-
-/// What is known of a pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PodFacts {
-    /// `spec.nodeName`; empty before it is scheduled.
-    pub node: String,
-    /// The uid of its controller, such as our DaemonSet; pods without one are nobody's siblings.
-    pub controller: Option<String>,
-    /// Its condition Ready is true.
-    pub ready: bool,
-    /// It is being deleted, or has ended for good.
-    pub leaving: bool,
-}
-
-/// What is known of a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct NodeFacts {
-    /// Its condition Ready is true.
-    pub ready: bool,
-    /// The ExternalIPs, else the InternalIPs.
-    pub addresses: Vec<Address>,
-}
-
-/// What a watch brings.
-#[derive(Debug)]
-pub(super) enum Facts<T> {
-    /// An object is there, or has changed.
-    Is(String, T),
-    /// An object is gone.
-    Gone(String),
-    /// All that there are.
-    All(HashMap<String, T>),
-}
 
 /// The pods of a namespace and the nodes, as last seen.
 #[derive(Debug)]
@@ -236,34 +202,6 @@ fn take<T>(all: &mut Option<HashMap<String, T>>, facts: Facts<T>) {
         // A watch begins with a list.
         (Facts::Is(..) | Facts::Gone(_), None) => {}
     }
-}
-
-/// A pod's name and facts.
-pub(super) fn pod(pod: Pod) -> (String, PodFacts) {
-    let status = pod.status.unwrap_or_default();
-    let ready = status.conditions.iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True");
-    let ended = matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"));
-    let owners = pod.metadata.owner_references.unwrap_or_default();
-    let facts = PodFacts {
-        node: pod.spec.and_then(|spec| spec.node_name).unwrap_or_default(),
-        controller: owners.into_iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid),
-        ready,
-        leaving: ended || pod.metadata.deletion_timestamp.is_some(),
-    };
-    (pod.metadata.name.unwrap_or_default(), facts)
-}
-
-/// A node's name and facts.
-pub(super) fn node(node: Node) -> (String, NodeFacts) {
-    let status = node.status.unwrap_or_default();
-    let ready = status.conditions.iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True");
-    let of_type = |wanted: &str| -> Vec<Address> {
-        let all = status.addresses.iter().flatten().filter(|address| address.type_ == wanted);
-        all.filter_map(|address| address.address.parse().ok()).map(Address::Ip).collect()
-    };
-    let external = of_type("ExternalIP");
-    let addresses = if external.is_empty() { of_type("InternalIP") } else { external };
-    (node.metadata.name.unwrap_or_default(), NodeFacts { ready, addresses })
 }
 
 #[cfg(test)]

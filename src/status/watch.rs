@@ -3,7 +3,6 @@
 use std::{collections::HashMap, fmt::Debug, pin::pin, time::Duration};
 
 use futures_util::StreamExt;
-use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{
     Api, Client, Resource,
     runtime::watcher::{self, Event, watcher},
@@ -15,7 +14,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::peers::{self, Facts, NodeFacts, PodFacts};
+use super::facts::{self, Facts, NodeExcerpt, NodeFacts, PodExcerpt, PodFacts};
 use crate::config::limits::{API_BACKOFF_MAX, API_BACKOFF_MIN, API_PAGE_SIZE, API_WATCH_SECONDS, STATUS_FACTS_QUEUE};
 
 /// What a watch has seen.
@@ -39,7 +38,7 @@ impl Watches {
     /// through a change of the pods' template.
     pub(super) fn pods_and_nodes(client: &Client, namespace: &str) -> Self {
         let (mut watches, sender) = Self::of_pods(client, namespace);
-        watches.tasks.spawn(follow(Api::<Node>::all(client.clone()), "nodes", peers::node, Seen::Nodes, sender));
+        watches.tasks.spawn(follow(Api::<NodeExcerpt>::all(client.clone()), "nodes", facts::node, Seen::Nodes, sender));
         watches
     }
 
@@ -51,8 +50,8 @@ impl Watches {
     fn of_pods(client: &Client, namespace: &str) -> (Self, mpsc::Sender<Seen>) {
         let (sender, seen) = mpsc::channel(STATUS_FACTS_QUEUE);
         let mut tasks = JoinSet::new();
-        let pods = Api::<Pod>::namespaced(client.clone(), namespace);
-        tasks.spawn(follow(pods, "pods of our namespace", peers::pod, Seen::Pods, sender.clone()));
+        let pods = Api::<PodExcerpt>::namespaced(client.clone(), namespace);
+        tasks.spawn(follow(pods, "pods of our namespace", facts::pod, Seen::Pods, sender.clone()));
         (Self { tasks, seen }, sender)
     }
 
