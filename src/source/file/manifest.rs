@@ -9,12 +9,16 @@ use k8s_openapi::api::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_path_to_error::Path;
 
 use crate::{
     compile::{Diagnostic, Severity, Subject},
     config::limits::{MANIFEST_ALIASED, MANIFEST_NODES},
     source::{
-        file::document::{self, Document},
+        file::{
+            document::{self, Document},
+            lines::Lines,
+        },
         object::{Key, Kind, Stored},
         stores::Version,
     },
@@ -69,7 +73,7 @@ pub(super) fn parse(path: &Arc<str>, text: &str, format: Format, earlier: &Earli
     let mut reader = Reader { path, earlier, manifest: Manifest::default() };
     match format {
         Format::Json => match serde_json::from_str(text) {
-            Ok(value) => reader.value(value, Document { number: 1, line: 1, text }, None),
+            Ok(value) => reader.value(value, Document { number: 1, line: 1, text }, &[], None),
             Err(error) => reader.malformed(Position { document: 1, line: error.line() }, &format!("not JSON: {error}")),
         },
         Format::Yaml => document::split(text).into_iter().for_each(|document| reader.document(document)),
@@ -102,16 +106,17 @@ impl Reader<'_> {
     fn new_document(&mut self, document: Document<'_>) {
         match serde_saphyr::from_str_with_options::<Option<Value>>(document.text, yaml_options()) {
             Ok(None | Some(Value::Null)) => {}
-            Ok(Some(value)) => self.value(value, document, None),
+            Ok(Some(value)) => self.value(value, document, &[], None),
             Err(_) => {
-                let (line, message) = yaml_error::<Option<Value>>(document).unwrap_or((document.line, "not YAML".into()));
+                let (line, message) = yaml_error(document).unwrap_or((document.line, "not YAML".into()));
                 self.malformed(Position { document: document.number, line }, &format!("not YAML: {message}"));
             }
         }
     }
 
-    /// One object, or a `List` of them. `implied` is the kind of a typed list's items, which may leave out their own.
-    fn value(&mut self, mut value: Value, document: Document<'_>, implied: Option<Kind>) {
+    /// One object, or a `List` of them. `items`: which item of the document's list this is, and of the lists in that. `implied` is the kind of a typed
+    /// list's items, which may leave out their own.
+    fn value(&mut self, mut value: Value, document: Document<'_>, items: &[usize], implied: Option<Kind>) {
         let at = Position { document: document.number, line: first_content(document) };
         let api_version = value.get("apiVersion").and_then(Value::as_str).or(implied.map(Kind::api_version));
         let kind = value.get("kind").and_then(Value::as_str).or(implied.map(Kind::name));
@@ -121,15 +126,15 @@ impl Reader<'_> {
         };
         let item = list_item(api_version, kind);
         if item.is_some() || (api_version, kind) == ("v1", "List") {
-            if let Some(Value::Array(items)) = value.get_mut("items").map(Value::take) {
-                for value in items {
-                    self.value(value, document, item);
+            if let Some(Value::Array(values)) = value.get_mut("items").map(Value::take) {
+                for (index, value) in values.into_iter().enumerate() {
+                    self.value(value, document, &[items, &[index]].concat(), item);
                 }
             }
             return;
         }
         match recognise(api_version, kind) {
-            Recognised::Kind(kind) => self.object(kind, value, document, at),
+            Recognised::Kind(kind) => self.object(kind, value, document, items, at),
             Recognised::OtherVersion(known) => {
                 let message = format!("{kind} in version {api_version} is not supported");
                 let help = format!("write apiVersion: {}", known.api_version());
@@ -149,7 +154,7 @@ impl Reader<'_> {
         }
     }
 
-    fn object(&mut self, kind: Kind, mut value: Value, document: Document<'_>, at: Position) {
+    fn object(&mut self, kind: Kind, mut value: Value, document: Document<'_>, items: &[usize], at: Position) {
         let Some(key) = key(kind, &value) else {
             return self.malformed(at, &format!("{} without a metadata.name", kind.name()));
         };
@@ -161,26 +166,26 @@ impl Reader<'_> {
         {
             metadata.insert("namespace".into(), Value::String(key.namespace.to_string()));
         }
+        let place = |path: &Path| Position { line: line_of(document, items, path).unwrap_or(at.line), ..at };
         let version = match kind {
-            Kind::Ingress => self.decode::<Ingress>(key, value, document, at),
-            Kind::IngressClass => self.decode::<IngressClass>(key, value, document, at),
-            Kind::Service => self.decode::<Service>(key, value, document, at),
-            Kind::EndpointSlice => self.decode::<EndpointSlice>(key, value, document, at),
-            Kind::Secret => self.decode::<Secret>(key, value, document, at),
+            Kind::Ingress => self.decode::<Ingress>(key, value, place),
+            Kind::IngressClass => self.decode::<IngressClass>(key, value, place),
+            Kind::Service => self.decode::<Service>(key, value, place),
+            Kind::EndpointSlice => self.decode::<EndpointSlice>(key, value, place),
+            Kind::Secret => self.decode::<Secret>(key, value, place),
         };
         self.define(version, at);
     }
 
-    fn decode<K: DeserializeOwned + Stored>(&self, key: Key, value: Value, document: Document<'_>, at: Position) -> Version {
-        let error = match serde_json::from_value::<K>(value) {
+    fn decode<K: DeserializeOwned + Stored>(&self, key: Key, value: Value, place: impl FnOnce(&Path) -> Position) -> Version {
+        let error = match serde_path_to_error::deserialize::<_, K>(value) {
             Ok(object) => return Version::Decoded(object.into_object()),
             Err(error) => error,
         };
-        // A value has no lines; reading the document once more, straight into its type, finds the line in most cases.
-        let line = yaml_error::<K>(document).map_or(at.line, |(line, _)| line);
+        let at = place(error.path());
         let message = format!("{key} can't be understood: {error}");
         let help = "compare the field with `kubectl explain`, and quote text that looks like a number or true/false".into();
-        Version::Undecodable { key, uid: None, problem: Box::new(self.problem("undecodable", Position { line, ..at }, message, help)) }
+        Version::Undecodable { key, uid: None, problem: Box::new(self.problem("undecodable", at, message, help)) }
     }
 
     fn define(&mut self, version: Version, at: Position) {
@@ -270,13 +275,23 @@ fn yaml_options() -> serde_saphyr::Options {
     }
 }
 
-/// Line and text of what is wrong with a document, if it is: a second, slower reading, in which lines count from the file's beginning.
-fn yaml_error<T: DeserializeOwned>(document: Document<'_>) -> Option<(usize, String)> {
-    let padded = "\n".repeat(document.line.saturating_sub(1)) + document.text;
-    let error = serde_saphyr::from_str_with_options::<T>(&padded, yaml_options()).err()?;
+/// Line and text of what is wrong with a document, if it is: a second reading, in which lines count from the file's beginning.
+fn yaml_error(document: Document<'_>) -> Option<(usize, String)> {
+    let error = serde_saphyr::from_str_with_options::<Option<Value>>(&in_its_place(document), yaml_options()).err()?;
     let line = error.location().and_then(|location| usize::try_from(location.line()).ok());
     let text = error.without_snippet().to_string().split_whitespace().collect::<Vec<_>>().join(" ");
     Some((line.filter(|line| *line > 0).unwrap_or(document.line), text))
+}
+
+/// The line in the file of an object's field, found by reading its document once more.
+fn line_of(document: Document<'_>, items: &[usize], path: &Path) -> Option<usize> {
+    let lines: Lines = serde_saphyr::from_str_with_options(&in_its_place(document), yaml_options()).ok()?;
+    usize::try_from(lines.of(items, path)).ok().filter(|line| *line > 0)
+}
+
+/// The document as the last of its file, after blank lines.
+fn in_its_place(document: Document<'_>) -> String {
+    "\n".repeat(document.line.saturating_sub(1)) + document.text
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod document;
 mod finding;
 mod interest;
+mod lines;
 mod manifest;
 mod scan;
 mod state;

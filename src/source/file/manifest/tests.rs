@@ -78,7 +78,34 @@ fn a_document_of_the_wrong_type_is_lost_alone_and_its_line_is_told() {
     let manifest = yaml(&text);
     assert_eq!(keys(&manifest), ["Service n/s", "! Service default/t", "Service n/s"]);
     assert_eq!(problems(&manifest), ["undecodable f.yaml document 2 line 10"]);
+    let message = "Service default/t can't be understood: spec.ports[0].port: invalid type: string \"http\", expected i32";
+    let Version::Undecodable { problem, .. } = &manifest.definitions[1].version else { panic!("{manifest:?}") };
+    assert_eq!(problem.message, message);
     assert!(!manifest.malformed);
+}
+
+#[test]
+fn the_line_of_a_wrong_field_is_found_wherever_the_object_stands() {
+    let port = |lines: &str| format!("apiVersion: v1\nkind: Service\nmetadata: {{name: t}}\n{lines}");
+    let list = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Service\n  metadata: {name: a}\n- apiVersion: v1\n  kind: Service\n  \
+                metadata: {name: b}\n  spec:\n    ports:\n    - {name: x, port: 80}\n    - name: y\n      port: [80]\n";
+    for (label, text, line) in [
+        ("a block", port("spec:\n  ports:\n  - name: x\n    port: 80\n  - name: y\n    port: eighty\n"), 9),
+        ("in one line", port("spec: {ports: [{port: 80}, {port: eighty}]}\n"), 4),
+        ("a whole field", port("\nspec:\n\n  ports: none\n"), 7),
+        ("something that is missing", port("spec:\n  ports:\n  - name: x\n    port: 80\n  - null\n"), 8),
+        ("behind an alias", port("spec:\n  externalName: &name 80\n  clusterIP: *name\n"), 6),
+        ("the second item of a list", list.to_owned(), 14),
+        (
+            "JSON",
+            "{\n\"apiVersion\": \"v1\", \"kind\": \"Service\", \"metadata\": {\"name\": \"t\"},\n\"spec\": {\n\"ports\": 80}}".to_owned(),
+            4,
+        ),
+    ] {
+        let manifest = yaml(&text);
+        let expected = format!("undecodable f.yaml document 1 line {line}");
+        assert_eq!(problems(&manifest), [expected], "{label}: {:?}", manifest.definitions);
+    }
 }
 
 #[test]
