@@ -102,7 +102,7 @@ pub fn process_namespace() -> io::Result<String> {
 pub enum Scope {
     /// All of them.
     Admin,
-    /// `/metrics`, `/healthz` and `/readyz`, for a Prometheus that scrapes the node's address.
+    /// `/metrics`, `/healthz`, `/readyz` and `/nodez`, for a Prometheus that scrapes the node's address.
     Metrics,
 }
 

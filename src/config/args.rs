@@ -51,7 +51,7 @@ pub struct ServeArgs {
     /// Where to listen for health, metrics, routes and explain
     #[arg(long, env = "NODEGATE_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:9080")]
     pub admin: SocketAddr,
-    /// A second listener, with /metrics, /healthz and /readyz alone
+    /// A second listener, with /metrics, /healthz, /readyz and /nodez alone
     #[arg(long, env = "NODEGATE_METRICS", value_name = "ADDR")]
     pub metrics: Option<SocketAddr>,
     /// Take over from a process that runs here already, and hand over to the next: auto (in the cluster, by namespace and Lease), on, off, or a name
@@ -66,10 +66,10 @@ pub struct ServeArgs {
     /// How objects become routes.
     #[command(flatten)]
     pub table: TableArgs,
-    /// Peers whose forwarded headers are believed: addresses, ranges, or the word cloudflare
+    /// Peers whose forwarded headers are believed: addresses, ranges, or cloudflare, private, all, none
     #[arg(long, env = "NODEGATE_TRUSTED_PROXIES", value_name = "CIDR|WORD", value_delimiter = ',')]
     pub trusted_proxies: Vec<String>,
-    /// Close connections from anyone else at accept: addresses, ranges, or the word cloudflare
+    /// Close connections from anyone else at accept: addresses, ranges, or cloudflare, private, all, none
     #[arg(long, env = "NODEGATE_ALLOW_PEERS", value_name = "CIDR|WORD", value_delimiter = ',')]
     pub allow_peers: Vec<String>,
     /// What the word cloudflare stands for, instead of the ranges built in

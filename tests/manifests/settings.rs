@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     pod::variable,
-    rendered::{INSTALLATIONS, Installation, chart_with, example, overlay},
+    rendered::{INSTALLATIONS, Installation, chart_refuses, chart_with, example, overlay},
 };
 
 #[test]
@@ -115,6 +115,25 @@ fn every_flag_can_be_a_value_of_the_chart() {
     assert_eq!(settings.shown["trusted-proxies"], serde_json::json!(["10.0.0.0/8", "cloudflare"]));
     assert!(settings.compile.adopt_classless);
     assert_eq!(settings.limits.keep_alive_timeout.as_secs(), 300);
+}
+
+#[test]
+fn what_depends_on_a_flag_follows_it_in_the_chart() {
+    for (admin, host, port) in [("127.0.0.2:9081", "127.0.0.2", 9081), ("[::1]:9082", "::1", 9082)] {
+        let objects = chart_with(&[&format!("flags.admin={admin}"), "flags.lease-name=another", "terminationGracePeriodSeconds=90"]);
+        let pod = &of_kind(&objects, "DaemonSet")["spec"]["template"]["spec"];
+        for probe in ["livenessProbe", "readinessProbe"] {
+            let get = &pod["containers"][0][probe]["httpGet"];
+            assert_eq!((&get["host"], &get["port"]), (&host.into(), &port.into()), "{probe}");
+        }
+        assert_eq!(pod["terminationGracePeriodSeconds"], 90);
+        let lease = &of_kind(&objects, "Role")["rules"][0];
+        assert_eq!((&lease["resources"][0], &lease["resourceNames"][0]), (&"leases".into(), &"another".into()));
+    }
+    for flag in ["pod-name", "pod-namespace"] {
+        let said = chart_refuses(&[&format!("flags.{flag}=x")]);
+        assert!(said.contains(flag), "{said}");
+    }
 }
 
 #[test]
