@@ -6,7 +6,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, SeqAccess, Visitor},
 };
-use serde_path_to_error::{Path, Segment};
+use serde_path_to_error::Segment;
 use serde_saphyr::Spanned;
 
 /// A document without its values.
@@ -25,37 +25,19 @@ enum Below {
 }
 
 impl Lines {
-    /// The line of what the path leads to, or of the last on its way that is there. The path is an object's, which may be an item of a list, and that of another.
-    pub(super) fn of(&self, items: &[usize], path: &Path) -> u64 {
-        let within = items.iter().flat_map(|item| [Step::Field("items"), Step::Element(*item)]);
+    /// The line of what these steps lead to, or of the last on their way that is there.
+    pub(super) fn of<'a>(&self, steps: impl Iterator<Item = &'a Segment>) -> u64 {
         let (mut line, mut place) = (self.line, self);
-        for step in within.chain(path.iter().map(Step::from)) {
+        for step in steps {
             let next = match (step, &place.below) {
-                (Step::Field(name), Below::Fields(fields)) => fields.get(name),
-                (Step::Element(index), Below::Elements(elements)) => elements.get(index),
+                (Segment::Map { key }, Below::Fields(fields)) => fields.get(key),
+                (Segment::Seq { index }, Below::Elements(elements)) => elements.get(*index),
                 _ => None,
             };
             let Some(next) = next else { break };
             (line, place) = (if next.line == 0 { line } else { next.line }, next);
         }
         line
-    }
-}
-
-enum Step<'a> {
-    Field(&'a str),
-    Element(usize),
-    /// Which no document of YAML has.
-    Other,
-}
-
-impl<'a> From<&'a Segment> for Step<'a> {
-    fn from(segment: &'a Segment) -> Self {
-        match segment {
-            Segment::Map { key } => Self::Field(key),
-            Segment::Seq { index } => Self::Element(*index),
-            Segment::Enum { .. } | Segment::Unknown => Self::Other,
-        }
     }
 }
 

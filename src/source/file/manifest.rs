@@ -9,7 +9,7 @@ use k8s_openapi::api::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use serde_path_to_error::Path;
+use serde_path_to_error::{Path, Segment};
 
 use crate::{
     compile::{Diagnostic, Severity, Subject},
@@ -114,9 +114,9 @@ impl Reader<'_> {
         }
     }
 
-    /// One object, or a `List` of them. `items`: which item of the document's list this is, and of the lists in that. `implied` is the kind of a typed
+    /// One object, or a `List` of them. `within`: the way to it through the document's lists. `implied` is the kind of a typed
     /// list's items, which may leave out their own.
-    fn value(&mut self, mut value: Value, document: Document<'_>, items: &[usize], implied: Option<Kind>) {
+    fn value(&mut self, mut value: Value, document: Document<'_>, within: &[Segment], implied: Option<Kind>) {
         let at = Position { document: document.number, line: first_content(document) };
         let api_version = value.get("apiVersion").and_then(Value::as_str).or(implied.map(Kind::api_version));
         let kind = value.get("kind").and_then(Value::as_str).or(implied.map(Kind::name));
@@ -128,13 +128,13 @@ impl Reader<'_> {
         if item.is_some() || (api_version, kind) == ("v1", "List") {
             if let Some(Value::Array(values)) = value.get_mut("items").map(Value::take) {
                 for (index, value) in values.into_iter().enumerate() {
-                    self.value(value, document, &[items, &[index]].concat(), item);
+                    self.value(value, document, &[within, &[Segment::Map { key: "items".into() }, Segment::Seq { index }]].concat(), item);
                 }
             }
             return;
         }
         match recognise(api_version, kind) {
-            Recognised::Kind(kind) => self.object(kind, value, document, items, at),
+            Recognised::Kind(kind) => self.object(kind, value, document, within, at),
             Recognised::OtherVersion(known) => {
                 let message = format!("{kind} in version {api_version} is not supported");
                 let help = format!("write apiVersion: {}", known.api_version());
@@ -154,7 +154,7 @@ impl Reader<'_> {
         }
     }
 
-    fn object(&mut self, kind: Kind, mut value: Value, document: Document<'_>, items: &[usize], at: Position) {
+    fn object(&mut self, kind: Kind, mut value: Value, document: Document<'_>, within: &[Segment], at: Position) {
         let Some(key) = key(kind, &value) else {
             return self.malformed(at, &format!("{} without a metadata.name", kind.name()));
         };
@@ -166,7 +166,7 @@ impl Reader<'_> {
         {
             metadata.insert("namespace".into(), Value::String(key.namespace.to_string()));
         }
-        let place = |path: &Path| Position { line: line_of(document, items, path).unwrap_or(at.line), ..at };
+        let place = |path: &Path| Position { line: line_of(document, within, path).unwrap_or(at.line), ..at };
         let version = match kind {
             Kind::Ingress => self.decode::<Ingress>(key, value, place),
             Kind::IngressClass => self.decode::<IngressClass>(key, value, place),
@@ -284,9 +284,9 @@ fn yaml_error(document: Document<'_>) -> Option<(usize, String)> {
 }
 
 /// The line in the file of an object's field, found by reading its document once more.
-fn line_of(document: Document<'_>, items: &[usize], path: &Path) -> Option<usize> {
+fn line_of(document: Document<'_>, within: &[Segment], path: &Path) -> Option<usize> {
     let lines: Lines = serde_saphyr::from_str_with_options(&in_its_place(document), yaml_options()).ok()?;
-    usize::try_from(lines.of(items, path)).ok().filter(|line| *line > 0)
+    usize::try_from(lines.of(within.iter().chain(path))).ok().filter(|line| *line > 0)
 }
 
 /// The document as the last of its file, after blank lines.
