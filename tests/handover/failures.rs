@@ -112,6 +112,8 @@ fn a_third_process_waits_for_the_second() {
     assert!(third.logged("taking over from").is_none());
     second.kill();
     third.wait_for("taken over");
+    // Another process's log, read by another thread: it may come later.
+    first.wait_for("handed over");
     assert_eq!(first.times("handed over"), 1);
     node.assert_serves();
 }
