@@ -2,6 +2,7 @@
 #   make run    two sample backends and Nodegate on 127.0.0.1:8080, from examples/quickstart
 #   make test   everything that needs no root: format, lints, dependencies, every test, a real kube-apiserver included
 #   make e2e    three real Kubernetes nodes on this machine, and every scenario on them; as root
+#   make bench  Nodegate and its peers, measured side by side for more than an hour: loadtest/README.md
 #   make image  the container image, without a container engine, into target/container
 
 # A failure in a pipe or in the middle of a line is a failure.
@@ -17,7 +18,7 @@ DENY := $(CACHE)/cargo-deny/$(DENY_VERSION)/bin/cargo-deny
 # In CI the lock file is what was committed.
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: help run test image fmt lint deny kube check e2e
+.PHONY: help run test image fmt lint deny kube check e2e bench
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -67,3 +68,7 @@ e2e:
 	@echo '== three nodes'
 	cargo test $(LOCKED) --test cluster
 	tests/cluster/killed.sh
+
+# It installs the peers and the load generators.
+bench:
+	loadtest/run

@@ -1,0 +1,256 @@
+"""Measures Nodegate and its peers side by side, and writes what came of it: raw data, plots, and a page of tables.
+
+Each proxy has core 0 to itself while it is measured; the load and the backend share core 1. Rounds are interleaved, so that whatever else the machine does
+falls on every proxy alike, and the median round counts. CPU time is the kernel's own accounting of a proxy's processes.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+from . import load, peers, report
+from .peers import LOAD_CORE, PORTS, Fleet
+from .workloads import MIB, PROXIES, WITH_FLOOR, WORKLOADS, url
+
+EDIT_INTERVAL_S = 0.1
+# Two files, four uploads at the backend, and a round's access logs.
+SPACE = 1 << 30
+# What is measured beside the workloads.
+EXTRA = ("rate", "idle", "edits", "workers")
+
+
+class Bench:
+    def __init__(self, arguments, run):
+        self.tools = peers.find_tools(arguments)
+        self.run, self.host = run, peers.ONE.hosts[0]
+        self.rounds, self.seconds = (1, 1) if arguments.quick else (arguments.rounds, arguments.seconds)
+        self.quick = arguments.quick
+        self.idle_rounds = min(self.rounds, 3)
+        self.idle_connections = 1000 if arguments.quick else max(min(10_000, peers.connections() // 1000 * 1000), 200)
+        self.only = set(arguments.only.split(",")) if arguments.only else None
+        self.started, self.done, self.all = time.monotonic(), 0, 0
+
+    def progress(self, what):
+        self.done += 1
+        took = time.monotonic() - self.started
+        left = took / self.done * max(self.all - self.done, 0)
+        print(f"[{self.done}/{self.all}, {took / 60:.0f} min, about {left / 60:.0f} min left] {what}", file=sys.stderr, flush=True)
+
+    def wanted(self, name):
+        return self.only is None or name in self.only
+
+    def sample(self, fleet, peer, workload):
+        """One round of a workload at one proxy."""
+        before = fleet.cpu(peer)
+        result = workload.run(self, peer, self.seconds)
+        after = fleet.cpu(peer)
+        fleet.forget_logs()
+        count = max(result["requests"], 1) * workload.units
+        user, system = ((after[i] - before[i]) / count for i in (0, 1))
+        return {**result, "user": user, "system": system, "cpu": user + system, "resident": fleet.resident(peer)}
+
+    def measure(self, fleet, workloads):
+        results = {}
+        for workload in workloads:
+            samples = {peer: [] for peer in workload.peers}
+            for number in range(self.rounds):
+                for peer in rotated(workload.peers, number):
+                    one = self.sample(fleet, peer, workload)
+                    samples[peer].append(one)
+                    failed = f", {one['failed']} FAILED" if one["failed"] else ""
+                    self.progress(f"{workload.name}, round {number + 1} of {self.rounds}: {peer} {one['cpu']:.1f} us{failed}")
+            results[workload.name] = {"title": workload.title, "unit": workload.unit, "samples": samples}
+        return results
+
+    def fixed_rate(self, fleet, rate):
+        """Latencies at a rate that every proxy can bear; and without a proxy, which is what the load and the backend take themselves."""
+        samples = {peer: [] for peer in ("direct", *WITH_FLOOR)}
+        for number in range(self.rounds):
+            for peer in rotated(tuple(samples), number):
+                before = fleet.cpu(peer) if peer != "direct" else (0, 0)
+                one = load.oha(self.tools["oha"], url(peer), self.host, 64, seconds=2 * self.seconds, rate=rate)
+                after = fleet.cpu(peer) if peer != "direct" else (0, 0)
+                samples[peer].append({**one, "cpu": (sum(after) - sum(before)) / max(one["requests"], 1)})
+                fleet.forget_logs()
+                self.progress(f"fixed rate of {rate}/s, round {number + 1} of {self.rounds}: {peer} p99 {one['p99']:.0f} us")
+        return {"rate": rate, "samples": samples}
+
+    def idle(self, make):
+        """Memory for each of many idle connections: of fresh processes, since what a load before has left is reused."""
+        samples = {peer: [] for peer in PROXIES}
+        for number in range(self.idle_rounds):
+            with make(peers.ONE) as fleet:
+                for peer in rotated(PROXIES, number):
+                    fleet.start(peer)
+                    # What every process makes once: its first connections, buffers, threads.
+                    with load.idle(PORTS[peer], self.host, 64):
+                        pass
+                    before = fleet.resident(peer)
+                    with load.idle(PORTS[peer], self.host, self.idle_connections):
+                        # A coarse clock frees what an idle connection doesn't need.
+                        time.sleep(3)
+                        each = (fleet.resident(peer) - before) / self.idle_connections
+                    samples[peer].append(each)
+                    self.progress(f"{self.idle_connections} idle connections: {peer} {each / 1024:.1f} KiB each")
+        return {"connections": self.idle_connections, "samples": samples}
+
+    def edits(self, fleet, rate):
+        """The same fixed rate with and without an Ingress that is edited all the time."""
+        samples = {"quiet": [], "edited": []}
+        manifests = self.run / "nodegate-manifests"
+        for number in range(self.rounds):
+            for name in samples:
+                over, first = threading.Event(), fleet.generation("nodegate")
+                editor = threading.Thread(target=edit, args=(manifests, over))
+                if name == "edited":
+                    editor.start()
+                try:
+                    one = load.oha(self.tools["oha"], url("nodegate"), self.host, 64, seconds=2 * self.seconds, rate=rate)
+                finally:
+                    over.set()
+                    if name == "edited":
+                        editor.join()
+                samples[name].append({**one, "tables": fleet.generation("nodegate") - first})
+                fleet.forget_logs()
+                self.progress(f"edits, round {number + 1} of {self.rounds}: {name} p99 {one['p99']:.0f} us, {one['failed']} failed")
+        return {"rate": rate, "samples": samples}
+
+    def workers(self, fleet, workload):
+        """The cost of a second worker: two on both cores, which the load needs, too."""
+        samples = {"nodegate": [], "nodegate-2": []}
+        for number in range(self.rounds):
+            for peer in samples:
+                one = self.sample(fleet, peer, workload)
+                samples[peer].append(one)
+                self.progress(f"workers, round {number + 1} of {self.rounds}: {peer} {one['cpu']:.1f} us")
+        return {"samples": samples}
+
+
+def rotated(peers, number):
+    """Each in its turn is the first: whatever that one meets, all do."""
+    first = number % len(peers)
+    return peers[first:] + peers[:first]
+
+
+def edit(manifests, over):
+    """Rewrites an Ingress of another host again and again, as a whole file each time."""
+    number = 0
+    while not over.wait(EDIT_INTERVAL_S):
+        number += 1
+        fresh = manifests / ".edited"
+        fresh.write_text(peers.ingress("edited.example.com", (f"/v{number}", "/"), "edited"))
+        fresh.rename(manifests / "edited.yaml")
+
+
+def machine():
+    cpus = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    return {"cpu": next((line.split(":", 1)[1].strip() for line in cpus if line.startswith("model name")), platform.machine()), "cores": os.cpu_count(),
+            "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "kernel": platform.release(), "load": os.getloadavg()[0],
+            "date": time.strftime("%Y-%m-%d")}
+
+
+def revision():
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=peers.HERE)
+    return done.stdout.strip() or "?"
+
+
+def prepare(run):
+    files = run / "files"
+    files.mkdir()
+    for name, size in (("1m", MIB), ("100m", 100 * MIB)):
+        (files / name).write_bytes(os.urandom(size))
+    # nginx's worker has another user.
+    run.chmod(0o755)
+
+
+def bench(arguments, run, save):
+    bench = Bench(arguments, run)
+    wanted = [workload for workload in WORKLOADS if bench.wanted(workload.name)]
+    extra = [name for name in EXTRA if bench.wanted(name)]
+    sizes = {"rate": len(WITH_FLOOR) + 1, "edits": 2, "workers": 2}
+    bench.all = bench.rounds * (sum(len(workload.peers) for workload in wanted) + sum(sizes.get(name, 0) for name in extra))
+    bench.all += bench.idle_rounds * len(PROXIES) * ("idle" in extra)
+    make = lambda routes: Fleet(run, bench.tools, routes)
+    data = {"machine": machine(), "versions": {**peers.versions(bench.tools), "revision": revision()},
+            "settings": {"rounds": bench.rounds, "seconds": bench.seconds, "quick": bench.quick}, "workloads": {}}
+    if "idle" in extra:
+        data["idle"] = bench.idle(make)
+        save(data)
+    for routes in dict.fromkeys(workload.routes for workload in WORKLOADS):
+        mine = [workload for workload in wanted if workload.routes is routes]
+        specials = routes is peers.ONE and set(extra) - {"idle"}
+        if not mine and not specials:
+            continue
+        with make(routes) as fleet:
+            for peer in WITH_FLOOR if routes is peers.ONE else PROXIES:
+                fleet.start(peer)
+            for workload in mine:
+                data["workloads"].update(bench.measure(fleet, [workload]))
+                save(data)
+            if "rate" in extra and routes is peers.ONE:
+                get = data["workloads"].get("get-64") or bench.measure(fleet, [WORKLOADS[0]])["get-64"]
+                rate = max(int(min(report.median(samples, "rate") for samples in get["samples"].values()) / 2), 1)
+                data["rate"] = bench.fixed_rate(fleet, rate)
+            if "edits" in extra and routes is peers.ONE:
+                data["edits"] = bench.edits(fleet, data.get("rate", {}).get("rate", 2000))
+            if "workers" in extra and routes is peers.ONE:
+                fleet.start("nodegate-2", f"{peers.PROXY_CORE},{LOAD_CORE}")
+                data["workers"] = bench.workers(fleet, WORKLOADS[0])
+            save(data)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="loadtest/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     allow_abbrev=False)
+    parser.add_argument("--quick", action="store_true", help="one round of one second each, in some three minutes: to see that it works, not to be quoted")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each workload (default: 5)")
+    parser.add_argument("--seconds", type=int, default=4, help="seconds of each round (default: 4)")
+    parser.add_argument("--only", help="workloads to run, by name and separated by commas; also rate, idle, edits, workers")
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="directory for RESULTS.md and results/")
+    for name in ("nodegate", "relay", "oha", "venv"):
+        parser.add_argument(f"--{name}", required=True, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    known = {workload.name for workload in WORKLOADS} | set(EXTRA)
+    if arguments.only and (unknown := set(arguments.only.split(",")) - known):
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
+    if os.cpu_count() < 2:
+        sys.exit("bench: one core for the proxy and one for the load are needed")
+    # This process and whatever it starts, but for the proxies.
+    os.sched_setaffinity(0, {int(LOAD_CORE)})
+    # Two for each of 10,000 connections, for a proxy; it inherits this. Where that is too much, fewer connections do.
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    # However it ends, the proxies end with it.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(f"bench: ended by signal {number}"))
+    shared = pathlib.Path("/dev/shm")
+    fits = os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > SPACE
+    run = pathlib.Path(tempfile.mkdtemp(prefix="nodegate-bench-", dir=shared if fits else None))
+    results = arguments.out / "results"
+    results.mkdir(parents=True, exist_ok=True)
+
+    def save(data):
+        """All there is so far: nothing that was measured is lost with what comes after it."""
+        (results / "data.json").write_text(json.dumps(data, indent=1) + "\n")
+        report.write(data, arguments.out)
+
+    try:
+        prepare(run)
+        bench(arguments, run, save)
+    finally:
+        shutil.rmtree(run, ignore_errors=True)
+    print(f"bench: wrote {arguments.out / 'RESULTS.md'}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The load: wrk and oha, and for what neither of them does, a few sockets of our own. All of it runs on the load's core."""
+
+import json
+import os
+import pathlib
+import selectors
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+from .sockets import frame, unframe
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def wrk(url, host, connections, seconds, close=False, **environment):
+    """A closed loop: each connection sends as soon as it has its answer. Latencies in microseconds."""
+    command = ["wrk", "-t1", "-c", str(connections), "-d", f"{seconds}s", "--timeout", "10s", "-s", str(HERE / "wrk.lua"), "-H", f"Host: {host}"]
+    command += ["-H", "Connection: close"] if close else []
+    told = {f"BENCH_{name.upper()}": str(value) for name, value in environment.items()}
+    done = subprocess.run([*command, url], capture_output=True, text=True, env={**os.environ, **told})
+    if done.returncode:
+        sys.exit(f"wrk: {done.stderr or done.stdout}")
+    result = json.loads(done.stdout.strip().splitlines()[-1])
+    return {**result, "rate": result["requests"] / result["seconds"]}
+
+
+def oha(tool, url, host, connections, *, seconds=None, requests=None, rate=None, body=None, method="GET"):
+    """Requests at a fixed rate, each timed from its turn, however long it then waits for a connection; or a number of them."""
+    command = [tool, "--no-tui", "--output-format", "json", "-c", str(connections), "--host", host, "-m", method, "-t", "60s"]
+    command += ["-z", f"{seconds}s"] if seconds else ["-n", str(requests)]
+    command += ["-q", str(rate), "--latency-correction"] if rate else []
+    command += ["-D", str(body)] if body else []
+    done = subprocess.run([*command, url], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"oha: {done.stderr or done.stdout}")
+    answer = json.loads(done.stdout)
+    codes, errors = answer["statusCodeDistribution"], answer["errorDistribution"]
+    # What is under way when the time is over isn't lost.
+    failed = sum(count for error, count in errors.items() if "deadline" not in error) + sum(count for code, count in codes.items() if code != "200")
+    latency = {name: answer["latencyPercentiles"][name] or 0 for name in ("p50", "p99", "p99.9")}
+    # What couldn't be sent in time counts as failed, too: the rest says nothing of the rate then.
+    if rate and seconds:
+        failed = max(failed, int(0.97 * rate * seconds) - sum(codes.values()), 0)
+    return {"requests": sum(codes.values()), "seconds": answer["summary"]["total"], "failed": failed, "rate": answer["summary"]["requestsPerSec"],
+            **{name: value * 1e6 for name, value in latency.items()}}
+
+
+def ask(connection, host, path="/"):
+    """One request on a connection of ours, and its whole answer."""
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    answer = b""
+    while b"\r\n\r\n" not in answer or not answer.endswith(b"backend\n"):
+        piece = connection.recv(4096)
+        if not piece:
+            raise OSError(f"the connection ended: {answer[:200]!r}")
+        answer += piece
+
+
+@contextmanager
+def idle(port, host, count):
+    """Connections that have had one answer each, and are kept."""
+    connections = []
+    try:
+        for _ in range(count):
+            connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+            connections.append(connection)
+            ask(connection, host)
+        yield connections
+    finally:
+        for connection in connections:
+            connection.close()
+
+
+def websockets(port, host, connections, seconds, size=64):
+    """Each connection sends a message and waits for its echo, again and again."""
+    message = frame(b"x" * size, mask=True)
+    selector = selectors.DefaultSelector()
+    rest = {}
+    for _ in range(connections):
+        connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(f"GET /socket HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                           "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode())
+        head = b""
+        while b"\r\n\r\n" not in head:
+            piece = connection.recv(4096)
+            if not piece:
+                break
+            head += piece
+        if not head.startswith(b"HTTP/1.1 101"):
+            sys.exit(f"no WebSocket through port {port}: {head[:200]!r}")
+        rest[connection] = b""
+        selector.register(connection, selectors.EVENT_READ)
+    count, failed, start = 0, 0, time.monotonic()
+    for connection in rest:
+        connection.sendall(message)
+    while time.monotonic() < start + seconds:
+        for key, _ in selector.select(1):
+            connection = key.fileobj
+            data = connection.recv(65536)
+            if not data:
+                failed += 1
+                selector.unregister(connection)
+                continue
+            payloads, rest[connection] = unframe(rest[connection] + data)
+            count += len(payloads)
+            if payloads:
+                connection.sendall(message * len(payloads))
+    took = time.monotonic() - start
+    for connection in rest:
+        connection.close()
+    return {"requests": count, "seconds": took, "failed": failed, "rate": count / took}

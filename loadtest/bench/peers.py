@@ -1,0 +1,262 @@
+"""The proxies that are compared: how each is configured for a set of hosts and paths, started, and found again by its process."""
+
+import os
+import pathlib
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass, field
+
+HERE = pathlib.Path(__file__).resolve().parent
+CONFIGS = HERE.parent / "peers"
+PROXY_CORE, LOAD_CORE = "0", "1"
+# Addresses of the loopback interface only. The backend's stands for a ClusterIP.
+HOST, BACKEND, SOCKETS = "127.0.0.1", "127.43.200.1:9001", "127.43.200.1:9002"
+# Whatever proxy this machine may be told to use is none of ours.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+PORTS = {"relay": 8107, "nginx": 8101, "haproxy": 8102, "envoy": 8103, "traefik": 8104, "caddy": 8105, "nodegate": 8106, "nodegate-2": 8108}
+
+
+@dataclass(frozen=True)
+class Routes:
+    """What a proxy routes: every host has every path, and all lead to the same backend."""
+
+    name: str
+    hosts: tuple
+    paths: tuple = ("/",)
+
+
+ONE = Routes("one", ("api.example.com",))
+TEN = Routes("ten", tuple(f"h{number}.example.com" for number in range(10)))
+MANY = Routes("many", tuple(f"h{number}.example.com" for number in range(10_000)))
+PATHS = Routes("paths", ("api.example.com",), tuple(f"/r{number}" for number in range(100)))
+
+
+def connections():
+    """What each proxy is configured for: HAProxy insists on two and a half files for each."""
+    return max(min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 8, 32_000), 256)
+
+
+def nginx(routes):
+    locations = " ".join(f"location {path} {{ proxy_pass http://backend; }}" for path in routes.paths)
+    return "\n".join(f"  server {{ listen @LISTEN@; server_name {host}; {locations} }}" for host in routes.hosts)
+
+
+def haproxy(routes, run):
+    # Its documentation's way for many hosts, and for paths: maps.
+    table = run / "haproxy.map"
+    table.write_text("".join(f"{host}{path} api\n" for host in routes.hosts for path in routes.paths))
+    if routes.paths == ("/",):
+        table.write_text("".join(f"{host} api\n" for host in routes.hosts))
+        return f"  use_backend %[req.hdr(host),field(1,:),lower,map({table})]"
+    return f"  use_backend %[base,map_beg({table})]"
+
+
+def envoy(routes):
+    pad = " " * 12
+    matches = ", ".join(f"{{match: {{{'prefix' if path == '/' else 'path_separated_prefix'}: {path}}}, route: {{cluster: api, timeout: 0s}}}}" for path in routes.paths)
+    return "\n".join(f"{pad}- {{name: {host}, domains: [{host}], routes: [{matches}]}}" for host in routes.hosts)
+
+
+def traefik(routes):
+    rules = [(host, path, f"r{number}") for number, (host, path) in enumerate((host, path) for host in routes.hosts for path in routes.paths)]
+    rule = lambda host, path: f"Host(`{host}`)" + ("" if path == "/" else f" && PathPrefix(`{path}`)")
+    routers = "".join(f'    {name}: {{rule: "{rule(host, path)}", service: api, entryPoints: [web]}}\n' for host, path, name in rules)
+    return f'http:\n  routers:\n{routers}  services: {{api: {{loadBalancer: {{servers: [{{url: "http://{BACKEND}"}}]}}}}}}\n'
+
+
+def caddy(routes):
+    handles = "\timport api"
+    if routes.paths != ("/",):
+        handles = "\t@api path " + " ".join(f"{path} {path}/*" for path in routes.paths) + "\n\thandle @api {\n\t\timport api\n\t}"
+    # One block for all hosts: it takes minutes to read 10,000.
+    addresses = ", ".join(f"http://{host}:@PORT@" for host in routes.hosts)
+    return f"{addresses} {{\n\timport site\n{handles}\n}}"
+
+
+def ingress(host, paths, name):
+    """An Ingress, and nothing that Nodegate would have to guess."""
+    rules = "\n".join(f"      - {{path: {path}, pathType: Prefix, backend: {{service: {{name: api, port: {{number: 9001}}}}}}}}" for path in paths)
+    return (f"apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{name: {name}, namespace: bench}}\nspec:\n  ingressClassName: nodegate\n"
+            f"  rules:\n  - host: {host}\n    http:\n      paths:\n{rules}\n")
+
+
+def nodegate(routes):
+    address, port = BACKEND.split(":")
+    service = f"apiVersion: v1\nkind: Service\nmetadata: {{name: api, namespace: bench}}\nspec: {{clusterIP: {address}, ports: [{{port: {port}}}]}}\n"
+    return "---\n".join([service, *(ingress(host, routes.paths, f"i{number}") for number, host in enumerate(routes.hosts))])
+
+
+@dataclass
+class Fleet:
+    """Processes of one set of routes, ended with it."""
+
+    run: pathlib.Path
+    tools: dict
+    routes: Routes
+    roots: dict = field(default_factory=dict)
+
+    def __enter__(self):
+        try:
+            self.start_backend()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        for process in self.roots.values():
+            process.terminate()
+        for process in self.roots.values():
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def spawn(self, name, core, *command, **environment):
+        # To append: what has been written is thrown away between two runs.
+        out, err = (open(self.run / f"{name}.{kind}", "ab") for kind in ("out", "errors"))
+        with out, err:
+            self.roots[name] = subprocess.Popen(["taskset", "-c", core, *map(str, command)], stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                                                env={**os.environ, **environment}, cwd=self.run)
+
+    def write(self, config, name, routes=""):
+        address, port = (BACKEND, BACKEND) if name == "backend" else (HOST, str(PORTS[name]))
+        text = (CONFIGS / config).read_text().replace("@ROUTES@", routes)
+        backend_host, backend_port = BACKEND.split(":")
+        for key, value in {"RUN": str(self.run), "LISTEN": f"{address}:{port}", "HOST": HOST, "PORT": port, "BACKEND": BACKEND, "BACKEND_HOST": backend_host,
+                           "BACKEND_PORT": backend_port, "SOCKETS": SOCKETS,
+                           "CONNECTIONS": str(connections())}.items():
+            text = text.replace(f"@{key}@", value)
+        (self.run / config).write_text(text)
+        return self.run / config
+
+    def start_backend(self):
+        self.spawn("backend", LOAD_CORE, "nginx", "-c", self.write("backend.conf", "backend"))
+        self.spawn("sockets", LOAD_CORE, sys.executable, HERE / "sockets.py", SOCKETS)
+        for name, address in (("backend", BACKEND), ("sockets", SOCKETS)):
+            host, port = address.split(":")
+            while True:
+                try:
+                    socket.create_connection((host, int(port)), timeout=5).close()
+                    break
+                except OSError:
+                    if self.roots[name].poll() is not None:
+                        sys.exit(f"{name} doesn't listen at {address}: {self.complaint(name)}")
+                    time.sleep(0.1)
+
+    def start(self, name, core=PROXY_CORE):
+        # Whoever has the port would answer for it, or share it.
+        with socket.socket() as probe:
+            if probe.connect_ex((HOST, PORTS[name])) == 0:
+                sys.exit(f"something listens at port {PORTS[name]} already: end it, {name} is to have that port")
+        routes, run = self.routes, self.run
+        if name == "relay":
+            host, port = BACKEND.split(":")
+            self.spawn(name, core, self.tools["relay"], PORTS[name], host, port)
+        elif name == "nginx":
+            self.spawn(name, core, "nginx", "-c", self.write("nginx.conf", name, nginx(routes)))
+        elif name == "haproxy":
+            self.spawn(name, core, "haproxy", "-db", "-f", self.write("haproxy.cfg", name, haproxy(routes, run)))
+        elif name == "envoy":
+            self.spawn(name, core, self.tools["envoy"], "-c", self.write("envoy.yaml", name, envoy(routes)), "--concurrency", "1", "-l", "error", "--disable-hot-restart")
+        elif name == "traefik":
+            (run / "traefik-routes.yaml").write_text(traefik(routes))
+            self.spawn(name, core, self.tools["traefik"], f"--configFile={self.write('traefik.yaml', name)}", GOMAXPROCS="1")
+        elif name == "caddy":
+            config = self.write("Caddyfile", name, caddy(routes))
+            self.spawn(name, core, self.tools["caddy"], "run", "--adapter", "caddyfile", "--config", config, GOMAXPROCS="1", HOME=str(run))
+        else:
+            workers = "2" if name == "nodegate-2" else "1"
+            manifests = run / f"{name}-manifests"
+            manifests.mkdir(exist_ok=True)
+            (manifests / "routes.yaml").write_text(nodegate(routes))
+            admin = f"{HOST}:{PORTS[name] + 100}"
+            self.spawn(name, core, self.tools["nodegate"], "serve", "--manifests", manifests, "--http", f"{HOST}:{PORTS[name]}", "--admin", admin,
+                       "--workers", workers, "--access-log", run / f"{name}.log")
+        self.wait(name)
+
+    def wait(self, name):
+        """Until the first of its routes answers."""
+        address = f"http://{HOST}:{PORTS[name]}{self.routes.paths[-1]}"
+        for _ in range(600):
+            if self.roots[name].poll() is not None:
+                break
+            try:
+                DIRECT.open(urllib.request.Request(address, headers={"Host": self.routes.hosts[-1]}), timeout=5).read()
+                return
+            except OSError:
+                time.sleep(0.1)
+        sys.exit(f"{name} doesn't answer at {address}: {self.complaint(name)}")
+
+    def complaint(self, name):
+        texts = (path.read_text(errors="replace")[-2000:] for path in self.run.glob(f"{name}.*") if path.suffix in (".errors", ".err", ".out"))
+        return " ".join(texts).strip() or "it says nothing"
+
+    def processes(self, name):
+        root = self.roots[name].pid
+        children = pathlib.Path(f"/proc/{root}/task/{root}/children").read_text().split()
+        return [root, *map(int, children)]
+
+    def cpu(self, name):
+        """User and system time of a proxy so far, in microseconds."""
+        tick = 1e6 / os.sysconf("SC_CLK_TCK")
+        user = system = 0
+        for pid in self.processes(name):
+            fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            user, system = user + int(fields[11]), system + int(fields[12])
+        return user * tick, system * tick
+
+    def resident(self, name):
+        """Resident memory in bytes. Pages that a master and its worker share count once."""
+        total = 0
+        for pid in self.processes(name):
+            lines = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
+        return total
+
+    def generation(self, name):
+        """Tables that Nodegate has put in force so far."""
+        with DIRECT.open(f"http://{HOST}:{PORTS[name] + 100}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        return int(float(next(line.split()[-1] for line in lines if line.startswith("nodegate_snapshot_generation"))))
+
+    def forget_logs(self):
+        """Throws the access logs away: they lie in memory here."""
+        for path in self.run.iterdir():
+            if path.suffix in (".log", ".out"):
+                os.truncate(path, 0)
+
+
+def versions(tools):
+    """What is compared, in its own words."""
+    def first(*command):
+        done = subprocess.run(command, capture_output=True, text=True)
+        return next((line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()), "?")
+
+    def traefik():
+        lines = subprocess.run([tools["traefik"], "version"], capture_output=True, text=True).stdout.splitlines()
+        return next((line.split()[-1] for line in lines if line.startswith("Version")), "?")
+
+    return {
+        "nodegate": first(tools["nodegate"], "--version"), "nginx": first("nginx", "-v").removeprefix("nginx version: "),
+        "haproxy": first("haproxy", "-v").split(" 20")[0], "envoy": first(tools["envoy"], "--version").split("/")[-4], "traefik": traefik(),
+        "caddy": first(tools["caddy"], "version").split()[0], "wrk": first("wrk", "-v").split(" [")[0], "oha": first(tools["oha"], "--version"),
+    }
+
+
+def find_tools(arguments):
+    """Programs that aren't on the path."""
+    tools = {"nodegate": arguments.nodegate, "relay": arguments.relay, "oha": arguments.oha}
+    for name in ("traefik", "caddy"):
+        tools[name] = str(pathlib.Path(arguments.venv) / "bin" / name)
+    tools["envoy"] = str(next(pathlib.Path(arguments.venv).glob("lib/**/envoy/_bin/envoy"), "envoy"))
+    for name, path in tools.items():
+        if not shutil.which(path):
+            sys.exit(f"bench: {name} isn't there ({path}): loadtest/run installs it")
+    return tools

@@ -1,0 +1,202 @@
+"""The page and the plots, from the raw data alone."""
+
+import statistics
+
+from . import plot
+
+NAMES = {"direct": "no proxy", "relay": "byte relay", "nodegate": "Nodegate", "nginx": "nginx", "haproxy": "HAProxy", "envoy": "Envoy", "traefik": "Traefik",
+         "caddy": "Caddy"}
+
+
+def median_sample(samples, key="cpu"):
+    """The sample in the middle by one of its figures: its other figures belong to it."""
+    return sorted(samples, key=lambda sample: sample.get(key, 0))[len(samples) // 2]
+
+
+def median(samples, key):
+    return statistics.median(sample[key] for sample in samples)
+
+
+def is_void(samples):
+    """Whether so many requests failed that the rest tell nothing: an error is answered quickly."""
+    return sum(sample["failed"] for sample in samples) > 0.001 * sum(sample["requests"] for sample in samples)
+
+
+def micros(value):
+    return f"{value:.1f} µs" if value < 1000 else f"{value / 1000:.2f} ms"
+
+
+def mebibytes(value):
+    return f"{value / (1 << 20):.1f} MiB"
+
+
+def table(head, rows):
+    line = lambda cells: "| " + " | ".join(str(cell) for cell in cells) + " |"
+    return "\n".join([line(head), "|" + "---|" * len(head), *map(line, rows)]) + "\n"
+
+
+class Page:
+    def __init__(self, data):
+        self.data = data
+        self.parts = []
+
+    def cpu(self, workload, peer):
+        found = self.data["workloads"].get(workload, {}).get("samples", {}).get(peer)
+        return median_sample(found)["cpu"] if found and not is_void(found) else None
+
+    def ratio(self, workload, peer, other="nodegate"):
+        ours, theirs = self.cpu(workload, other), self.cpu(workload, peer)
+        return ours / theirs if ours and theirs else None
+
+    def goals(self):
+        """(goal, figure, kept), those that are missed first."""
+        found = []
+
+        def at_most(text, value, limit, form="{:.2f}"):
+            if value is not None:
+                found.append((text, f"{form.format(value)} (at most {form.format(limit)})", value <= limit))
+
+        for workload, peer, limit in (("get-64", "nginx", 0.85), ("get-64", "haproxy", 0.75), ("get-64", "traefik", 1 / 6), ("get-64", "relay", 1.4),
+                                      ("get-1000", "nginx", 1), ("connect", "nginx", 1), ("down-1m", "haproxy", 0.9), ("down-1m", "relay", 1.35)):
+            at_most(f"CPU, {self.title(workload)}: Nodegate to {NAMES[peer]}", self.ratio(workload, peer), limit)
+        if self.data.get("rate"):
+            p99 = {peer: median(samples, "p99") for peer, samples in self.data["rate"]["samples"].items() if not is_void(samples)}
+            best = min((peer for peer in p99 if peer not in ("direct", "relay", "nodegate")), key=p99.get)
+            if "nodegate" in p99 and "direct" in p99:
+                at_most(f"p99 at the fixed rate: Nodegate to the best peer ({NAMES[best]})", p99["nodegate"] / p99[best], 1)
+                at_most("p99 at the fixed rate: what Nodegate adds, in ms", (p99["nodegate"] - p99["direct"]) / 1000, 1)
+        if self.data.get("idle"):
+            at_most("memory of an idle connection, in KiB", statistics.median(self.data["idle"]["samples"]["nodegate"]) / 1024, 10, "{:.1f}")
+        if "get-64" in self.data["workloads"]:
+            at_most("resident memory serving 64 connections, in MiB", median(self.data["workloads"]["get-64"]["samples"]["nodegate"], "resident") / (1 << 20), 20, "{:.1f}")
+        few, many = self.cpu("hosts-10", "nodegate"), self.cpu("hosts-10000", "nodegate")
+        if few and many:
+            at_most("CPU with 10,000 hosts to CPU with 10", many / few, 1.05, "{:.3f}")
+        if self.data.get("edits"):
+            samples = self.data["edits"]["samples"]
+            # Without edits, the two below would be easily kept.
+            found.append(("tables put in force in a round of these edits", f"{median(samples['edited'], 'tables'):.0f} (more than 1)", median(samples["edited"], "tables") > 1))
+            at_most("requests that failed while an Ingress was edited every 100 ms", sum(sample["failed"] for sample in samples["edited"]), 0, "{}")
+            at_most("p99 with these edits to p99 without", median(samples["edited"], "p99") / median(samples["quiet"], "p99"), 1.1)
+        return sorted(found, key=lambda goal: goal[2])
+
+    def title(self, workload):
+        return self.data["workloads"].get(workload, {}).get("title", workload)
+
+    def add(self, *texts):
+        self.parts.extend(texts)
+
+    def text(self):
+        data, machine = self.data, self.data["machine"]
+        settings = data["settings"]
+        rounds = f"{settings['rounds']} rounds of {settings['seconds']} s" if settings["rounds"] > 1 else "one round"
+        self.add("# Measured side by side\n")
+        self.add("Written by `make bench`, which anyone can run; the raw data is in [results/data.json](results/data.json). "
+                 "The method, and what the figures don't say, is in [README.md](README.md).\n")
+        if settings["quick"]:
+            self.add("**A quick run: it shows that everything works, and its figures are not to be quoted.**\n")
+        self.add(f"{machine['date']}, revision {data['versions']['revision']}; {machine['cpu']}, {machine['cores']} cores, {machine['memory'] / (1 << 30):.0f} GiB, "
+                 f"Linux {machine['kernel']}, load {machine['load']:.1f} before. {rounds.capitalize()}, interleaved; the median round is shown.\n")
+        self.add("Versions: " + ", ".join(version for name, version in data["versions"].items() if name not in ("revision", "envoy", "traefik", "caddy"))
+                 + f", Envoy {data['versions']['envoy']}, Traefik {data['versions']['traefik']}, Caddy {data['versions']['caddy']}.\n")
+        goals = self.goals()
+        if goals:
+            self.add("## Our goals, those that we miss first\n", table(("goal", "figure", ""), [(goal, figure, "kept" if kept else "**missed**") for goal, figure, kept in goals]))
+        self.costs()
+        self.latencies()
+        self.rates()
+        self.memory()
+        self.special()
+        return "\n".join(self.parts)
+
+    def costs(self):
+        workloads = self.data["workloads"]
+        if not workloads:
+            return
+        peers = [peer for peer in NAMES if any(peer in one["samples"] for one in workloads.values())]
+        self.add("## CPU time\n", "Microseconds of a core, of the proxy's processes: user and system time.\n")
+        if "get-64" in workloads:
+            self.add("![CPU time of a small request](results/cpu.svg)\n")
+        rows = []
+        for name, one in workloads.items():
+            cells = []
+            for peer in peers:
+                if peer not in one["samples"]:
+                    cells.append("")
+                    continue
+                sample = median_sample(one["samples"][peer])
+                failed = sum(sample["failed"] for sample in one["samples"][peer])
+                figure = "void" if is_void(one["samples"][peer]) else f"{sample['cpu']:.1f}"
+                cells.append(figure + (f" ({failed} failed)" if failed else ""))
+            rows.append((f"{one['title']}, for each {one['unit']}", *cells))
+        self.add(table(("", *(NAMES[peer] for peer in peers)), rows))
+        others = [peer for peer in peers if peer != "nodegate"]
+        ratios = [(one["title"], *(f"{ratio:.2f}" if (ratio := self.ratio(name, peer)) else "" for peer in others)) for name, one in workloads.items()]
+        self.add("Nodegate's share of what each peer needs:\n", table(("", *(NAMES[peer] for peer in others)), ratios))
+        rows = []
+        for peer in peers:
+            found = workloads.get("get-64", {}).get("samples", {}).get(peer)
+            if found:
+                sample = median_sample(found)
+                rows.append((NAMES[peer], f"{sample['user']:.1f}", f"{sample['system']:.1f}", f"{min(one['cpu'] for one in found):.1f} to {max(one['cpu'] for one in found):.1f}"))
+        if rows:
+            self.add("Small GET, 64 connections, in its parts, and over all rounds:\n", table(("", "user", "system", "rounds"), rows))
+
+    def latencies(self):
+        rate = self.data.get("rate")
+        if not rate:
+            return
+        self.add(f"## Latency at {rate['rate']:,} requests a second\n",
+                 "Half of what the slowest proxy bears; oha, 64 connections, each request timed from its turn. CPU time at this rate, which is the same for all, in microseconds.\n", "![Latency](results/latency.svg)\n")
+        rows = [(NAMES[peer], *(micros(median(samples, key)) for key in ("p50", "p99", "p99.9")), f"{median(samples, 'cpu'):.1f}", sum(one["failed"] for one in samples))
+                for peer, samples in rate["samples"].items()]
+        self.add(table(("", "p50", "p99", "p99.9", "CPU", "failed"), rows))
+
+    def rates(self):
+        workloads = self.data["workloads"]
+        rows = []
+        for name in ("get-1", "get-64", "get-1000", "connect"):
+            for peer, samples in workloads.get(name, {}).get("samples", {}).items():
+                rows.append((self.title(name), NAMES[peer], f"{median(samples, 'rate'):,.0f}", micros(median(samples, "p50")), micros(median(samples, "p99"))))
+        if rows:
+            self.add("## Requests a second, in a closed loop\n", "wrk on the backend's core, which limits the faster proxies: what they could do is more.\n",
+                     table(("", "", "requests/s", "p50", "p99"), rows))
+
+    def memory(self):
+        idle = self.data.get("idle")
+        if idle:
+            self.add("## Memory\n", f"{idle['connections']:,} keep-alive connections that had one answer each and are idle for 3 s; what the process grew by, for each:\n",
+                     "![Memory](results/memory.svg)\n", table(("", "KiB"), [(NAMES[peer], f"{statistics.median(values) / 1024:.1f}") for peer, values in idle["samples"].items()]))
+        get = self.data["workloads"].get("get-64")
+        if get:
+            self.add("Resident memory after 64 connections' load:\n", table(("", "MiB"), [(NAMES[peer], f"{median(samples, 'resident') / (1 << 20):.1f}") for peer, samples in get["samples"].items()]))
+
+    def special(self):
+        edits = self.data.get("edits")
+        if edits:
+            rows = [({"quiet": "no edit", "edited": "an edit every 100 ms"}[name], *(micros(median(samples, key)) for key in ("p50", "p99", "p99.9")),
+                     sum(one["failed"] for one in samples), f"{median(samples, 'tables'):.0f}") for name, samples in edits["samples"].items()]
+            self.add(f"## Edits under load\n", f"Nodegate at {edits['rate']:,} requests a second, its control plane on the same core:\n",
+                     table(("", "p50", "p99", "p99.9", "failed", "tables put in force in a round"), rows))
+        workers = self.data.get("workers")
+        if workers:
+            rows = [({"nodegate": "1 worker, core 0", "nodegate-2": "2 workers, cores 0 and 1"}[name], micros(median_sample(samples)["cpu"]), f"{median(samples, 'rate'):,.0f}",
+                     mebibytes(median(samples, "resident"))) for name, samples in workers["samples"].items()]
+            self.add("## Workers\n", "Small GET, 64 connections. The load shares a core with the second worker.\n", table(("", "CPU", "requests/s", "resident"), rows))
+
+
+def write(data, out):
+    results = out / "results"
+    get = data["workloads"].get("get-64")
+    if get:
+        groups = [(NAMES[peer], [(None, median_sample(samples)["cpu"], plot.colour(peer))]) for peer, samples in get["samples"].items()]
+        (results / "cpu.svg").write_text(plot.bars("CPU time of one small request", "64 keep-alive connections, microseconds of a core; less is better", groups, micros))
+    rate = data.get("rate")
+    if rate:
+        groups = [(NAMES[peer], [(key, median(samples, key), shade) for key, shade in zip(("p50", "p99", "p99.9"), plot.SHADES)]) for peer, samples in rate["samples"].items()]
+        (results / "latency.svg").write_text(plot.bars(f"Latency at {rate['rate']:,} requests a second", "64 connections; less is better", groups, micros))
+    idle = data.get("idle")
+    if idle:
+        groups = [(NAMES[peer], [(None, statistics.median(values) / 1024, plot.colour(peer))]) for peer, values in idle["samples"].items()]
+        (results / "memory.svg").write_text(plot.bars("Memory of one idle connection", "less is better", groups, "{:.1f} KiB".format))
+    (out / "RESULTS.md").write_text(Page(data).text())

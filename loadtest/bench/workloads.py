@@ -1,0 +1,62 @@
+"""What is measured. Each workload is a load, what its cost is counted by, and the routes it needs."""
+
+from dataclasses import dataclass
+from typing import Callable
+
+from . import load
+from .peers import BACKEND, HOST, MANY, ONE, PATHS, PORTS, TEN, Routes
+
+MIB = 1 << 20
+PROXIES = ("nodegate", "nginx", "haproxy", "envoy", "traefik", "caddy")
+WITH_FLOOR = ("relay", *PROXIES)
+
+
+@dataclass(frozen=True)
+class Workload:
+    name: str
+    title: str
+    # What the cost is counted by: a result's `requests` times `units` are so many of it.
+    unit: str
+    run: Callable
+    routes: Routes = ONE
+    peers: tuple = WITH_FLOOR
+    units: float = 1
+
+
+def url(peer, path="/"):
+    return f"http://{BACKEND}{path}" if peer == "direct" else f"http://{HOST}:{PORTS[peer]}{path}"
+
+
+def closed_loop(path="/", connections=64, **options):
+    def run(bench, peer, seconds):
+        return load.wrk(url(peer, path), bench.host, connections, seconds, **options)
+    return run
+
+
+def counted(path, connections, requests, method="GET", body=None):
+    """So many requests for each second of the others' time: what wouldn't end in time would be paid and not counted."""
+    def run(bench, peer, seconds):
+        return load.oha(bench.tools["oha"], url(peer, path), bench.host, connections, requests=max(connections, requests * seconds), method=method,
+                        body=body and bench.run / "files" / body)
+    return run
+
+
+def websockets(bench, peer, seconds):
+    return load.websockets(PORTS[peer], bench.host, 64, seconds)
+
+
+WORKLOADS = (
+    Workload("get-64", "small GET, 64 keep-alive connections", "request", closed_loop()),
+    Workload("get-1", "small GET, 1 keep-alive connection", "request", closed_loop(connections=1)),
+    Workload("get-1000", "small GET, 1,000 keep-alive connections", "request", closed_loop(connections=1000)),
+    Workload("connect", "small GET, a new connection for each, 64 at a time (latency without the connecting)", "request", closed_loop(close=True)),
+    Workload("post-16k", "POST of 16 KiB, 64 connections", "request", closed_loop("/upload", method="POST", body=16 << 10)),
+    Workload("down-1m", "download of 1 MiB, 16 connections", "MiB", closed_loop("/files/1m", 16)),
+    Workload("up-1m", "upload of 1 MiB, 16 connections", "MiB", closed_loop("/upload", 16, method="POST", body=MIB)),
+    Workload("down-100m", "download of 100 MiB, 4 connections", "MiB", counted("/files/100m", 4, 6), units=100),
+    Workload("up-100m", "upload of 100 MiB, 4 connections", "MiB", counted("/upload", 4, 4, "POST", "100m"), units=100),
+    Workload("websocket", "WebSocket, messages of 64 bytes and their echoes, 64 connections", "message and echo", websockets),
+    Workload("paths-100", "small GET, 100 paths of one host, 64 connections", "request", closed_loop(paths=100), PATHS, PROXIES),
+    Workload("hosts-10", "small GET, 10 hosts, 64 connections", "request", closed_loop(hosts=10), TEN, PROXIES),
+    Workload("hosts-10000", "small GET, 10,000 hosts, 64 connections", "request", closed_loop(hosts=10_000), MANY, PROXIES),
+)
