@@ -17,10 +17,11 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import contextmanager, nullcontext
 
 from . import load, peers, report
 from .peers import LOAD_CORE, PORTS, Fleet
-from .workloads import MIB, PROXIES, WITH_FLOOR, WORKLOADS, url
+from .workloads import GET_64, MIB, PROXIES, WITH_FLOOR, WORKERS, WORKLOADS, fixed_rate
 
 EDIT_INTERVAL_S = 0.1
 # Two files, four uploads at the backend, and a round's access logs.
@@ -59,31 +60,14 @@ class Bench:
         user, system = ((after[i] - before[i]) / count for i in (0, 1))
         return {**result, "user": user, "system": system, "cpu": user + system, "resident": fleet.resident(peer)}
 
-    def measure(self, fleet, workloads):
-        results = {}
-        for workload in workloads:
-            samples = {peer: [] for peer in workload.peers}
-            for number in range(self.rounds):
-                for peer in rotated(workload.peers, number):
-                    one = self.sample(fleet, peer, workload)
-                    samples[peer].append(one)
-                    failed = f", {one['failed']} FAILED" if one["failed"] else ""
-                    self.progress(f"{workload.name}, round {number + 1} of {self.rounds}: {peer} {one['cpu']:.1f} us{failed}")
-            results[workload.name] = {"title": workload.title, "unit": workload.unit, "samples": samples}
-        return results
-
-    def fixed_rate(self, fleet, rate):
-        """Latencies at a rate that every proxy can bear; and without a proxy, which is what the load and the backend take themselves."""
-        samples = {peer: [] for peer in ("direct", *WITH_FLOOR)}
+    def measure(self, fleet, workload):
+        samples = {peer: [] for peer in workload.peers}
         for number in range(self.rounds):
-            for peer in rotated(tuple(samples), number):
-                before = fleet.cpu(peer) if peer != "direct" else (0, 0)
-                one = load.oha(self.tools["oha"], url(peer), self.host, 64, seconds=2 * self.seconds, rate=rate)
-                after = fleet.cpu(peer) if peer != "direct" else (0, 0)
-                samples[peer].append({**one, "cpu": (sum(after) - sum(before)) / max(one["requests"], 1)})
-                fleet.forget_logs()
-                self.progress(f"fixed rate of {rate}/s, round {number + 1} of {self.rounds}: {peer} p99 {one['p99']:.0f} us")
-        return {"rate": rate, "samples": samples}
+            for peer in rotated(workload.peers, number):
+                one = self.sample(fleet, peer, workload)
+                samples[peer].append(one)
+                self.progress(f"{workload.name}, round {number + 1} of {self.rounds}: {peer} {shown(one)}")
+        return {"title": workload.title, "unit": workload.unit, "samples": samples}
 
     def idle(self, make):
         """Memory for each of many idle connections: of fresh processes, since what a load before has left is reused."""
@@ -104,36 +88,23 @@ class Bench:
                     self.progress(f"{self.idle_connections} idle connections: {peer} {each / 1024:.1f} KiB each")
         return {"connections": self.idle_connections, "samples": samples}
 
-    def edits(self, fleet, rate):
-        """The same fixed rate with and without an Ingress that is edited all the time."""
+    def edits(self, fleet, workload):
+        """The same load with and without an Ingress that is edited all the time."""
         samples = {"quiet": [], "edited": []}
-        manifests = self.run / "nodegate-manifests"
         for number in range(self.rounds):
             for name in samples:
-                over, first = threading.Event(), fleet.generation("nodegate")
-                editor = threading.Thread(target=edit, args=(manifests, over))
-                if name == "edited":
-                    editor.start()
-                try:
-                    one = load.oha(self.tools["oha"], url("nodegate"), self.host, 64, seconds=2 * self.seconds, rate=rate)
-                finally:
-                    over.set()
-                    if name == "edited":
-                        editor.join()
+                first = fleet.generation("nodegate")
+                with editing(self.run / "nodegate-manifests") if name == "edited" else nullcontext():
+                    one = self.sample(fleet, "nodegate", workload)
                 samples[name].append({**one, "tables": fleet.generation("nodegate") - first})
-                fleet.forget_logs()
-                self.progress(f"edits, round {number + 1} of {self.rounds}: {name} p99 {one['p99']:.0f} us, {one['failed']} failed")
-        return {"rate": rate, "samples": samples}
+                self.progress(f"edits, round {number + 1} of {self.rounds}: {name} {shown(one)}")
+        return {"title": workload.title, "samples": samples}
 
-    def workers(self, fleet, workload):
-        """The cost of a second worker: two on both cores, which the load needs, too."""
-        samples = {"nodegate": [], "nodegate-2": []}
-        for number in range(self.rounds):
-            for peer in samples:
-                one = self.sample(fleet, peer, workload)
-                samples[peer].append(one)
-                self.progress(f"workers, round {number + 1} of {self.rounds}: {peer} {one['cpu']:.1f} us")
-        return {"samples": samples}
+
+def shown(one):
+    """A sample, for the progress line."""
+    latency = f", p99 {one['p99']:.0f} us" if "p99" in one else ""
+    return f"{one['cpu']:.1f} us of CPU{latency}" + (f", {one['failed']} FAILED" if one["failed"] else "")
 
 
 def rotated(peers, number):
@@ -142,14 +113,26 @@ def rotated(peers, number):
     return peers[first:] + peers[:first]
 
 
-def edit(manifests, over):
+@contextmanager
+def editing(manifests):
     """Rewrites an Ingress of another host again and again, as a whole file each time."""
-    number = 0
-    while not over.wait(EDIT_INTERVAL_S):
-        number += 1
-        fresh = manifests / ".edited"
-        fresh.write_text(peers.ingress("edited.example.com", (f"/v{number}", "/"), "edited"))
-        fresh.rename(manifests / "edited.yaml")
+    over = threading.Event()
+
+    def edit():
+        number = 0
+        while not over.wait(EDIT_INTERVAL_S):
+            number += 1
+            fresh = manifests / ".edited"
+            fresh.write_text(peers.ingress("edited.example.com", (f"/v{number}", "/"), "edited"))
+            fresh.rename(manifests / "edited.yaml")
+
+    editor = threading.Thread(target=edit)
+    editor.start()
+    try:
+        yield
+    finally:
+        over.set()
+        editor.join()
 
 
 def machine():
@@ -177,8 +160,8 @@ def bench(arguments, run, save):
     bench = Bench(arguments, run)
     wanted = [workload for workload in WORKLOADS if bench.wanted(workload.name)]
     extra = [name for name in EXTRA if bench.wanted(name)]
-    sizes = {"rate": len(WITH_FLOOR) + 1, "edits": 2, "workers": 2}
-    bench.all = bench.rounds * (sum(len(workload.peers) for workload in wanted) + sum(sizes.get(name, 0) for name in extra))
+    sizes = {"rate": len(WITH_FLOOR) + 1, "edits": 2, "workers": 2, "idle": 0}
+    bench.all = bench.rounds * (sum(len(workload.peers) for workload in wanted) + sum(sizes[name] for name in extra))
     bench.all += bench.idle_rounds * len(PROXIES) * ("idle" in extra)
     make = lambda routes: Fleet(run, bench.tools, routes)
     data = {"machine": machine(), "versions": {**peers.versions(bench.tools), "revision": revision()},
@@ -188,24 +171,25 @@ def bench(arguments, run, save):
         save(data)
     for routes in dict.fromkeys(workload.routes for workload in WORKLOADS):
         mine = [workload for workload in wanted if workload.routes is routes]
-        specials = routes is peers.ONE and set(extra) - {"idle"}
-        if not mine and not specials:
+        also = set(extra) - {"idle"} if routes is peers.ONE else set()
+        if not mine and not also:
             continue
         with make(routes) as fleet:
             for peer in WITH_FLOOR if routes is peers.ONE else PROXIES:
                 fleet.start(peer)
             for workload in mine:
-                data["workloads"].update(bench.measure(fleet, [workload]))
+                data["workloads"][workload.name] = bench.measure(fleet, workload)
                 save(data)
-            if "rate" in extra and routes is peers.ONE:
-                get = data["workloads"].get("get-64") or bench.measure(fleet, [WORKLOADS[0]])["get-64"]
+            if also & {"rate", "edits"}:
+                get = data["workloads"].get(GET_64.name) or bench.measure(fleet, GET_64)
                 rate = max(int(min(report.median(samples, "rate") for samples in get["samples"].values()) / 2), 1)
-                data["rate"] = bench.fixed_rate(fleet, rate)
-            if "edits" in extra and routes is peers.ONE:
-                data["edits"] = bench.edits(fleet, data.get("rate", {}).get("rate", 2000))
-            if "workers" in extra and routes is peers.ONE:
+            if "rate" in also:
+                data["rate"] = {"rate": rate, **bench.measure(fleet, fixed_rate(rate))}
+            if "edits" in also:
+                data["edits"] = {"rate": rate, **bench.edits(fleet, fixed_rate(rate))}
+            if "workers" in also:
                 fleet.start("nodegate-2", f"{peers.PROXY_CORE},{LOAD_CORE}")
-                data["workers"] = bench.workers(fleet, WORKLOADS[0])
+                data["workers"] = bench.measure(fleet, WORKERS)
             save(data)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import selectors
 import socket
 import subprocess
@@ -48,15 +49,25 @@ def oha(tool, url, host, connections, *, seconds=None, requests=None, rate=None,
             **{name: value * 1e6 for name, value in latency.items()}}
 
 
-def ask(connection, host, path="/"):
-    """One request on a connection of ours, and its whole answer."""
-    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
-    answer = b""
-    while b"\r\n\r\n" not in answer or not answer.endswith(b"backend\n"):
-        piece = connection.recv(4096)
+def read_message(connection, rest=b""):
+    """Reads one request or response whose body has a length, or none; what came behind it. None: the other side has closed."""
+    def more():
+        piece = connection.recv(65536)
         if not piece:
-            raise OSError(f"the connection ended: {answer[:200]!r}")
-        answer += piece
+            raise EOFError
+        return piece
+
+    try:
+        while b"\r\n\r\n" not in rest:
+            rest += more()
+        head, _, rest = rest.partition(b"\r\n\r\n")
+        length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.I)
+        left = int(length[1]) if length else 0
+        while len(rest) < left:
+            rest += more()
+    except EOFError:
+        return None
+    return rest[left:]
 
 
 @contextmanager
@@ -67,7 +78,9 @@ def idle(port, host, count):
         for _ in range(count):
             connection = socket.create_connection(("127.0.0.1", port), timeout=10)
             connections.append(connection)
-            ask(connection, host)
+            connection.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            if read_message(connection) is None:
+                raise OSError(f"port {port} closed its connection {len(connections)}")
         yield connections
     finally:
         for connection in connections:

@@ -11,29 +11,37 @@ import time
 import urllib.request
 from dataclasses import dataclass, field
 
+from .process import DIRECT, cpu, metrics
+
 HERE = pathlib.Path(__file__).resolve().parent
 CONFIGS = HERE.parent / "peers"
 PROXY_CORE, LOAD_CORE = "0", "1"
 # Addresses of the loopback interface only. The backend's stands for a ClusterIP.
 HOST, BACKEND, SOCKETS = "127.0.0.1", "127.43.200.1:9001", "127.43.200.1:9002"
-# Whatever proxy this machine may be told to use is none of ours.
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 PORTS = {"relay": 8107, "nginx": 8101, "haproxy": 8102, "envoy": 8103, "traefik": 8104, "caddy": 8105, "nodegate": 8106, "nodegate-2": 8108}
+
+
+# Some read 10,000 hosts for several seconds.
+START_S = 60
 
 
 @dataclass(frozen=True)
 class Routes:
     """What a proxy routes: every host has every path, and all lead to the same backend."""
 
-    name: str
     hosts: tuple
     paths: tuple = ("/",)
 
 
-ONE = Routes("one", ("api.example.com",))
-TEN = Routes("ten", tuple(f"h{number}.example.com" for number in range(10)))
-MANY = Routes("many", tuple(f"h{number}.example.com" for number in range(10_000)))
-PATHS = Routes("paths", ("api.example.com",), tuple(f"/r{number}" for number in range(100)))
+ONE = Routes(("api.example.com",))
+TEN = Routes(tuple(f"h{number}.example.com" for number in range(10)))
+MANY = Routes(tuple(f"h{number}.example.com" for number in range(10_000)))
+PATHS = Routes(("api.example.com",), tuple(f"/r{number}" for number in range(100)))
+
+
+def admin(name):
+    """The admin listener of a Nodegate."""
+    return f"{HOST}:{PORTS[name] + 100}"
 
 
 def connections():
@@ -49,10 +57,10 @@ def nginx(routes):
 def haproxy(routes, run):
     # Its documentation's way for many hosts, and for paths: maps.
     table = run / "haproxy.map"
-    table.write_text("".join(f"{host}{path} api\n" for host in routes.hosts for path in routes.paths))
     if routes.paths == ("/",):
         table.write_text("".join(f"{host} api\n" for host in routes.hosts))
         return f"  use_backend %[req.hdr(host),field(1,:),lower,map({table})]"
+    table.write_text("".join(f"{host}{path} api\n" for host in routes.hosts for path in routes.paths))
     return f"  use_backend %[base,map_beg({table})]"
 
 
@@ -130,8 +138,7 @@ class Fleet:
         text = (CONFIGS / config).read_text().replace("@ROUTES@", routes)
         backend_host, backend_port = BACKEND.split(":")
         for key, value in {"RUN": str(self.run), "LISTEN": f"{address}:{port}", "HOST": HOST, "PORT": port, "BACKEND": BACKEND, "BACKEND_HOST": backend_host,
-                           "BACKEND_PORT": backend_port, "SOCKETS": SOCKETS,
-                           "CONNECTIONS": str(connections())}.items():
+                           "BACKEND_PORT": backend_port, "SOCKETS": SOCKETS, "CONNECTIONS": str(connections())}.items():
             text = text.replace(f"@{key}@", value)
         (self.run / config).write_text(text)
         return self.run / config
@@ -141,76 +148,72 @@ class Fleet:
         self.spawn("sockets", LOAD_CORE, sys.executable, HERE / "sockets.py", SOCKETS)
         for name, address in (("backend", BACKEND), ("sockets", SOCKETS)):
             host, port = address.split(":")
-            while True:
-                try:
-                    socket.create_connection((host, int(port)), timeout=5).close()
-                    break
-                except OSError:
-                    if self.roots[name].poll() is not None:
-                        sys.exit(f"{name} doesn't listen at {address}: {self.complaint(name)}")
-                    time.sleep(0.1)
+            self.wait(name, address, lambda: socket.create_connection((host, int(port)), timeout=5).close())
 
     def start(self, name, core=PROXY_CORE):
         # Whoever has the port would answer for it, or share it.
         with socket.socket() as probe:
             if probe.connect_ex((HOST, PORTS[name])) == 0:
                 sys.exit(f"something listens at port {PORTS[name]} already: end it, {name} is to have that port")
-        routes, run = self.routes, self.run
-        if name == "relay":
-            host, port = BACKEND.split(":")
-            self.spawn(name, core, self.tools["relay"], PORTS[name], host, port)
-        elif name == "nginx":
-            self.spawn(name, core, "nginx", "-c", self.write("nginx.conf", name, nginx(routes)))
-        elif name == "haproxy":
-            self.spawn(name, core, "haproxy", "-db", "-f", self.write("haproxy.cfg", name, haproxy(routes, run)))
-        elif name == "envoy":
-            self.spawn(name, core, self.tools["envoy"], "-c", self.write("envoy.yaml", name, envoy(routes)), "--concurrency", "1", "-l", "error", "--disable-hot-restart")
-        elif name == "traefik":
-            (run / "traefik-routes.yaml").write_text(traefik(routes))
-            self.spawn(name, core, self.tools["traefik"], f"--configFile={self.write('traefik.yaml', name)}", GOMAXPROCS="1")
-        elif name == "caddy":
-            config = self.write("Caddyfile", name, caddy(routes))
-            self.spawn(name, core, self.tools["caddy"], "run", "--adapter", "caddyfile", "--config", config, GOMAXPROCS="1", HOME=str(run))
-        else:
-            workers = "2" if name == "nodegate-2" else "1"
-            manifests = run / f"{name}-manifests"
-            manifests.mkdir(exist_ok=True)
-            (manifests / "routes.yaml").write_text(nodegate(routes))
-            admin = f"{HOST}:{PORTS[name] + 100}"
-            self.spawn(name, core, self.tools["nodegate"], "serve", "--manifests", manifests, "--http", f"{HOST}:{PORTS[name]}", "--admin", admin,
-                       "--workers", workers, "--access-log", run / f"{name}.log")
-        self.wait(name)
-
-    def wait(self, name):
-        """Until the first of its routes answers."""
+        command, environment = self.command(name)
+        self.spawn(name, core, *command, **environment)
         address = f"http://{HOST}:{PORTS[name]}{self.routes.paths[-1]}"
-        for _ in range(600):
-            if self.roots[name].poll() is not None:
-                break
+        request = urllib.request.Request(address, headers={"Host": self.routes.hosts[-1]})
+        self.wait(name, address, lambda: DIRECT.open(request, timeout=5).read())
+
+    def command(self, name):
+        """How to start a proxy, and with which environment; its configuration is written."""
+        routes, run = self.routes, self.run
+        match name:
+            case "relay":
+                return (self.tools["relay"], PORTS[name], *BACKEND.split(":")), {}
+            case "nginx":
+                return ("nginx", "-c", self.write("nginx.conf", name, nginx(routes))), {}
+            case "haproxy":
+                return ("haproxy", "-db", "-f", self.write("haproxy.cfg", name, haproxy(routes, run))), {}
+            case "envoy":
+                config = self.write("envoy.yaml", name, envoy(routes))
+                return (self.tools["envoy"], "-c", config, "--concurrency", "1", "-l", "error", "--disable-hot-restart"), {}
+            case "traefik":
+                (run / "traefik-routes.yaml").write_text(traefik(routes))
+                return (self.tools["traefik"], f"--configFile={self.write('traefik.yaml', name)}"), {"GOMAXPROCS": "1"}
+            case "caddy":
+                config = self.write("Caddyfile", name, caddy(routes))
+                return (self.tools["caddy"], "run", "--adapter", "caddyfile", "--config", config), {"GOMAXPROCS": "1", "HOME": str(run)}
+        manifests = run / f"{name}-manifests"
+        manifests.mkdir(exist_ok=True)
+        (manifests / "routes.yaml").write_text(nodegate(routes))
+        workers = "2" if name == "nodegate-2" else "1"
+        return (self.tools["nodegate"], "serve", "--manifests", manifests, "--http", f"{HOST}:{PORTS[name]}", "--admin", admin(name), "--workers", workers,
+                "--access-log", run / f"{name}.log"), {}
+
+    def wait(self, name, address, attempt):
+        """Until an attempt succeeds, which raises an `OSError` as long as nobody answers there."""
+        deadline = time.monotonic() + START_S
+        while True:
             try:
-                DIRECT.open(urllib.request.Request(address, headers={"Host": self.routes.hosts[-1]}), timeout=5).read()
-                return
-            except OSError:
+                return attempt()
+            except OSError as error:
+                if self.roots[name].poll() is not None or time.monotonic() > deadline:
+                    sys.exit(f"{name} doesn't answer at {address} ({error}): {self.complaint(name)}")
                 time.sleep(0.1)
-        sys.exit(f"{name} doesn't answer at {address}: {self.complaint(name)}")
 
     def complaint(self, name):
         texts = (path.read_text(errors="replace")[-2000:] for path in self.run.glob(f"{name}.*") if path.suffix in (".errors", ".err", ".out"))
         return " ".join(texts).strip() or "it says nothing"
 
     def processes(self, name):
+        """A proxy's processes; none where there is no proxy."""
+        if name not in self.roots:
+            return []
         root = self.roots[name].pid
         children = pathlib.Path(f"/proc/{root}/task/{root}/children").read_text().split()
         return [root, *map(int, children)]
 
     def cpu(self, name):
         """User and system time of a proxy so far, in microseconds."""
-        tick = 1e6 / os.sysconf("SC_CLK_TCK")
-        user = system = 0
-        for pid in self.processes(name):
-            fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-            user, system = user + int(fields[11]), system + int(fields[12])
-        return user * tick, system * tick
+        times = [cpu(pid) for pid in self.processes(name)]
+        return tuple(sum(time[kind] for time in times) * 1e6 for kind in (0, 1))
 
     def resident(self, name):
         """Resident memory in bytes. Pages that a master and its worker share count once."""
@@ -222,9 +225,7 @@ class Fleet:
 
     def generation(self, name):
         """Tables that Nodegate has put in force so far."""
-        with DIRECT.open(f"http://{HOST}:{PORTS[name] + 100}/metrics", timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
-        return int(float(next(line.split()[-1] for line in lines if line.startswith("nodegate_snapshot_generation"))))
+        return int(metrics(admin(name))["nodegate_snapshot_generation"])
 
     def forget_logs(self):
         """Throws the access logs away: they lie in memory here."""

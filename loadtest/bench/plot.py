@@ -5,7 +5,7 @@ from xml.sax.saxutils import escape
 WIDTH, LABEL, BAR, GAP, TOP, GROUP = 760, 90, 18, 4, 52, 14
 OWN, OTHER, FLOOR = "#2f81f7", "#8b949e", "#c9a227"
 # Of one colour each, in the order of the series.
-SHADES = ("#2f81f7", "#8b949e", "#c9a227")
+SHADES = (OWN, OTHER, FLOOR)
 STYLE = "<style>text{font:13px sans-serif;fill:#57606a}.title{font-weight:600}@media(prefers-color-scheme:dark){text{fill:#adbac7}}</style>"
 
 

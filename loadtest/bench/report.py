@@ -8,9 +8,9 @@ NAMES = {"direct": "no proxy", "relay": "byte relay", "nodegate": "Nodegate", "n
          "caddy": "Caddy"}
 
 
-def median_sample(samples, key="cpu"):
-    """The sample in the middle by one of its figures: its other figures belong to it."""
-    return sorted(samples, key=lambda sample: sample.get(key, 0))[len(samples) // 2]
+def median_sample(samples):
+    """The sample in the middle by its CPU time: its other figures belong to it."""
+    return sorted(samples, key=lambda sample: sample["cpu"])[len(samples) // 2]
 
 
 def median(samples, key):
@@ -44,8 +44,8 @@ class Page:
         found = self.data["workloads"].get(workload, {}).get("samples", {}).get(peer)
         return median_sample(found)["cpu"] if found and not is_void(found) else None
 
-    def ratio(self, workload, peer, other="nodegate"):
-        ours, theirs = self.cpu(workload, other), self.cpu(workload, peer)
+    def ratio(self, workload, peer):
+        ours, theirs = self.cpu(workload, "nodegate"), self.cpu(workload, peer)
         return ours / theirs if ours and theirs else None
 
     def goals(self):
@@ -61,8 +61,8 @@ class Page:
             at_most(f"CPU, {self.title(workload)}: Nodegate to {NAMES[peer]}", self.ratio(workload, peer), limit)
         if self.data.get("rate"):
             p99 = {peer: median(samples, "p99") for peer, samples in self.data["rate"]["samples"].items() if not is_void(samples)}
-            best = min((peer for peer in p99 if peer not in ("direct", "relay", "nodegate")), key=p99.get)
-            if "nodegate" in p99 and "direct" in p99:
+            best = min((peer for peer in p99 if peer not in ("direct", "relay", "nodegate")), key=p99.get, default=None)
+            if best and "nodegate" in p99 and "direct" in p99:
                 at_most(f"p99 at the fixed rate: Nodegate to the best peer ({NAMES[best]})", p99["nodegate"] / p99[best], 1)
                 at_most("p99 at the fixed rate: what Nodegate adds, in ms", (p99["nodegate"] - p99["direct"]) / 1000, 1)
         if self.data.get("idle"):

@@ -1,6 +1,6 @@
 """What is measured. Each workload is a load, what its cost is counted by, and the routes it needs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable
 
 from . import load
@@ -41,12 +41,22 @@ def counted(path, connections, requests, method="GET", body=None):
     return run
 
 
+def fixed_rate(rate):
+    """Latencies at a rate that every proxy can bear; and without a proxy, which is what the load and the backend take themselves."""
+    def run(bench, peer, seconds):
+        return load.oha(bench.tools["oha"], url(peer), bench.host, 64, seconds=2 * seconds, rate=rate)
+    return Workload("rate", f"small GET, {rate} a second, 64 keep-alive connections", "request", run, peers=("direct", *WITH_FLOOR))
+
+
 def websockets(bench, peer, seconds):
     return load.websockets(PORTS[peer], bench.host, 64, seconds)
 
 
+GET_64 = Workload("get-64", "small GET, 64 keep-alive connections", "request", closed_loop())
+# The cost of a second worker: two on both cores, which the load needs, too.
+WORKERS = replace(GET_64, name="workers", peers=("nodegate", "nodegate-2"))
 WORKLOADS = (
-    Workload("get-64", "small GET, 64 keep-alive connections", "request", closed_loop()),
+    GET_64,
     Workload("get-1", "small GET, 1 keep-alive connection", "request", closed_loop(connections=1)),
     Workload("get-1000", "small GET, 1,000 keep-alive connections", "request", closed_loop(connections=1000)),
     Workload("connect", "small GET, a new connection for each, 64 at a time (latency without the connecting)", "request", closed_loop(close=True)),

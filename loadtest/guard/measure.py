@@ -17,10 +17,12 @@ import tempfile
 import threading
 import time
 
+from bench.load import read_message
+from bench.peers import BACKEND, ONE, nodegate
+
 FEW, MANY = 500, 2500
 TOLERANCE = 0.03
-BACKEND, PORT, ADMIN = ("127.43.200.1", 9011), 8116, 8216
-MANIFESTS = pathlib.Path(__file__).resolve().parent / "routes.yaml"
+PORT, ADMIN = 8116, 8216
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 19\r\nDate: Thu, 26 Nov 2026 06:00:00 GMT\r\n\r\nhello from backend\n"
 # As Cloudflare sends them on a Flexible SSL site: the request that most of our users have.
 CLOUDFLARE = ("GET /v1/items?page=2 HTTP/1.1\r\nHost: api.example.com\r\nConnection: Keep-Alive\r\nAccept-Encoding: gzip\r\nCF-IPCountry: DE\r\n"
@@ -37,24 +39,6 @@ WORKLOADS = (
     ("small GET on a new connection", SMALL, True, ()),
     ("POST of 16 KiB", POST, False, ()),
 )
-
-
-def read_message(connection, rest=b""):
-    """Reads one request or response with its body; what came behind it. None: the other side has closed."""
-    while b"\r\n\r\n" not in rest:
-        piece = connection.recv(65536)
-        if not piece:
-            return None
-        rest += piece
-    head, _, rest = rest.partition(b"\r\n\r\n")
-    length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.I)
-    left = int(length[1]) if length else 0
-    while len(rest) < left:
-        piece = connection.recv(65536)
-        if not piece:
-            return None
-        rest += piece
-    return rest[left:]
 
 
 def backend(listener):
@@ -78,7 +62,7 @@ def instructions(program, count, request, anew, options, run):
     """What the whole process executed for so many requests."""
     out = run / "callgrind.out"
     out.unlink(missing_ok=True)
-    command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", program, "serve", "--manifests", str(MANIFESTS), "--http", f"127.0.0.1:{PORT}",
+    command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", program, "serve", "--manifests", str(run / "routes.yaml"), "--http", f"127.0.0.1:{PORT}",
                "--admin", f"127.0.0.1:{ADMIN}", "--workers", "1", "--access-log", str(run / "access.log"), *options]
     with open(run / "errors", "wb") as errors:
         process = subprocess.Popen(command, stdout=errors, stderr=errors)
@@ -120,13 +104,16 @@ def main():
     parser.add_argument("--baseline", type=pathlib.Path, required=True, help="what the last one that was accepted cost")
     parser.add_argument("--accept", action="store_true", help="write the figures as the new baseline")
     arguments = parser.parse_args()
-    listener = socket.create_server(BACKEND, backlog=128)
+    host, port = BACKEND.split(":")
+    listener = socket.create_server((host, int(port)), backlog=128)
     threading.Thread(target=backend, args=(listener,), daemon=True).start()
     known = json.loads(arguments.baseline.read_text()) if arguments.baseline.exists() else {}
     figures, unknown, worse, better = {}, [], [], []
-    with tempfile.TemporaryDirectory() as run:
+    with tempfile.TemporaryDirectory() as directory:
+        run = pathlib.Path(directory)
+        (run / "routes.yaml").write_text(nodegate(ONE))
         for name, request, anew, options in WORKLOADS:
-            few, many = (instructions(arguments.program, count, request, anew, options, pathlib.Path(run)) for count in (FEW, MANY))
+            few, many = (instructions(arguments.program, count, request, anew, options, run) for count in (FEW, MANY))
             cost = figures[name] = round((many - few) / (MANY - FEW))
             if cost <= 0:
                 sys.exit(f"{name}: {few:,} instructions for {FEW} requests and {many:,} for {MANY}: that can't be")

@@ -14,6 +14,8 @@ import threading
 import time
 import urllib.request
 
+from bench import process
+
 nodegate, count = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 10_000
 ADMIN = "127.0.0.1:9197"
 EDITS = 9
@@ -44,19 +46,9 @@ spec:
 {paths}"""
 
 
-def metrics():
-    lines = urllib.request.urlopen(f"http://{ADMIN}/metrics", timeout=10).read().decode().splitlines()
-    return {key: float(value) for key, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
-
-
 def status(pid, field):
     line = next(line for line in open(f"/proc/{pid}/status") if line.startswith(field))
     return int(line.split()[1]) / 1024
-
-
-def cpu(pid):
-    fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Running:
@@ -87,7 +79,7 @@ def live(generation):
     """The time from now until the table is a newer one, and the metrics then."""
     began = time.monotonic()
     while True:
-        found = metrics()
+        found = process.metrics(ADMIN)
         if found["nodegate_snapshot_generation"] > generation:
             return time.monotonic() - began, found
         assert time.monotonic() < began + 60, "the edit didn't become live"
@@ -98,7 +90,7 @@ def measure(name, path, edit):
     with Running(path) as running:
         time.sleep(2)
         pid = running.process.pid
-        found = metrics()
+        found = process.metrics(ADMIN)
         resident, peak = status(pid, "VmRSS"), status(pid, "VmHWM")
         compiled = [found["nodegate_compile_seconds"]]
         took = []
@@ -109,9 +101,9 @@ def measure(name, path, edit):
             compiled.append(found["nodegate_compile_seconds"])
             # Unrelated to the next: a person's edits are further apart than this.
             time.sleep(1)
-        begun = cpu(pid)
+        begun = sum(process.cpu(pid))
         time.sleep(10)
-        idle = (cpu(pid) - begun) / 10
+        idle = (sum(process.cpu(pid)) - begun) / 10
         after, most = status(pid, "VmRSS"), status(pid, "VmHWM")
     print(
         f"| {name} | {running.to_ready * 1e3:.0f} ms | {compiled[0] * 1e3:.0f} ms | {statistics.median(compiled[1:]) * 1e3:.0f} ms "
@@ -137,13 +129,13 @@ def busy_log(directory):
                             time.sleep(0.001)
 
             writer = threading.Thread(target=write)
-            begun, rebuilds = cpu(running.process.pid), metrics()["nodegate_rebuilds_total"]
+            begun, rebuilds = sum(process.cpu(running.process.pid)), process.metrics(ADMIN)["nodegate_rebuilds_total"]
             writer.start()
             time.sleep(5)
             over.set()
             writer.join()
-            share = (cpu(running.process.pid) - begun) / 5
-            rebuilt = metrics()["nodegate_rebuilds_total"] - rebuilds
+            share = (sum(process.cpu(running.process.pid)) - begun) / 5
+            rebuilt = process.metrics(ADMIN)["nodegate_rebuilds_total"] - rebuilds
             print(f"beside {name} with {written[0] / 5:.0f} lines a second: {share:.1%} of a core, {rebuilt:.0f} rebuilds", flush=True)
 
 
