@@ -95,8 +95,9 @@ fn manager_flags(credentials: &Credentials) -> Vec<String> {
         ("use-service-account-credentials", "true"),
         ("leader-elect", "false"),
         ("bind-address", "127.0.0.1"),
-        // A node is lost after 16 s and not 50, so that tests needn't wait so long. The kubelets renew their leases every 2 s.
-        ("node-monitor-grace-period", "16s"),
+        // A node is lost after 40 s and not 50, so that tests needn't wait quite so long. Not less: after an outage of the API server the controller may take half
+        // a minute to follow it again, and with 16 s it called all nodes lost then. The kubelets renew their leases every 2 s.
+        ("node-monitor-grace-period", "40s"),
         ("node-monitor-period", "2s"),
         ("kube-api-qps", "200"),
         ("kube-api-burst", "400"),

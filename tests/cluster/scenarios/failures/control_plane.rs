@@ -12,8 +12,8 @@ use super::{
 };
 use crate::sample::{ingress, list};
 
-/// Beyond two thirds of the Lease's duration, after which nobody leads any more; below the time after which the rig's node controller would call nodes lost
-/// (`control_plane.rs`) because it hasn't heard of them: with 20 s it once did, and the Service had no endpoints for a moment.
+/// Beyond two thirds of the Lease's duration, after which nobody leads any more; far below the time after which the node controller calls nodes lost because it
+/// hasn't heard of them (40 s here): it hears of them again up to half a minute after the outage.
 const OUTAGE: Duration = LEASE_DURATION.saturating_sub(Duration::from_secs(3));
 /// How long after the API server's return an edit is in force on every node: the longest pause between two tries to follow it, twice.
 const IN_FORCE_WITHIN: Duration = Duration::from_secs(10);
