@@ -36,6 +36,10 @@ pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// keeps origin connections for minutes, so `--keep-alive-timeout` changes it.
 pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(75);
 
+/// A connection without a request for so long gives its HTTP server and buffers back until it stirs: some 20 KB, and 2 us to make them anew. Longer than
+/// a client that is busy is ever silent.
+pub const IDLE_AFTER: Duration = Duration::from_secs(1);
+
 /// Bytes of a request's chunk extensions and trailers together, which carry no data. Beyond: 400. The HTTP server stops at twice as many of either.
 pub const CHUNK_OVERHEAD_BYTES: usize = 8 * 1024;
 

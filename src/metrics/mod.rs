@@ -20,6 +20,8 @@ use crate::{
 pub struct Numbers {
     /// Client connections that are open.
     pub connections_open: u64,
+    /// Those of them that had no request in the last second, or none at all yet.
+    pub connections_idle: u64,
     /// Client connections accepted.
     pub connections_accepted: u64,
     /// Client connections closed at accept, because `--allow-peers` doesn't name them.
@@ -119,6 +121,7 @@ impl Numbers {
         // Destructured, so that a new field can't be forgotten here.
         let Self {
             connections_open,
+            connections_idle,
             connections_accepted,
             connections_refused,
             connections_evicted,
@@ -145,6 +148,7 @@ impl Numbers {
         } = other;
         for (sum, value) in [
             (&mut self.connections_open, connections_open),
+            (&mut self.connections_idle, connections_idle),
             (&mut self.connections_accepted, connections_accepted),
             (&mut self.connections_refused, connections_refused),
             (&mut self.connections_evicted, connections_evicted),

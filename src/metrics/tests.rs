@@ -148,6 +148,7 @@ fn every_number_of_a_worker_is_shown() {
     // One distinct value for each field: a field that is shown nowhere, or in another's place, is missed below.
     let numbers = Numbers {
         connections_open: 101,
+        connections_idle: 121,
         connections_accepted: 102,
         connections_refused: 103,
         connections_evicted: 104,
@@ -172,6 +173,7 @@ fn every_number_of_a_worker_is_shown() {
     let samples = parse(&render(Scrape { log_lost: 1000, ..scrape(vec![numbers.clone(), numbers]) }));
     for (series, expected) in [
         ("nodegate_connections", 202.0),
+        ("nodegate_connections_idle", 242.0),
         ("nodegate_connections_accepted_total", 204.0),
         ("nodegate_connections_refused_total", 206.0),
         ("nodegate_connections_evicted_total", 208.0),

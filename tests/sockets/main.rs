@@ -17,6 +17,7 @@ mod drain;
 mod endpoints;
 mod exhaustion;
 mod headers;
+mod idle;
 mod limits;
 mod listening;
 mod pool;

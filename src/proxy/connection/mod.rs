@@ -28,6 +28,8 @@ pub(crate) struct Connection {
     mid_head: Cell<bool>,
     /// Bytes were written and not flushed since: a response is still on its way out.
     unflushed: Cell<bool>,
+    /// The server has looked for a head last, and there was nothing: neither a message nor its end is under way.
+    awaits_head: Cell<bool>,
     /// A request was handed to the server, and its response isn't complete.
     answering: Cell<bool>,
     /// Part of the next message has come, and waits for the response to the current one.
@@ -47,7 +49,8 @@ pub(crate) struct Connection {
     /// For whatever comes next from the client.
     reading: Deadline,
     timing: Cell<Timing>,
-    /// For whatever the current request waits for: a connection, the first byte of a response, the next.
+    /// For whatever the current request waits for: a connection, the first byte of a response, the next. Between two requests: for when the connection
+    /// counts as idle.
     pub(crate) waiting: Deadline,
     /// Where the connection goes when the server has switched protocols.
     pub(crate) tunnel: RefCell<Option<Tunnel>>,
@@ -101,6 +104,7 @@ impl Connection {
             waker: RefCell::new(None),
             mid_head: Cell::new(false),
             unflushed: Cell::new(false),
+            awaits_head: Cell::new(false),
             answering: Cell::new(false),
             held_back: Cell::new(false),
             head_at: Cell::new(worker.deadlines.now()),
@@ -115,6 +119,8 @@ impl Connection {
             waiting: worker.deadlines.register(),
             tunnel: RefCell::new(None),
         });
+        // It may be one that a browser has opened in advance.
+        connection.waiting.arm(limits::IDLE_AFTER);
         worker.connections.insert(&connection);
         worker.count(|numbers| {
             numbers.connections_open += 1;
@@ -143,14 +149,15 @@ impl Connection {
         self.head_at.set(Instant::now());
         self.requests.set(self.requests.get() + 1);
         self.body_fault.set(None);
+        self.waiting.disarm();
     }
 
     /// The response to the current request is complete, or given up.
     pub(crate) fn message_done(&self) {
         self.answering.set(false);
         self.idle_since.set(self.worker.deadlines.now());
-        self.waiting.disarm();
-        // The server has looked at the socket in vain, and takes no other look before the socket stirs: so the clock starts here.
+        self.waiting.arm(limits::IDLE_AFTER);
+        // The server has looked at the socket in vain, and may take no other look before the socket stirs: so the clock starts here.
         self.time(Timing::Idle);
         if self.held_back.take() {
             self.wake();
@@ -229,10 +236,19 @@ impl Connection {
         self.leaving.get()
     }
 
-    /// Whether a connection that is leaving may do so: not in mid-head, not with anything still to write, and not without its first request, which may
+    /// Whether the connection is to leave and may do so: not in mid-head, not with anything still to write, and not without its first request, which may
     /// be on its way; for that, the idle clock is short.
-    fn may_end(&self) -> bool {
-        !self.mid_head.get() && !self.unflushed.get() && self.requests.get() > 0
+    pub(crate) fn wants_to_end(&self) -> bool {
+        self.leaving.get() && !self.mid_head.get() && !self.unflushed.get() && self.requests.get() > 0
+    }
+
+    pub(crate) fn set_awaits_head(&self, awaits_head: bool) {
+        self.awaits_head.set(awaits_head);
+    }
+
+    /// Ready once the last response is complete for [`limits::IDLE_AFTER`] and nothing has come since: the next thing to come is a head, or nothing.
+    fn poll_rest(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.awaits_head.get() && self.is_idle() { self.waiting.poll(cx) } else { Poll::Pending }
     }
 
     pub(crate) fn set_body_fault(&self, fault: BodyFault) {

@@ -1,22 +1,50 @@
 //! The task that runs one client connection: guard, HTTP server, and what comes after them.
 
-use std::{future::poll_fn, pin::Pin, rc::Rc};
+use std::{future::poll_fn, pin::Pin, rc::Rc, task::Poll};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use super::{
-    super::{error::Reason, guard::Guard, handler},
+    super::{error::Reason, guard::Guard, handler, worker::Worker},
     Connection,
 };
-use crate::config::limits;
+use crate::config::limits::{self, Limits};
 
-/// Runs a connection to its end.
+/// Runs a connection to its end. The HTTP server and its buffers are there only while the client has something to say: idle connections are many, and
+/// these are most of what one costs.
 pub(crate) async fn serve(connection: Rc<Connection>, stream: TcpStream) {
-    let guard = Guard::new(stream, Rc::clone(&connection));
-    let service = service_fn(|request| handler::handle(Rc::clone(&connection), request));
-    let limits = &connection.worker.settings.limits;
+    let builder = server_builder(&connection.worker.settings.limits);
+    let mut guard = Guard::new(stream, Rc::clone(&connection));
+    loop {
+        let idle = CountedIdle::new(&connection.worker);
+        guard.stirred().await;
+        drop(idle);
+        guard = match attend(&connection, &builder, guard).await {
+            Some(idle) => idle,
+            None => return,
+        };
+    }
+}
+
+/// One of [`Numbers::connections_idle`](crate::metrics::Numbers::connections_idle), until dropped.
+struct CountedIdle<'a>(&'a Worker);
+
+impl<'a> CountedIdle<'a> {
+    fn new(worker: &'a Worker) -> Self {
+        worker.count(|numbers| numbers.connections_idle += 1);
+        Self(worker)
+    }
+}
+
+impl Drop for CountedIdle<'_> {
+    fn drop(&mut self) {
+        self.0.count(|numbers| numbers.connections_idle -= 1);
+    }
+}
+
+fn server_builder(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     // The guard keeps the deadlines; without a timer the builder's own would be off silently.
     builder.keep_alive(true).half_close(false).header_read_timeout(None);
@@ -25,20 +53,40 @@ pub(crate) async fn serve(connection: Rc<Connection>, stream: TcpStream) {
         // Any number but its own costs the server an allocation for each request.
         builder.max_headers(limits.request_header_count);
     }
+    builder
+}
+
+/// Serves a client until it has been idle for a while, then returns its socket; or until the connection ends.
+async fn attend(connection: &Rc<Connection>, builder: &http1::Builder, guard: Guard) -> Option<Guard> {
+    let service = service_fn(|request| handler::handle(Rc::clone(connection), request));
     let mut server = builder.serve_connection(TokioIo::new(guard), service);
     let mut leaving = false;
     let result = poll_fn(|cx| {
         connection.remember_waker(cx.waker());
         let result = Pin::new(&mut server).poll(cx);
+        if result.is_ready() {
+            return result.map(Some);
+        }
         // A connection that has begun a head, or has still to write, is let finish; every other one closes as soon as it has no request.
-        if result.is_pending() && !leaving && connection.is_leaving() && connection.may_end() {
+        if !leaving && connection.wants_to_end() {
             leaving = true;
             Pin::new(&mut server).graceful_shutdown();
-            return Pin::new(&mut server).poll(cx);
+            return Pin::new(&mut server).poll(cx).map(Some);
         }
-        result
+        if !leaving && connection.poll_rest(cx).is_ready() { Poll::Ready(None) } else { Poll::Pending }
     })
     .await;
+    let Some(result) = result else {
+        let parts = server.into_parts();
+        let guard = parts.io.into_inner();
+        // The guard waits for a head, so the server has read all there was before it. If the two should ever disagree, nobody knows what the next bytes are.
+        if parts.read_buf.is_empty() {
+            return Some(guard);
+        }
+        debug_assert!(false, "left over: {:?}", parts.read_buf);
+        guard.reset();
+        return None;
+    };
     let ended_well = result.is_ok();
     if let Err(error) = result {
         if error.is_parse() {
@@ -58,4 +106,5 @@ pub(crate) async fn serve(connection: Rc<Connection>, stream: TcpStream) {
             let _ = guard.shutdown().await;
         }
     }
+    None
 }

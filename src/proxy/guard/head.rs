@@ -3,7 +3,7 @@
 use std::{
     io,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::{Buf, BytesMut};
@@ -126,7 +126,10 @@ impl Guard {
         if self.stash.is_empty() {
             self.conn.time(Timing::Idle);
         }
-        ready!(self.conn.poll_late(cx));
+        if self.conn.poll_late(cx).is_pending() {
+            self.conn.set_awaits_head(self.stash.is_empty());
+            return Poll::Pending;
+        }
         if self.stash.is_empty() {
             self.conn.worker().count(|numbers| numbers.keep_alive_timeouts += 1);
             self.poll_end(cx)

@@ -7,6 +7,7 @@ mod farewell;
 mod head;
 
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
     rc::Rc,
@@ -80,6 +81,21 @@ impl Guard {
             ending: false,
             farewell: Farewell::Open,
         }
+    }
+
+    /// Resolves when a server has something to do: the client says something or closes, is late, or shall go.
+    pub(crate) async fn stirred(&mut self) {
+        debug_assert!(matches!((&self.phase, &self.farewell), (Phase::Head, Farewell::Open)) && !self.ending);
+        poll_fn(|cx| {
+            self.conn.remember_waker(cx.waker());
+            self.conn.time(Timing::Idle);
+            if !self.stash.is_empty() || self.conn.wants_to_end() || self.conn.poll_late(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            // Whatever is wrong with the socket, reading from it will tell.
+            self.stream.poll_read_ready(cx).map(drop)
+        })
+        .await;
     }
 
     /// From now on bytes pass as they come, in both directions, until neither has seen one for the tunnel's idle timeout.
@@ -167,6 +183,7 @@ impl Guard {
 impl AsyncRead for Guard {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.conn.set_awaits_head(false);
         if matches!(this.phase, Phase::Answering) {
             if this.conn.is_answering() {
                 return this.poll_gone(cx);
@@ -222,6 +239,8 @@ impl AsyncWrite for Guard {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll_farewell(cx)
+        let this = self.get_mut();
+        this.conn.set_awaits_head(false);
+        this.poll_farewell(cx)
     }
 }
