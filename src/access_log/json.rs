@@ -19,7 +19,7 @@ pub(super) struct Formatter {
 
 impl Formatter {
     /// Appends `record` and a line end.
-    pub(super) fn line(&mut self, record: &Record, out: &mut Vec<u8>) {
+    pub(super) fn line(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
         // Destructured, so that a new field can't be forgotten here.
         let Record {
             time,
@@ -46,11 +46,9 @@ impl Formatter {
         out.extend_from_slice(b"{\"time\":\"");
         self.time(*time, out);
         out.extend_from_slice(b"\",\"client\":\"");
-        address(*client, out);
-        out.extend_from_slice(b"\",\"peer\":\"");
-        socket_address(peer, out);
+        client_and_peer(*client, peer, out);
         out.extend_from_slice(b"\",\"method\":\"");
-        escaped(method.as_str(), out);
+        escaped(method, out);
         out.extend_from_slice(b"\",\"host\":\"");
         escaped(host, out);
         out.extend_from_slice(b"\",\"path\":\"");
@@ -69,7 +67,7 @@ impl Formatter {
         }
         optional(upstream.as_ref(), out, socket_address);
         out.extend_from_slice(b",\"status\":");
-        integer(u64::from(*status), out);
+        integer(*status, out);
         out.extend_from_slice(b",\"reason\":");
         optional(reason.as_ref(), out, |reason, out| escaped(reason, out));
         duration("queue_us", Some(*queue), out);
@@ -81,7 +79,7 @@ impl Formatter {
         out.extend_from_slice(b",\"bytes_out\":");
         integer(*bytes_out, out);
         out.extend_from_slice(b",\"attempts\":");
-        integer(u64::from(*attempts), out);
+        integer(*attempts, out);
         out.extend_from_slice(b",\"request_id\":\"");
         escaped(request_id, out);
         out.extend_from_slice(b"\",\"user_agent\":");
@@ -101,7 +99,7 @@ impl Formatter {
         let mut fraction = *b".000000Z";
         let mut rest = since.subsec_micros();
         for digit in fraction.iter_mut().skip(1).take(6).rev() {
-            *digit = decimal(u64::from(rest % 10));
+            *digit = b'0' + u8::try_from(rest % 10).unwrap_or_default();
             rest /= 10;
         }
         out.extend_from_slice(&fraction);
@@ -143,19 +141,35 @@ fn duration(key: &str, value: Option<Duration>, out: &mut Vec<u8>) {
     out.extend_from_slice(key.as_bytes());
     out.extend_from_slice(b"\":");
     match value {
-        Some(value) => integer(u64::try_from(value.as_micros()).unwrap_or(u64::MAX), out),
+        Some(value) => integer(value.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(value.subsec_micros())), out),
         None => out.extend_from_slice(b"null"),
+    }
+}
+
+fn client_and_peer(client: IpAddr, peer: &SocketAddr, out: &mut Vec<u8>) {
+    let start = out.len();
+    address(client, out);
+    let end = out.len();
+    out.extend_from_slice(b"\",\"peer\":\"");
+    match peer {
+        // Without a proxy before us they are the same.
+        SocketAddr::V4(v4) if client == IpAddr::V4(*v4.ip()) => {
+            out.extend_from_within(start..end);
+            out.push(b':');
+            integer(v4.port(), out);
+        }
+        other => socket_address(other, out),
     }
 }
 
 fn address(address: IpAddr, out: &mut Vec<u8>) {
     match address {
         IpAddr::V4(address) => {
-            let [a, b, c, d] = address.octets();
-            integer(u64::from(a), out);
-            for octet in [b, c, d] {
-                out.push(b'.');
-                integer(u64::from(octet), out);
+            for (index, octet) in address.octets().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b'.');
+                }
+                integer(octet, out);
             }
         }
         // Rare enough for the library's way; writing to a Vec can't fail.
@@ -168,35 +182,31 @@ fn socket_address(value: &SocketAddr, out: &mut Vec<u8>) {
         SocketAddr::V4(v4) => {
             address(IpAddr::V4(*v4.ip()), out);
             out.push(b':');
-            integer(u64::from(v4.port()), out);
+            integer(v4.port(), out);
         }
         SocketAddr::V6(v6) => drop(write!(out, "{v6}")),
     }
 }
 
-/// The ASCII digit of the last decimal place.
-fn decimal(value: u64) -> u8 {
-    b'0' + u8::try_from(value % 10).unwrap_or_default()
+fn integer(value: impl itoa::Integer, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
-fn integer(mut value: u64, out: &mut Vec<u8>) {
-    // u64::MAX has 20 digits; they come out last first.
-    let mut digits = [b'0'; 20];
-    let mut used = 0;
-    for digit in digits.iter_mut().rev() {
-        *digit = decimal(value);
-        value /= 10;
-        used += 1;
-        if value == 0 {
-            break;
-        }
+/// Bytes that a JSON string can't have as they are; DEL too, for terminals' sake.
+#[expect(clippy::indexing_slicing, reason = "by the compiler, which would say so")]
+static NEEDS_ESCAPE: [bool; 256] = {
+    let mut needs = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        needs[byte] = byte < 0x20 || byte == b'"' as usize || byte == b'\\' as usize || byte == 0x7f;
+        byte += 1;
     }
-    out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
-}
+    needs
+};
 
-/// The contents of a JSON string (RFC 8259 section 7): quote, backslash and control characters escaped. DEL too, for terminals' sake.
+/// The contents of a JSON string (RFC 8259 section 7): quote, backslash and control characters escaped.
 fn escaped(text: &str, out: &mut Vec<u8>) {
-    let needs_escape = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\' || *byte == 0x7f;
+    let needs_escape = |byte: &u8| NEEDS_ESCAPE.get(usize::from(*byte)).is_some_and(|needs| *needs);
     let mut rest = text.as_bytes();
     while let Some(at) = rest.iter().position(needs_escape) {
         let (plain, special) = rest.split_at(at);

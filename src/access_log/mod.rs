@@ -1,5 +1,5 @@
-//! The access log: one JSON line a request, formatted and written by a thread of its own. A full pipe drops lines and counts them; it
-//! never blocks a worker.
+//! The access log: one JSON line a request, formatted by its worker, where all of it is at hand, and written by a thread of its own. A full pipe drops lines
+//! and counts them; it never blocks a worker.
 
 mod json;
 mod writer;
@@ -10,15 +10,13 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::fd::AsFd,
     path::PathBuf,
-    sync::{
-        Arc,
-        mpsc::{SyncSender, sync_channel},
-    },
+    sync::mpsc::{SyncSender, sync_channel},
     time::{Duration, SystemTime},
 };
 
 pub use writer::{Lost, Writer};
 
+use self::json::Formatter;
 use crate::{config::limits, route::Route};
 
 /// Where the lines go.
@@ -33,8 +31,8 @@ pub enum Output {
 }
 
 /// One request, as it ended.
-#[derive(Debug)]
-pub struct Record {
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
     /// When its head was complete.
     pub time: SystemTime,
     /// Who sent it, as found out from trusted headers.
@@ -42,15 +40,15 @@ pub struct Record {
     /// The other end of the connection.
     pub peer: SocketAddr,
     /// Its method.
-    pub method: http::Method,
+    pub method: &'a str,
     /// Its canonical host; empty where it had none.
-    pub host: Box<str>,
+    pub host: &'a str,
     /// Path and query, as they arrived.
-    pub path: Box<str>,
+    pub path: &'a str,
     /// The version it was sent in.
     pub version: http::Version,
     /// The route it took, if any.
-    pub route: Option<Arc<Route>>,
+    pub route: Option<&'a Route>,
     /// The address that answered, or the last one tried.
     pub upstream: Option<SocketAddr>,
     /// The status of the answer.
@@ -72,23 +70,34 @@ pub struct Record {
     /// Attempts to get an answer from a backend.
     pub attempts: u32,
     /// `X-Request-Id`.
-    pub request_id: Box<str>,
+    pub request_id: &'a str,
     /// `User-Agent`; bytes that aren't UTF-8 replaced.
-    pub user_agent: Option<Box<str>>,
+    pub user_agent: Option<&'a str>,
 }
 
 /// What travels from a worker to the writer.
 enum Message {
-    Batch(Vec<Record>),
+    Batch(Batch),
     /// Write what came before, then stop.
     Finish,
 }
+
+/// Whole lines.
+#[derive(Debug, Default)]
+struct Batch {
+    text: Vec<u8>,
+    lines: u64,
+}
+
+/// Room for one more line of the usual kind: a batch with less is full. A longer line makes the batch grow.
+const LAST_LINE_BYTES: usize = 1024;
 
 /// A worker's end. Dropping it loses what wasn't flushed.
 #[derive(Debug)]
 pub struct Local {
     writer: Option<SyncSender<Message>>,
-    batch: Vec<Record>,
+    formatter: Formatter,
+    batch: Batch,
     dropped: u64,
 }
 
@@ -107,8 +116,7 @@ pub fn start(out: Output, workers: usize) -> io::Result<(Vec<Local>, Writer)> {
 
 impl Local {
     fn new(writer: Option<SyncSender<Message>>) -> Self {
-        let capacity = if writer.is_some() { limits::LOG_BATCH } else { 0 };
-        Self { writer, batch: Vec::with_capacity(capacity), dropped: 0 }
+        Self { writer, formatter: Formatter::default(), batch: Batch::default(), dropped: 0 }
     }
 
     /// Whether a record goes anywhere: where it doesn't, there is no need to make one.
@@ -116,28 +124,33 @@ impl Local {
         self.writer.is_some()
     }
 
-    /// Takes a record; hands over [`limits::LOG_BATCH`] of them at once, so that the writer is woken once for all of these. Never blocks.
-    pub fn push(&mut self, record: Record) {
+    /// Takes a record; hands over [`limits::LOG_BATCH_BYTES`] of lines at once, so that the writer is woken once for all of these. Never blocks.
+    pub fn push(&mut self, record: &Record<'_>) {
         if self.writer.is_none() {
             return;
         }
-        self.batch.push(record);
-        if self.batch.len() >= limits::LOG_BATCH {
+        let Batch { text, lines } = &mut self.batch;
+        if text.capacity() == 0 {
+            text.reserve_exact(limits::LOG_BATCH_BYTES);
+        }
+        self.formatter.line(record, text);
+        *lines += 1;
+        if text.len() + LAST_LINE_BYTES > limits::LOG_BATCH_BYTES {
             self.flush();
         }
     }
 
     /// Hands over what has gathered: every [`limits::DEADLINE_TICK`], and before the worker ends. Never blocks: where the writer is
-    /// behind, the records are dropped and counted.
+    /// behind, the lines are dropped and counted.
     pub fn flush(&mut self) {
         let Some(writer) = &self.writer else { return };
-        if self.batch.is_empty() {
+        if self.batch.lines == 0 {
             return;
         }
-        let gathered = self.batch.len();
-        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(limits::LOG_BATCH));
+        let batch = std::mem::take(&mut self.batch);
+        let lines = batch.lines;
         if writer.try_send(Message::Batch(batch)).is_err() {
-            self.dropped = self.dropped.saturating_add(gathered as u64);
+            self.dropped = self.dropped.saturating_add(lines);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The thread that formats and writes: it may block on a slow output, nobody else does.
+//! The thread that writes: it may block on a slow output, nobody else does.
 
 use std::{
     fs::File,
@@ -12,10 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Message, json::Formatter};
-
-/// Bytes gathered for one write: what a pipe takes at once by default on Linux, so that more would only be split.
-const WRITE_BYTES: usize = 64 * 1024;
+use super::{Batch, Message};
 
 /// Between two tries where the output, or the queue at exit, can't take more and can't be waited for.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
@@ -56,7 +53,7 @@ impl Writer {
 
     pub(super) fn start(file: File, queue: SyncSender<Message>, receiver: Receiver<Message>) -> io::Result<Self> {
         let lost = Lost::default();
-        let sink = Sink { file, buffer: Vec::with_capacity(2 * WRITE_BYTES), lines: 0, torn: false, gone: false, lost: lost.clone() };
+        let sink = Sink { file, torn: false, gone: false, lost: lost.clone() };
         let thread = thread::Builder::new().name("access-log".into()).spawn(move || run(sink, &receiver))?;
         Ok(Self { running: Some(Running { thread, queue }), lost })
     }
@@ -88,25 +85,14 @@ impl Writer {
 }
 
 fn run(mut sink: Sink, queue: &Receiver<Message>) {
-    let mut formatter = Formatter::default();
-    while let Ok(message) = queue.recv() {
-        let mut more = sink.take(message, &mut formatter);
-        // Whatever else is waiting goes out in the same write, up to a sensible size.
-        while more && let Ok(message) = queue.try_recv() {
-            more = sink.take(message, &mut formatter);
-        }
-        sink.write();
-        if !more {
-            break;
-        }
+    while let Ok(Message::Batch(batch)) = queue.recv() {
+        sink.write(&batch);
     }
 }
 
-/// The output, and the lines on their way to it.
+/// The output.
 struct Sink {
     file: File,
-    buffer: Vec<u8>,
-    lines: u64,
     /// The last write ended inside a line.
     torn: bool,
     /// The reader is gone for good.
@@ -115,38 +101,17 @@ struct Sink {
 }
 
 impl Sink {
-    /// Formats a batch. False: the end was asked for.
-    fn take(&mut self, message: Message, formatter: &mut Formatter) -> bool {
-        let Message::Batch(batch) = message else { return false };
+    fn write(&mut self, batch: &Batch) {
         if self.gone {
-            self.lost.add(batch.len() as u64);
-            return true;
-        }
-        for record in &batch {
-            formatter.line(record, &mut self.buffer);
-            self.lines += 1;
-        }
-        if self.buffer.len() >= WRITE_BYTES {
-            self.write();
-        }
-        true
-    }
-
-    fn write(&mut self) {
-        if self.buffer.is_empty() {
-            return;
+            return self.lost.add(batch.lines);
         }
         if self.torn && self.put(b"\n").is_ok() {
             self.torn = false;
         }
-        let buffer = std::mem::take(&mut self.buffer);
-        if let Err(error) = self.put(&buffer) {
+        if let Err(error) = self.put(&batch.text) {
             self.gone = error.kind() == io::ErrorKind::BrokenPipe;
-            self.lost.add(self.lines);
+            self.lost.add(batch.lines);
         }
-        self.lines = 0;
-        self.buffer = buffer;
-        self.buffer.clear();
     }
 
     /// As `write_all`, but waits where somebody made the output non-blocking (a terminal shared with another program), and knows whether it

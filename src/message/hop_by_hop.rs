@@ -9,9 +9,11 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
+const HOP_BY_HOP_COUNT: usize = 8;
+
 /// Always removed. `Trailer` stays, since trailers pass; `Proxy-Authorization` and `Proxy-Authenticate` go, as with Go and Envoy: they are for
 /// the next proxy, and that is us.
-pub(super) const HOP_BY_HOP: [HeaderName; 8] =
+pub(super) static HOP_BY_HOP: [HeaderName; HOP_BY_HOP_COUNT] =
     [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, HTTP2_SETTINGS, PROXY_AUTHORIZATION, PROXY_AUTHENTICATE];
 
 /// What `Connection` may not remove, by the beginning of the name: else a client could take away what others rely on (who it is, what
@@ -84,8 +86,7 @@ pub enum Upgrade {
 ///
 /// Ask [`wants_upgrade`] and read the body's framing before; set our own headers afterwards.
 pub fn strip_request(headers: &mut HeaderMap) {
-    strip(headers);
-    if headers.contains_key(TE) {
+    if strip(headers).has_te {
         if headers.get_all(TE).iter().flat_map(tokens).any(|coding| coding.eq_ignore_ascii_case(b"trailers")) {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         } else {
@@ -96,8 +97,9 @@ pub fn strip_request(headers: &mut HeaderMap) {
 
 /// Removes from a response what concerns the backend's connection only, and what `Connection` names.
 pub fn strip_response(headers: &mut HeaderMap) {
-    strip(headers);
-    headers.remove(TE);
+    if strip(headers).has_te {
+        headers.remove(TE);
+    }
 }
 
 /// What a request asks its connection to become; `headers` are those received, before [`strip_request`].
@@ -117,8 +119,37 @@ pub fn set_websocket(headers: &mut HeaderMap) {
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
 }
 
-fn strip(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
+/// What of interest there is among the names of a message.
+#[derive(Default)]
+struct Present {
+    /// By their place in [`HOP_BY_HOP`].
+    hop_by_hop: [bool; HOP_BY_HOP_COUNT],
+    has_connection: bool,
+    has_te: bool,
+}
+
+impl Present {
+    /// One look at each name: a message has few, and searching the map for each of ours costs several times as much.
+    fn of(headers: &HeaderMap) -> Self {
+        let mut present = Self::default();
+        for name in headers.keys() {
+            // Most are done with this.
+            if !matches!(name.as_str().as_bytes().first(), Some(b'c' | b'k' | b'p' | b't' | b'u' | b'h')) {
+                continue;
+            }
+            present.has_te |= name == TE;
+            present.has_connection |= name == CONNECTION;
+            for (here, one) in present.hop_by_hop.iter_mut().zip(&HOP_BY_HOP) {
+                *here |= name == one;
+            }
+        }
+        present
+    }
+}
+
+fn strip(headers: &mut HeaderMap) -> Present {
+    let present = Present::of(headers);
+    if present.has_connection {
         // Nearly always `keep-alive`, `close` or `upgrade`, for which nothing is allocated.
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
@@ -131,9 +162,10 @@ fn strip(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in &HOP_BY_HOP {
+    for (name, _) in HOP_BY_HOP.iter().zip(present.hop_by_hop).filter(|(_, here)| *here) {
         headers.remove(name);
     }
+    present
 }
 
 fn may_remove(token: &[u8]) -> bool {

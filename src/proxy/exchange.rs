@@ -7,7 +7,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header::USER_AGENT};
+use http::{
+    HeaderValue, Method, Request, StatusCode, Version,
+    header::{HOST, USER_AGENT},
+    uri::PathAndQuery,
+};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -44,10 +48,12 @@ pub(crate) struct Trail {
 /// What only the access log wants; not gathered when it is off.
 struct Details {
     method: Method,
-    host: Box<str>,
-    path: Box<str>,
     version: Version,
-    user_agent: Option<Box<str>>,
+    /// Host, path and user agent behind each other: one allocation.
+    text: String,
+    host_end: usize,
+    path_end: usize,
+    has_user_agent: bool,
 }
 
 impl Exchange {
@@ -121,19 +127,38 @@ impl Trail {
 
 impl Details {
     fn of(request: &Request<Incoming>) -> Self {
-        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-        Self {
-            method: request.method().clone(),
-            host: header_text(request.headers(), http::header::HOST).unwrap_or_default(),
-            path: path.into(),
-            version: request.version(),
-            user_agent: header_text(request.headers(), USER_AGENT),
-        }
+        let value = |name| request.headers().get(name).map(HeaderValue::as_bytes);
+        let (host, user_agent) = (value(HOST).unwrap_or_default(), value(USER_AGENT));
+        let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+        let mut text = String::with_capacity(host.len() + path.len() + user_agent.map_or(0, <[u8]>::len));
+        append_text(&mut text, host);
+        let host_end = text.len();
+        text.push_str(path);
+        let path_end = text.len();
+        append_text(&mut text, user_agent.unwrap_or_default());
+        let has_user_agent = user_agent.is_some();
+        Self { method: request.method().clone(), version: request.version(), text, host_end, path_end, has_user_agent }
+    }
+
+    fn host(&self) -> &str {
+        self.text.get(..self.host_end).unwrap_or_default()
+    }
+
+    fn path(&self) -> &str {
+        self.text.get(self.host_end..self.path_end).unwrap_or_default()
+    }
+
+    fn user_agent(&self) -> Option<&str> {
+        self.text.get(self.path_end..).filter(|_| self.has_user_agent)
     }
 }
 
-fn header_text(headers: &HeaderMap, name: http::HeaderName) -> Option<Box<str>> {
-    headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into())
+/// Bytes that aren't UTF-8 are replaced.
+fn append_text(text: &mut String, bytes: &[u8]) {
+    match str::from_utf8(bytes) {
+        Ok(valid) => text.push_str(valid),
+        Err(_) => text.push_str(&String::from_utf8_lossy(bytes)),
+    }
 }
 
 impl Drop for Exchange {
@@ -153,16 +178,16 @@ impl Drop for Exchange {
             numbers.active_requests -= 1;
             numbers.request(self.route.as_ref(), status, reason, total, upstream_time, self.bytes_in, self.bytes_out);
         });
-        let Some(details) = self.details.take() else { return };
-        worker.log(Record {
+        let Some(details) = &self.details else { return };
+        worker.log(&Record {
             time: self.time,
             client: self.client,
             peer: self.connection.peer(),
-            method: details.method,
-            host: details.host,
-            path: details.path,
+            method: details.method.as_str(),
+            host: details.host(),
+            path: details.path(),
             version: details.version,
-            route: self.route.take(),
+            route: self.route.as_deref(),
             upstream: trail.upstream,
             status,
             reason,
@@ -173,8 +198,9 @@ impl Drop for Exchange {
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             attempts: trail.attempts,
-            request_id: String::from_utf8_lossy(self.request_id.as_bytes()).into(),
-            user_agent: details.user_agent,
+            // A peer's that isn't visible ASCII was replaced by ours.
+            request_id: self.request_id.to_str().unwrap_or_default(),
+            user_agent: details.user_agent(),
         });
     }
 }
@@ -187,14 +213,14 @@ pub(crate) fn record_refusal(connection: &Connection, reason: Reason) {
     if !worker.is_logging() {
         return;
     }
-    worker.log(Record {
+    worker.log(&Record {
         time: SystemTime::now(),
         client: connection.peer().ip(),
         peer: connection.peer(),
         // "-" is a token, and no method.
-        method: Method::from_bytes(b"-").unwrap_or_default(),
-        host: Box::default(),
-        path: Box::default(),
+        method: "-",
+        host: "",
+        path: "",
         version: Version::HTTP_11,
         route: None,
         upstream: None,
@@ -207,7 +233,7 @@ pub(crate) fn record_refusal(connection: &Connection, reason: Reason) {
         bytes_in: 0,
         bytes_out: 0,
         attempts: 0,
-        request_id: Box::default(),
+        request_id: "",
         user_agent: None,
     });
 }

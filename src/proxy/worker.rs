@@ -106,7 +106,7 @@ impl Worker {
         Rc::clone(&current)
     }
 
-    pub(crate) fn log(&self, record: access_log::Record) {
+    pub(crate) fn log(&self, record: &access_log::Record<'_>) {
         self.log.borrow_mut().push(record);
     }
 

@@ -103,6 +103,41 @@ fn an_idle_connection_ends_with_its_client() {
 }
 
 #[test]
+fn an_idle_connection_ends_when_its_client_has_said_its_last() {
+    let proxy = Proxy::to(Backend::start().serve("hello"));
+    let mut client = idle(&proxy);
+    client.finish();
+    client.expect_end();
+    proxy.wait_for(|numbers| (numbers.connections_open, numbers.connections_idle) == (0, 0));
+}
+
+/// A connection that waits for its client to read a response isn't idle, and what is wrong with the next head is said right after that.
+#[test]
+fn a_refusal_behind_a_response_that_is_read_late_is_answered() {
+    // More than the buffers of four sockets hold.
+    let size = 64 << 20;
+    let backend = Backend::start();
+    let proxy = Proxy::to(backend.address());
+    let mut client = proxy.connect();
+    client.send([GET, "GET / HTTP/1.1\r\n\r\n"].concat());
+    let mut wire = backend.accept();
+    wire.message();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n"));
+            wire.send_zeros(size);
+        });
+        let head = client.head();
+        assert_eq!(head.status(), 200);
+        std::thread::park_timeout(limits::IDLE_AFTER + 2 * limits::DEADLINE_TICK);
+        assert_eq!(proxy.numbers().connections_idle, 0);
+        client.skip(size as u64);
+    });
+    client.message().assert_own(400, "bad_request");
+    client.expect_end();
+}
+
+#[test]
 fn an_idle_connection_leaves_in_a_drain() {
     let proxy = Proxy::to(Backend::start().serve("hello"));
     let mut client = idle(&proxy);

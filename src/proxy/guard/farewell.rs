@@ -45,11 +45,15 @@ impl Guard {
                     }
                 }
                 Farewell::Open | Farewell::Answer(_) => {
-                    ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
-                    let left = if self.is_mid_message() { limits::LINGER_BYTES } else { 0 };
+                    // Otherwise the socket is closed at once, which says the same to the client.
+                    if self.is_mid_message() {
+                        ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+                        self.write_deadline.arm(limits::LINGER_TIMEOUT);
+                        self.farewell = Farewell::Linger { left: limits::LINGER_BYTES };
+                    } else {
+                        self.farewell = Farewell::Closed;
+                    }
                     self.stash = BytesMut::new();
-                    self.write_deadline.arm(limits::LINGER_TIMEOUT);
-                    self.farewell = if left == 0 { Farewell::Closed } else { Farewell::Linger { left } };
                 }
                 Farewell::Linger { left: 0 } => self.farewell = Farewell::Closed,
                 Farewell::Linger { left } => {
