@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::Record;
+use crate::route::BackendId;
 
 /// Formats lines; keeps the text of the last second, which most lines share.
 #[derive(Debug, Default)]
@@ -58,9 +59,11 @@ impl Formatter {
         if let Some(route) = route {
             let (ingress, backend) = (&route.ingress, &route.backend.id);
             out.extend_from_slice(b"\",\"ingress\":\"");
-            joined(&[&ingress.namespace, "/", &ingress.name], out);
+            escaped(&ingress.namespace, out);
+            out.push(b'/');
+            escaped(&ingress.name, out);
             out.extend_from_slice(b"\",\"backend\":\"");
-            joined(&[&backend.namespace, "/", &backend.service, ":", &backend.port], out);
+            backend_id(backend, out);
             out.extend_from_slice(b"\",\"upstream\":");
         } else {
             out.extend_from_slice(b"\",\"ingress\":null,\"backend\":null,\"upstream\":");
@@ -130,10 +133,13 @@ fn optional<T>(value: Option<&T>, out: &mut Vec<u8>, write: impl Fn(&T, &mut Vec
     out.push(b'"');
 }
 
-fn joined(parts: &[&str], out: &mut Vec<u8>) {
-    for part in parts {
-        escaped(part, out);
-    }
+/// `namespace/service:port`.
+fn backend_id(BackendId { namespace, service, port }: &BackendId, out: &mut Vec<u8>) {
+    escaped(namespace, out);
+    out.push(b'/');
+    escaped(service, out);
+    out.push(b':');
+    escaped(port, out);
 }
 
 fn duration(key: &str, value: Option<Duration>, out: &mut Vec<u8>) {
@@ -192,23 +198,19 @@ fn integer(value: impl itoa::Integer, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
-/// Bytes that a JSON string can't have as they are; DEL too, for terminals' sake.
-#[expect(clippy::indexing_slicing, reason = "by the compiler, which would say so")]
-static NEEDS_ESCAPE: [bool; 256] = {
-    let mut needs = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        needs[byte] = byte < 0x20 || byte == b'"' as usize || byte == b'\\' as usize || byte == 0x7f;
-        byte += 1;
-    }
-    needs
-};
+/// What a JSON string can't have as it is; DEL too, for terminals' sake. Without a branch, so that the compiler looks at many bytes at once.
+#[expect(clippy::needless_bitwise_bool, reason = "see above")]
+fn needs_escape(byte: u8) -> bool {
+    (byte < 0x20) | (byte == b'"') | (byte == b'\\') | (byte == 0x7f)
+}
 
 /// The contents of a JSON string (RFC 8259 section 7): quote, backslash and control characters escaped.
 fn escaped(text: &str, out: &mut Vec<u8>) {
-    let needs_escape = |byte: &u8| NEEDS_ESCAPE.get(usize::from(*byte)).is_some_and(|needs| *needs);
     let mut rest = text.as_bytes();
-    while let Some(at) = rest.iter().position(needs_escape) {
+    if !rest.iter().fold(false, |found, byte| found | needs_escape(*byte)) {
+        return out.extend_from_slice(rest);
+    }
+    while let Some(at) = rest.iter().position(|byte| needs_escape(*byte)) {
         let (plain, special) = rest.split_at(at);
         out.extend_from_slice(plain);
         let Some((byte, after)) = special.split_first() else { break };

@@ -139,7 +139,11 @@ fn requests(sum: &Numbers, out: &mut Out<'_>) -> fmt::Result {
 
 fn connections(sum: &Numbers, log_lost: u64, out: &mut Out<'_>) -> fmt::Result {
     out.gauge("nodegate_connections", "Open client connections.", sum.connections_open)?;
-    out.gauge("nodegate_connections_idle", "Client connections that had no request in the last second, or none yet.", sum.connections_idle)?;
+    out.gauge(
+        "nodegate_connections_idle",
+        "Client connections that had no request in the last second, or none yet.",
+        sum.connections_idle,
+    )?;
     out.counter("nodegate_connections_accepted", "Client connections accepted.", sum.connections_accepted)?;
     out.counter("nodegate_connections_refused", "Client connections closed at accept, as --allow-peers asks.", sum.connections_refused)?;
     out.counter("nodegate_connections_evicted", "Idle client connections closed to make room for new ones.", sum.connections_evicted)?;
