@@ -36,9 +36,12 @@ impl Guard {
             if let Some(end) = whole {
                 match self.check(new.get(..end).unwrap_or_default()) {
                     Ok(framing) => {
-                        self.stash.extend_from_slice(new.get(end..).unwrap_or_default());
-                        buf.set_filled(before + end);
+                        let rest = new.get(end..).unwrap_or_default();
                         self.begin_message(framing);
+                        // What has come of a body goes along, and isn't copied. Not of a chunked one: what is wrong with that mustn't hide its head.
+                        let along = if matches!(framing, Framing::Length(_)) { self.scan(rest.len(), None)? } else { 0 };
+                        self.stash.extend_from_slice(rest.get(along..).unwrap_or_default());
+                        buf.set_filled(before + end + along);
                         return Poll::Ready(Ok(()));
                     }
                     Err(reason) => {
