@@ -148,7 +148,8 @@ fn field_line(line: &[u8]) -> Result<(&[u8], &[u8]), HeadError> {
         return Err(HeadError::Malformed("a malformed header name"));
     }
     let value = rest.get(1..).unwrap_or_default();
-    if value.iter().any(|&byte| is_forbidden_in_value(byte)) {
+    // To the end in any case: a search that may stop early is done byte by byte.
+    if value.iter().fold(false, |found, &byte| found | is_forbidden_in_value(byte)) {
         return Err(HeadError::Malformed("a control byte in a header value"));
     }
     Ok((name, value.trim_ascii()))
@@ -176,35 +177,33 @@ fn is_token(byte: u8) -> bool {
     TOKEN.holds(byte)
 }
 
-const TOKEN: AsciiSet = AsciiSet::of(b"!#$%&'*+-.^_`|~");
+static TOKEN: AsciiSet = AsciiSet::of(b"!#$%&'*+-.^_`|~");
 
 /// RFC 3986: unreserved, sub-delimiters, and what else a path and query may hold.
-const PLAIN_TARGET: AsciiSet = AsciiSet::of(b"-._~:/?@!$&'()*+,;=%");
+static PLAIN_TARGET: AsciiSet = AsciiSet::of(b"-._~:/?@!$&'()*+,;=%");
 
-/// A set of ASCII characters, one bit each.
-#[derive(Clone, Copy)]
-struct AsciiSet(u128);
+/// A set of ASCII characters: a table, which is asked for each byte of each head.
+struct AsciiSet([bool; 256]);
 
 impl AsciiSet {
     /// Letters, digits and `extra`.
+    #[expect(clippy::indexing_slicing, reason = "in constants only, where the compiler would say so")]
     const fn of(mut extra: &[u8]) -> Self {
-        let mut set = 0;
+        let mut set = [false; 256];
         let mut byte = 0_u8;
         while byte < 128 {
-            if byte.is_ascii_alphanumeric() {
-                set |= 1 << byte;
-            }
+            set[byte as usize] = byte.is_ascii_alphanumeric();
             byte += 1;
         }
         while let [first, rest @ ..] = extra {
-            set |= 1 << *first;
+            set[*first as usize] = true;
             extra = rest;
         }
         Self(set)
     }
 
-    const fn holds(self, byte: u8) -> bool {
-        byte < 128 && self.0 >> byte & 1 == 1
+    fn holds(&self, byte: u8) -> bool {
+        self.0.get(usize::from(byte)).is_some_and(|holds| *holds)
     }
 }
 
