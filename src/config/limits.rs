@@ -61,7 +61,7 @@ pub const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 pub const REQUESTS_PER_CONNECTION: u64 = 100_000;
 
 /// Client connections of one worker. At the limit: idle ones are closed to make room, then accepting stops until one ends; the kernel's queue
-/// holds the rest. At some 20 KB each this is 300 MB at the worst. The file-descriptor limit may lower it.
+/// holds the rest. At some 30 KB each, with a request under way, this is 500 MB at the worst; idle ones take a quarter. The file-descriptor limit may lower it.
 pub const CONNECTIONS_PER_WORKER: usize = 16_384;
 
 /// A connection that has had no request yet, once it is to go: in a drain, or at the limit of connections. Beyond: closed. Its request is on its way, or
@@ -112,11 +112,12 @@ pub const CLIENT_BUFFER_BYTES: usize = 64 * 1024;
 /// The buffer for each direction of a tunnel.
 pub const TUNNEL_BUFFER_BYTES: usize = 16 * 1024;
 
-/// Idle connections that one worker keeps to one backend address. Beyond: closed when given back. They cost some 10 KB each, and there are only as many as
-/// were needed at once within [`POOL_IDLE_TIMEOUT`]. With 256, a load of 1,000 clients dialled for every tenth request.
+/// Idle connections that one worker keeps to one backend address. Beyond: closed when given back. They cost some 10 KB each. Only as many
+/// as were needed at once are ever there; since they are used in turn, a steady load may keep them until [`POOL_MAX_AGE`]. With 256, a load of 1,000 clients dialled
+/// for every tenth request.
 pub const POOL_IDLE_PER_BACKEND: usize = 1024;
 
-/// Idle connections that one worker keeps in all. Beyond: closed when given back.
+/// Idle connections that one worker keeps in all. Beyond: another one, of any backend, is closed for each that is given back.
 pub const POOL_IDLE_PER_WORKER: usize = 4096;
 
 /// How long a connection stays idle in the pool. Shorter than the keep-alive of usual backends (Node 5 s is the exception that the stale retry
@@ -187,7 +188,8 @@ pub const FIRST_TABLE_WAIT: Duration = Duration::from_secs(5);
 /// Bytes of access log that a worker gathers before it hands them to the writer: some 70 lines, in one write. Half of what a pipe takes at once by default.
 pub const LOG_BATCH_BYTES: usize = 32 * 1024;
 
-/// Batches waiting for the writer, for each worker. Beyond: dropped and counted. 4 MiB.
+/// Batches waiting for the writer, for each worker. Beyond: dropped and counted. 4 MiB; were all lines as long as heads can make
+/// them, some 30 MiB.
 pub const LOG_QUEUE: usize = 128;
 
 /// At exit: how long the writer may take for the lines it still holds. A pipe that nobody reads must not keep the process alive.

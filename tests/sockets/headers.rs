@@ -193,6 +193,20 @@ fn cloudflare_says_who_the_visitor_is() {
 }
 
 #[test]
+fn the_log_names_the_peer_as_client_and_replaces_what_is_no_text() {
+    let mut pair = Pair::untrusted();
+    let mut client = pair.proxy.connect();
+    client.send(b"GET /path?q HTTP/1.1\r\nHost: a\r\nUser-Agent: b\xffc\r\n\r\n");
+    let _kept = pair.backend.answer(OK);
+    client.message();
+    let record = pair.proxy.record();
+    let peer = format!("{}", client.local_address());
+    for (key, expected) in [("client", "127.0.0.1"), ("peer", &peer), ("host", "a"), ("path", "/path?q"), ("user_agent", "b\u{fffd}c")] {
+        assert_eq!(record[key], expected, "{key}");
+    }
+}
+
+#[test]
 fn visitor_alone_makes_the_scheme_https_behind_flexible_ssl() {
     assert_fields(&Pair::cloudflare().seen("CF-Visitor: {\"scheme\":\"https\"}\r\n"), &[("X-Forwarded-Proto", &["https"])]);
     assert_fields(&Pair::cloudflare().seen("CF-Visitor: {\"scheme\":\"http\"}\r\n"), &[("X-Forwarded-Proto", &["http"])]);

@@ -40,6 +40,29 @@ fn an_idle_connection_serves_again() {
     assert_eq!(proxy.numbers().connections_accepted, 1);
 }
 
+/// Nor did the connection ever wait for a backend.
+#[test]
+fn a_connection_that_had_answers_of_our_own_alone_becomes_idle() {
+    let mut proxy = Proxy::start(&manifest(&[("known", "/", Backend::start().serve("hello"))]));
+    for request in [
+        "GET / HTTP/1.1\r\nHost: unknown\r\n\r\n",
+        // A body that came with its head is read, whoever answers: the connection goes on, with what came behind it.
+        "POST / HTTP/1.1\r\nHost: unknown\r\nContent-Length: 4\r\n\r\nabcdGET /second HTTP/1.1\r\nHost: unknown\r\n\r\n",
+    ] {
+        let mut client = proxy.connect();
+        client.send(request);
+        for _ in 0..request.matches("unknown").count() {
+            client.message().assert_own(404, "no_route");
+            assert_eq!(proxy.record()["reason"], "no_route");
+        }
+        proxy.wait_for(|numbers| numbers.connections_idle == 1);
+        assert_eq!(client.exchange("GET / HTTP/1.1\r\nHost: known\r\n\r\n").text(), "hello");
+        proxy.record();
+        drop(client);
+        proxy.wait_for(|numbers| numbers.connections_open == 0);
+    }
+}
+
 #[test]
 fn a_refused_head_after_a_while_is_answered() {
     let proxy = Proxy::to(Backend::start().serve("hello"));

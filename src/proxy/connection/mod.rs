@@ -282,6 +282,8 @@ impl Connection {
         if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
             *known = Some(waker.clone());
             self.reading.wakes(waker);
+            // A request that we answer ourselves waits for nothing, and still makes the connection idle after a while.
+            self.waiting.wakes(waker);
         }
     }
 

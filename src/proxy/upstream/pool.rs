@@ -102,9 +102,13 @@ impl Pools {
 
     /// Keeps an idle connection, unless it is too old or there are enough.
     pub(super) fn put(&self, link: Link, limits: &Limits, now: Instant) {
+        if self.idle.get() >= POOL_IDLE_PER_WORKER {
+            // Else a backend that comes late would have to be dialled for each request.
+            self.evict_idle();
+        }
         let mut pools = self.by_address.borrow_mut();
         let Some(pool) = pools.get_mut(&link.address) else { return };
-        let full = pool.idle.len() >= limits.pool_idle_per_backend || self.idle.get() >= POOL_IDLE_PER_WORKER;
+        let full = pool.idle.len() >= limits.pool_idle_per_backend;
         if full || link.is_closed() || !link.is_current(now, pool.epoch) {
             drop(pools);
             return;
