@@ -1,5 +1,6 @@
 //! One client connection: what its socket, its HTTP server and its requests need to know of each other, and the task that runs it.
 
+mod fault;
 mod serve;
 
 use std::{
@@ -11,7 +12,7 @@ use std::{
 
 use tokio::time::Instant;
 
-pub(crate) use self::serve::serve;
+pub(crate) use self::{fault::BodyFault, serve::serve};
 use super::{deadline::Deadline, error::Reason, exchange, upgrade::Tunnel, worker::Worker};
 use crate::{config::limits, message::Downstream};
 
@@ -54,28 +55,6 @@ pub(crate) struct Connection {
     pub(crate) waiting: Deadline,
     /// Where the connection goes when the server has switched protocols.
     pub(crate) tunnel: RefCell<Option<Tunnel>>,
-}
-
-/// What is wrong with the body of the current request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BodyFault {
-    /// Its client went away in the middle of it.
-    Gone,
-    /// Broken chunks.
-    Malformed,
-    /// Too long between two reads, or too slow altogether.
-    Timeout,
-}
-
-impl BodyFault {
-    /// What becomes of its request.
-    pub(crate) fn reason(self) -> Reason {
-        match self {
-            Self::Gone => Reason::ClientGone,
-            Self::Malformed => Reason::BadRequest,
-            Self::Timeout => Reason::ClientTimeout,
-        }
-    }
 }
 
 /// What is expected of the client.
