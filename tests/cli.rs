@@ -136,6 +136,21 @@ impl Serving {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Until the process has been interrupted by the signal: it is no longer pending (proc(5), `ShdPnd`).
+    fn wait_for_delivery(&self, signal: Signal) {
+        let bit = 1_u64 << (signal.as_raw() - 1);
+        let start = Instant::now();
+        loop {
+            let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+            let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap();
+            if u64::from_str_radix(pending.trim(), 16).unwrap() & bit == 0 {
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "a signal stays pending");
+            thread::yield_now();
+        }
+    }
+
     fn log_line(&self, message: &str) -> Value {
         wait_for(&self.log, |line| line["message"] == message)
     }
@@ -393,8 +408,8 @@ fn signal_that_comes_twice_at_once_is_one() {
 
     for _ in 0..3 {
         serving.signal(Signal::TERM);
-        // Long enough for the process to see each, so that the kernel doesn't make one of them; far less than what counts as a second thought.
-        thread::sleep(Duration::from_millis(2));
+        // Else the kernel makes one of them.
+        serving.wait_for_delivery(Signal::TERM);
     }
     serving.log_line("draining");
     // The request that was running still gets its answer.

@@ -14,7 +14,7 @@ mod support;
 
 use std::{fmt::Write as _, fs};
 
-use support::{Nodegate, eventually};
+use support::{Nodegate, Wire, eventually};
 
 const INGRESSES: usize = 10_000;
 
@@ -55,6 +55,5 @@ fn ten_thousand_ingresses_are_served_in_little_memory_and_so_are_their_edits() {
 }
 
 fn backend_of(nodegate: &Nodegate, number: usize) -> String {
-    let request = format!("GET /explain?url=http://h{number}.example/api HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    String::from_utf8_lossy(&support::Wire::connect(nodegate.admin).exchange(request).body).into_owned()
+    Wire::page(nodegate.admin, &format!("/explain?url=http://h{number}.example/api")).text().to_owned()
 }

@@ -47,7 +47,9 @@ impl Formatter {
         out.extend_from_slice(b"{\"time\":\"");
         self.time(*time, out);
         out.extend_from_slice(b"\",\"client\":\"");
-        client_and_peer(*client, peer, out);
+        address(*client, out);
+        out.extend_from_slice(b"\",\"peer\":\"");
+        socket_address(peer, out);
         out.extend_from_slice(b"\",\"method\":\"");
         escaped(method, out);
         out.extend_from_slice(b"\",\"host\":\"");
@@ -149,22 +151,6 @@ fn duration(key: &str, value: Option<Duration>, out: &mut Vec<u8>) {
     match value {
         Some(value) => integer(value.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(value.subsec_micros())), out),
         None => out.extend_from_slice(b"null"),
-    }
-}
-
-fn client_and_peer(client: IpAddr, peer: &SocketAddr, out: &mut Vec<u8>) {
-    let start = out.len();
-    address(client, out);
-    let end = out.len();
-    out.extend_from_slice(b"\",\"peer\":\"");
-    match peer {
-        // Without a proxy before us they are the same.
-        SocketAddr::V4(v4) if client == IpAddr::V4(*v4.ip()) => {
-            out.extend_from_within(start..end);
-            out.push(b':');
-            integer(v4.port(), out);
-        }
-        other => socket_address(other, out),
     }
 }
 

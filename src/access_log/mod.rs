@@ -31,7 +31,7 @@ pub enum Output {
 }
 
 /// One request, as it ended.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Record<'a> {
     /// When its head was complete.
     pub time: SystemTime,

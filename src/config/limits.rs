@@ -117,7 +117,7 @@ pub const TUNNEL_BUFFER_BYTES: usize = 16 * 1024;
 /// for every tenth request.
 pub const POOL_IDLE_PER_BACKEND: usize = 1024;
 
-/// Idle connections that one worker keeps in all. Beyond: another one, of any backend, is closed for each that is given back.
+/// Idle connections that one worker keeps in all. Beyond: one of another backend is closed for each that is given back.
 pub const POOL_IDLE_PER_WORKER: usize = 4096;
 
 /// How long a connection stays idle in the pool. Shorter than the keep-alive of usual backends (Node 5 s is the exception that the stale retry

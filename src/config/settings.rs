@@ -14,7 +14,7 @@ use super::{
     args::{LimitArgs, Ownership, ServeArgs, TableArgs},
     cluster::{self, ClusterSettings},
     handover::{AfterHandover, Handover, Installation},
-    limits::Limits,
+    limits::{Limits, POOL_IDLE_PER_WORKER},
     span::Span,
 };
 use crate::{
@@ -204,6 +204,7 @@ impl TryFrom<LimitArgs> for Limits {
             response_head_bytes: head("--response-head-bytes", args.response_head_bytes)?,
             response_header_count: args.response_header_count.get(),
             pool_idle_per_backend: args.pool_idle_per_backend,
+            pool_idle_per_worker: POOL_IDLE_PER_WORKER,
             pool_idle_timeout: positive("--pool-idle-timeout", args.pool_idle_timeout)?,
             pool_max_age: positive("--pool-max-age", args.pool_max_age)?,
             // 0 is a way to say: stop at once.

@@ -124,7 +124,6 @@ pub fn set_websocket(headers: &mut HeaderMap) {
 struct Present {
     /// By their place in [`HOP_BY_HOP`].
     hop_by_hop: [bool; HOP_BY_HOP_COUNT],
-    has_connection: bool,
     has_te: bool,
 }
 
@@ -138,18 +137,21 @@ impl Present {
                 continue;
             }
             present.has_te |= name == TE;
-            present.has_connection |= name == CONNECTION;
             for (here, one) in present.hop_by_hop.iter_mut().zip(&HOP_BY_HOP) {
                 *here |= name == one;
             }
         }
         present
     }
+
+    fn has(&self, header: &HeaderName) -> bool {
+        HOP_BY_HOP.iter().zip(self.hop_by_hop).any(|(one, here)| here && one == header)
+    }
 }
 
 fn strip(headers: &mut HeaderMap) -> Present {
     let present = Present::of(headers);
-    if present.has_connection {
+    if present.has(&CONNECTION) {
         // Nearly always `keep-alive`, `close` or `upgrade`, for which nothing is allocated.
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)

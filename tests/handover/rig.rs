@@ -150,8 +150,7 @@ impl Node {
     /// The text of an admin page, whoever answers.
     #[track_caller]
     pub fn page(&self, page: &str) -> String {
-        let request = format!("GET {page} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        Wire::connect(self.admin).exchange(request).text().to_owned()
+        Wire::page(self.admin, page).text().to_owned()
     }
 
     /// A request on a connection of its own.

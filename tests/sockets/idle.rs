@@ -203,7 +203,7 @@ fn an_idle_connection_takes_little_memory() {
 }
 
 fn idle_connections(nodegate: &Nodegate) -> usize {
-    let metrics = Wire::connect(nodegate.admin).exchange("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let metrics = Wire::page(nodegate.admin, "/metrics");
     let line = metrics.text().lines().find_map(|line| line.strip_prefix("nodegate_connections_idle ")).unwrap();
     line.parse().unwrap()
 }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Backend, GET, Proxy, Wire};
+use crate::support::{Backend, GET, Proxy, Wire, manifest};
 
 const SHORT: Duration = Duration::from_millis(500);
 const HALF_A_HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Ty";
@@ -395,6 +395,44 @@ fn the_pool_keeps_no_more_than_its_size() {
         upstream.expect_end();
     }
     assert_eq!((proxy.numbers().upstream_open, proxy.numbers().upstream_idle), (2, 2));
+}
+
+#[test]
+fn a_full_worker_closes_one_of_another_backend_for_each_connection_that_it_keeps() {
+    let (first, second) = (Backend::start(), Backend::start());
+    let table = manifest(&[("first", "/", first.address()), ("second", "/", second.address())]);
+    let proxy = Proxy::with(&table, |settings| {
+        settings.limits.pool_idle_per_backend = 2;
+        settings.limits.pool_idle_per_worker = 3;
+    });
+    // So many requests at the same time, over the connections that are idle and as many new ones as it takes.
+    let load = |host: &str, backend: &Backend, idle: Vec<Wire>, requests: usize| -> Vec<Wire> {
+        let mut idle = idle.into_iter();
+        let mut pairs: Vec<(Wire, Wire)> = (0..requests)
+            .map(|_| {
+                let mut client = proxy.connect();
+                client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+                let mut upstream = idle.next().unwrap_or_else(|| backend.accept());
+                upstream.message();
+                (client, upstream)
+            })
+            .collect();
+        for (client, upstream) in &mut pairs {
+            upstream.send(OK);
+            assert_eq!(client.message().text(), "ok");
+        }
+        pairs.into_iter().map(|(_, upstream)| upstream).collect()
+    };
+    let mut of_second = load("second", &second, Vec::new(), 1);
+    // Its backend has enough, so that the third isn't kept: it takes nobody's place.
+    let mut of_first = load("first", &first, Vec::new(), 3);
+    of_first.pop().unwrap().expect_end();
+    assert!(!of_second[0].stirs(SHORT), "closed for nothing");
+    // The worker has enough, its backend hasn't.
+    of_second = load("second", &second, of_second, 2);
+    of_first[0].expect_end();
+    assert!(!of_first[1].stirs(SHORT) && of_second.iter_mut().all(|kept| !kept.stirs(SHORT)), "closed too many");
+    assert_eq!((proxy.numbers().upstream_open, proxy.numbers().upstream_idle), (3, 3));
 }
 
 #[test]

@@ -48,6 +48,12 @@ impl Wire {
         Self::new(TcpStream::connect_timeout(&address, PATIENCE).unwrap_or_else(|error| panic!("no connection to {address}: {error}")))
     }
 
+    /// A page of an admin listener.
+    #[track_caller]
+    pub fn page(admin: SocketAddr, page: &str) -> Message {
+        Self::connect(admin).exchange(format!("GET {page} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+    }
+
     pub fn new(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();

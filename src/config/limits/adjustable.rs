@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::{
     BODY_IDLE_TIMEOUT, BODY_MIN_RATE, BODY_RATE_GRACE, CONNECT_TIMEOUT, CONNECTIONS_PER_WORKER, DRAIN_TIMEOUT, FIRST_BYTE_TIMEOUT,
-    HEADER_READ_TIMEOUT, KEEP_ALIVE_TIMEOUT, POOL_IDLE_PER_BACKEND, POOL_IDLE_TIMEOUT, POOL_MAX_AGE, REQUEST_HEAD_BYTES,
-    REQUEST_HEADER_COUNT, REQUESTS_PER_CONNECTION, RESPONSE_HEAD_BYTES, RESPONSE_HEADER_COUNT, RESPONSE_IDLE_TIMEOUT, TUNNEL_IDLE_TIMEOUT,
-    WRITE_STALL_TIMEOUT,
+    HEADER_READ_TIMEOUT, KEEP_ALIVE_TIMEOUT, POOL_IDLE_PER_BACKEND, POOL_IDLE_PER_WORKER, POOL_IDLE_TIMEOUT, POOL_MAX_AGE,
+    REQUEST_HEAD_BYTES, REQUEST_HEADER_COUNT, REQUESTS_PER_CONNECTION, RESPONSE_HEAD_BYTES, RESPONSE_HEADER_COUNT, RESPONSE_IDLE_TIMEOUT,
+    TUNNEL_IDLE_TIMEOUT, WRITE_STALL_TIMEOUT,
 };
 
-/// The limits that a flag can change; the rest are the constants above. Each field says which constant it starts from.
+/// The limits that a flag or a test can change; the rest are the constants above. Each field says which constant it starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// [`REQUEST_HEAD_BYTES`]; `--request-head-bytes`.
@@ -46,6 +46,8 @@ pub struct Limits {
     pub response_header_count: usize,
     /// [`POOL_IDLE_PER_BACKEND`]; `--pool-idle-per-backend`.
     pub pool_idle_per_backend: usize,
+    /// [`POOL_IDLE_PER_WORKER`]; only tests change it.
+    pub pool_idle_per_worker: usize,
     /// [`POOL_IDLE_TIMEOUT`]; `--pool-idle-timeout`.
     pub pool_idle_timeout: Duration,
     /// [`POOL_MAX_AGE`]; `--pool-max-age`.
@@ -74,6 +76,7 @@ impl Default for Limits {
             response_head_bytes: RESPONSE_HEAD_BYTES,
             response_header_count: RESPONSE_HEADER_COUNT,
             pool_idle_per_backend: POOL_IDLE_PER_BACKEND,
+            pool_idle_per_worker: POOL_IDLE_PER_WORKER,
             pool_idle_timeout: POOL_IDLE_TIMEOUT,
             pool_max_age: POOL_MAX_AGE,
             drain_timeout: DRAIN_TIMEOUT,

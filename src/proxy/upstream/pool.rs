@@ -17,7 +17,7 @@ use super::{
     super::worker::Worker,
     dial::{Lease, Link},
 };
-use crate::config::limits::{Limits, POOL_IDLE_PER_WORKER, REDRAW_BURST, REDRAWS_PER_SECOND, SPREAD_IDLE, SPREAD_SETTLE};
+use crate::config::limits::{Limits, REDRAW_BURST, REDRAWS_PER_SECOND, SPREAD_IDLE, SPREAD_SETTLE};
 
 /// The pools of one worker, by address.
 #[derive(Default)]
@@ -102,12 +102,9 @@ impl Pools {
 
     /// Keeps an idle connection, unless it is too old or there are enough.
     pub(super) fn put(&self, link: Link, limits: &Limits, now: Instant) {
-        if self.idle.get() >= POOL_IDLE_PER_WORKER {
-            // Else a backend that comes late would have to be dialled for each request.
-            self.evict_idle();
-        }
+        let address = link.address;
         let mut pools = self.by_address.borrow_mut();
-        let Some(pool) = pools.get_mut(&link.address) else { return };
+        let Some(pool) = pools.get_mut(&address) else { return };
         let full = pool.idle.len() >= limits.pool_idle_per_backend;
         if full || link.is_closed() || !link.is_current(now, pool.epoch) {
             drop(pools);
@@ -120,7 +117,12 @@ impl Pools {
         } else {
             pool.idle.push_back(idle);
         }
+        drop(pools);
         self.idle.set(self.idle.get() + 1);
+        if self.idle.get() > limits.pool_idle_per_worker {
+            // Another backend's: else one that comes late would have to be dialled for each request.
+            self.evict(|other| *other != address);
+        }
     }
 
     /// Enters a connection that is about to be dialled.
@@ -207,8 +209,13 @@ impl Pools {
 
     /// Closes one idle connection to make room for another. False: there is none.
     pub(crate) fn evict_idle(&self) -> bool {
+        self.evict(|_| true)
+    }
+
+    /// Closes one idle connection to an address that may be `chosen`. False: there is none.
+    fn evict(&self, chosen: impl Fn(&SocketAddr) -> bool) -> bool {
         let mut pools = self.by_address.borrow_mut();
-        let evicted = pools.values_mut().find_map(|pool| pool.idle.pop_front());
+        let evicted = pools.iter_mut().filter(|(address, _)| chosen(address)).find_map(|(_, pool)| pool.idle.pop_front());
         drop(pools);
         if evicted.is_some() {
             self.idle.set(self.idle.get() - 1);
