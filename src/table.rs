@@ -1,10 +1,11 @@
 //! The seam between the two flows: one `ArcSwap<Snapshot>`, written by the control thread, read by every worker.
 
-use std::sync::Arc;
+use std::{future, sync::Arc};
 
 use arc_swap::{ArcSwap, cache::Cache};
+use tokio::{task, time};
 
-use crate::route::Snapshot;
+use crate::{config::limits::RETIRED_TABLE_LOOK, route::Snapshot};
 
 /// A snapshot that was published, with its place in the order of publications.
 #[derive(Debug)]
@@ -19,6 +20,9 @@ pub struct Published {
 #[derive(Debug)]
 pub struct Publisher {
     table: Arc<ArcSwap<Published>>,
+    /// Those that were replaced. A reader may have one of them still, but must not be the last to let go of it: to free a table of fifty thousand hosts takes
+    /// a tenth of a second, in which a worker would serve nobody.
+    retired: Vec<Arc<Published>>,
 }
 
 /// The reading end; clone one for each thread that reads.
@@ -31,15 +35,31 @@ pub struct Reader {
 pub fn channel() -> (Publisher, Reader) {
     let table = Arc::new(ArcSwap::from_pointee(Published { generation: 0, snapshot: Snapshot::default() }));
     let cache = Cache::new(Arc::clone(&table));
-    (Publisher { table }, Reader { cache })
+    (Publisher { table, retired: Vec::new() }, Reader { cache })
 }
 
 impl Publisher {
     /// Makes `snapshot` the current table. Returns its generation.
     pub fn publish(&mut self, snapshot: Snapshot) -> u64 {
         let generation = self.current().generation + 1;
-        self.table.store(Arc::new(Published { generation, snapshot }));
+        self.retired.push(self.table.swap(Arc::new(Published { generation, snapshot })));
         generation
+    }
+
+    /// Frees a table that was replaced, when no reader has it any more, on a thread for such work. Never returns where there is none. It may be cancelled at any time.
+    pub async fn reclaim(&mut self) {
+        if self.retired.is_empty() {
+            future::pending::<()>().await;
+        }
+        loop {
+            let unread: Vec<_> = self.retired.extract_if(.., |table| Arc::strong_count(table) == 1).collect();
+            if !unread.is_empty() {
+                // Nobody waits for it.
+                drop(task::spawn_blocking(move || drop(unread)));
+                return;
+            }
+            time::sleep(RETIRED_TABLE_LOOK).await;
+        }
     }
 
     /// The table in force.
@@ -52,5 +72,27 @@ impl Reader {
     /// The table in force: one atomic load, and a reference count only when it has changed since the last call.
     pub fn load(&mut self) -> &Arc<Published> {
         self.cache.load()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_is_never_the_last_that_has_a_table() {
+        let (mut publisher, mut reader) = channel();
+        let first = Arc::downgrade(reader.load());
+        assert!(time::timeout(10 * RETIRED_TABLE_LOOK, publisher.reclaim()).await.is_err(), "there was nothing to free");
+        publisher.publish(Snapshot::default());
+        assert!(time::timeout(10 * RETIRED_TABLE_LOOK, publisher.reclaim()).await.is_err(), "freed what a reader has");
+        assert_eq!(first.strong_count(), 2);
+        assert_eq!(reader.load().generation, 1);
+        assert_eq!(first.strong_count(), 1, "the reader was the last");
+        publisher.reclaim().await;
+        while first.strong_count() > 0 {
+            task::yield_now().await;
+        }
+        assert!(time::timeout(10 * RETIRED_TABLE_LOOK, publisher.reclaim()).await.is_err(), "freed the table in force");
     }
 }

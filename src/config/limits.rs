@@ -3,16 +3,20 @@
 mod adjustable;
 mod cluster;
 mod dial;
+mod dns;
 mod event;
 mod handover;
+mod source;
 
 use std::time::Duration;
 
 pub use adjustable::Limits;
 pub use cluster::*;
 pub use dial::*;
+pub use dns::*;
 pub use event::*;
 pub use handover::*;
+pub use source::*;
 
 /// Bytes of a request's head (request line and headers). Beyond: 431 `header_limit`. Four times nginx's usual 8 KiB, since cookies grow; far
 /// below what a flood of slow clients could use to fill memory.
@@ -202,42 +206,8 @@ pub const METRIC_INGRESSES: usize = 20_000;
 /// Scrapes after which the numbers of an Ingress without a request are forgotten: some four hours of scrapes 15 s apart. Deleted Ingresses go this way.
 pub const METRIC_IDLE_SCRAPES: u32 = 1000;
 
-/// Quiet time after an event before the table is rebuilt: a burst becomes one rebuild.
-pub const REBUILD_DEBOUNCE: Duration = Duration::from_millis(20);
-
-/// Longest that a storm of events may put a rebuild off.
-pub const REBUILD_CEILING: Duration = Duration::from_millis(150);
-
 /// Size of a compiled path expression, in bytes. Beyond: a diagnostic on that path, which is not in force: nobody can tell what it would match.
 pub const PATH_REGEX_BYTES: usize = 256 * 1024;
-
-/// Bytes of one manifest file. Beyond: a diagnostic, and the file's last good content stays.
-pub const MANIFEST_FILE_BYTES: u64 = 64 * 1024 * 1024;
-
-/// How long a DNS name's addresses are kept at most, whatever their TTL says; and at least, so that a TTL of 0 is no flood.
-pub const DNS_TTL_MAX: Duration = Duration::from_secs(300);
-/// See [`DNS_TTL_MAX`].
-pub const DNS_TTL_MIN: Duration = Duration::from_secs(1);
-
-/// One DNS resolution, all attempts together. Beyond: as a failed connect.
-pub const DNS_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Names in a worker's DNS cache.
-pub const DNS_CACHE_NAMES: usize = 1024;
-
-/// How long "there is no such name", or a failed resolution, is remembered: so that requests for a broken name don't flood the resolver, and a
-/// name that was just created appears soon.
-pub const DNS_NEGATIVE_TTL: Duration = Duration::from_secs(5);
-
-/// Once the A or the AAAA answer is there, how long the other one is waited for. Beyond: the request goes on with what is there, and asks
-/// again after [`DNS_NEGATIVE_TTL`]. Resolvers that drop AAAA queries are common; RFC 8305 waits 50 ms, but keeps nothing.
-pub const DNS_FAMILY_GRACE: Duration = Duration::from_millis(300);
-
-/// How long past its end an answer is still used while the resolver fails. Addresses seldom change within the hour that an outage lasts.
-pub const DNS_STALE_MAX: Duration = Duration::from_secs(3600);
-
-/// While an old answer is in use: how long until the resolver is asked again. RFC 8767 section 5 demands 30 s at least.
-pub const DNS_STALE_RETRY: Duration = Duration::from_secs(30);
 
 /// How long the admin listener waits for a worker's numbers. Beyond: the scrape goes on without them, and says so.
 pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -253,32 +223,6 @@ pub const ADMIN_HEAD_BYTES: usize = 32 * 1024;
 
 /// Bytes of an answer that `nodegate routes --admin` and `explain --admin` read. Beyond: an error. Ten thousand Ingresses take a few MB.
 pub const ADMIN_ANSWER_BYTES: usize = 256 * 1024 * 1024;
-
-/// How often in a row a manifest file is read that changes while it is read. Beyond: what was read last counts, until the next look.
-pub const MANIFEST_READS: usize = 100;
-
-/// How often the files under `--manifests` are compared with what was read, for file systems that report no events (NFS, FUSE) and for an
-/// exhausted inotify limit. With very many files it becomes rarer, so that it takes no more than a hundredth of one core.
-pub const MANIFEST_POLL: Duration = Duration::from_secs(2);
-
-/// After a look at the files that found nothing new, how many times as long as it took the next one is put off: so that a storm of irrelevant
-/// changes to ten thousand files costs a fifth of a core at most.
-pub const MANIFEST_REST: u32 = 4;
-
-/// How long a file that vanished keeps its objects: editors that replace a file in two steps leave such a gap. Well below the 200 ms in which a
-/// deletion is to be live.
-pub const MANIFEST_HOLD: Duration = Duration::from_millis(100);
-
-/// How long a file that was emptied keeps its objects. Whoever overwrites a file empties it first, and a busy machine may hold them up for some 100 ms
-/// before they write; nobody deletes by emptying, so that this may take longer than a deletion.
-pub const MANIFEST_EMPTY_HOLD: Duration = Duration::from_secs(2);
-
-/// Nodes (scalars, sequences, mappings) of one YAML document. Beyond: the document is malformed. A `List` of 10,000 Ingresses has half a million.
-pub const MANIFEST_NODES: usize = 4_000_000;
-
-/// Parts of one YAML document that its aliases (`*name`) may repeat. Beyond: the document is malformed. People repeat a few dozen; a "billion
-/// laughs" a billion.
-pub const MANIFEST_ALIASED: usize = 20_000;
 
 /// Establishing a connection to the API server. Beyond: tried again after a pause.
 pub const API_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -2,19 +2,21 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Version,
-    header::{CONNECTION, CONTENT_LENGTH, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING, UPGRADE},
 };
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-
-const HOP_BY_HOP_COUNT: usize = 8;
 
 /// Always removed. `Trailer` stays, since trailers pass; `Proxy-Authorization` and `Proxy-Authenticate` go, as with Go and Envoy: they are for
 /// the next proxy, and that is us.
-pub(super) static HOP_BY_HOP: [HeaderName; HOP_BY_HOP_COUNT] =
-    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, HTTP2_SETTINGS, PROXY_AUTHORIZATION, PROXY_AUTHENTICATE];
+pub(super) const HOP_BY_HOP: [&str; 8] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+    "proxy-authorization",
+    "proxy-authenticate",
+];
 
 /// What `Connection` may not remove, by the beginning of the name: else a client could take away what others rely on (who it is, what
 /// the body is, what may be cached).
@@ -123,7 +125,7 @@ pub fn set_websocket(headers: &mut HeaderMap) {
 #[derive(Default)]
 struct Present {
     /// By their place in [`HOP_BY_HOP`].
-    hop_by_hop: [bool; HOP_BY_HOP_COUNT],
+    hop_by_hop: [bool; HOP_BY_HOP.len()],
     has_te: bool,
 }
 
@@ -131,27 +133,23 @@ impl Present {
     /// One look at each name: a message has few, and searching the map for each of ours costs several times as much.
     fn of(headers: &HeaderMap) -> Self {
         let mut present = Self::default();
-        for name in headers.keys() {
-            // Most are done with this.
-            if !matches!(name.as_str().as_bytes().first(), Some(b'c' | b'k' | b'p' | b't' | b'u' | b'h')) {
-                continue;
-            }
-            present.has_te |= name == TE;
-            for (here, one) in present.hop_by_hop.iter_mut().zip(&HOP_BY_HOP) {
+        for name in headers.keys().map(HeaderName::as_str) {
+            present.has_te |= name == "te";
+            for (here, one) in present.hop_by_hop.iter_mut().zip(HOP_BY_HOP) {
                 *here |= name == one;
             }
         }
         present
     }
 
-    fn has(&self, header: &HeaderName) -> bool {
-        HOP_BY_HOP.iter().zip(self.hop_by_hop).any(|(one, here)| here && one == header)
+    fn hop_by_hop(&self) -> impl Iterator<Item = &'static str> {
+        HOP_BY_HOP.into_iter().zip(self.hop_by_hop).filter_map(|(name, here)| here.then_some(name))
     }
 }
 
 fn strip(headers: &mut HeaderMap) -> Present {
     let present = Present::of(headers);
-    if present.has(&CONNECTION) {
+    if present.hop_by_hop().any(|name| name == CONNECTION) {
         // Nearly always `keep-alive`, `close` or `upgrade`, for which nothing is allocated.
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
@@ -164,7 +162,7 @@ fn strip(headers: &mut HeaderMap) -> Present {
             headers.remove(name);
         }
     }
-    for (name, _) in HOP_BY_HOP.iter().zip(present.hop_by_hop).filter(|(_, here)| *here) {
+    for name in present.hop_by_hop() {
         headers.remove(name);
     }
     present

@@ -37,7 +37,7 @@ pub fn strip_trailers(trailers: &mut HeaderMap) {
 }
 
 fn may_pass(name: &HeaderName) -> bool {
-    !names_client(name.as_str()) && !HOP_BY_HOP.contains(name) && !RULED_OUT.contains(name)
+    !names_client(name.as_str()) && !HOP_BY_HOP.contains(&name.as_str()) && !RULED_OUT.contains(name)
 }
 
 #[cfg(test)]

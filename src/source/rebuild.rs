@@ -53,7 +53,10 @@ pub(super) async fn run(
 ) -> Result<std::convert::Infallible, SourceError> {
     let options = Arc::new(options);
     loop {
-        shared.dirty().await;
+        tokio::select! {
+            () = shared.dirty() => {}
+            () = publisher.reclaim() => continue,
+        }
         settle(shared, pace).await;
         let Inputs { objects, diagnostics, held, since } = match shared.take() {
             None => continue,
