@@ -19,7 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("route", &["config::limits"]),
     ("message", &["config::limits"]),
     ("compile", &["route", "message", "config::limits"]),
-    ("table", &["route"]),
+    ("table", &["route", "config::limits"]),
     ("config", &["message", "compile"]),
     ("source", &["route", "compile", "table", "config::limits"]),
     ("leader", &["source", "config::limits"]),

@@ -47,9 +47,8 @@ class Nodegate:
         return process.metrics(ADMIN)
 
     def cpu(self):
-        """Seconds so far, by the scheduler's own clock."""
-        threads = pathlib.Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
-        return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
+        """Seconds so far."""
+        return sum(process.cpu(self.process.pid))
 
     def memory(self):
         """Resident now, and at the most, in MiB."""

@@ -21,7 +21,7 @@ pub(super) async fn check(args: CheckArgs) -> anyhow::Result<ExitCode> {
     let (objects, found) =
         if cluster { source::list_cluster(None, table.watch_namespace.clone()).await? } else { source::load(&manifests)? };
     let ingresses = objects.ingresses.len();
-    let Compiled { snapshot: _, diagnostics, accepted: _ } = compiled(&objects, &table, cluster, found);
+    let Compiled { snapshot: _, diagnostics, .. } = compiled(&objects, &table, cluster, found);
     let mut text = String::new();
     for diagnostic in &diagnostics {
         // Writing to a String can't fail.
@@ -51,7 +51,7 @@ pub(super) async fn routes(args: RoutesArgs) -> anyhow::Result<ExitCode> {
         return print(&client::get(&admin, "/routes", &[("format", format)]).await?);
     }
     let (objects, found) = source::load(&source.manifests)?;
-    let Compiled { snapshot, diagnostics, accepted: _ } = compiled(&objects, &source.table, false, found);
+    let Compiled { snapshot, diagnostics, .. } = compiled(&objects, &source.table, false, found);
     report(&diagnostics);
     print(&match output {
         Form::Text => snapshot.render(),
@@ -70,7 +70,7 @@ pub(super) async fn explain(args: ExplainArgs) -> anyhow::Result<ExitCode> {
         return print(&client::get(&admin, "/explain", &query).await?);
     }
     let (objects, found) = source::load(&source.manifests)?;
-    let Compiled { snapshot, diagnostics, accepted: _ } = compiled(&objects, &source.table, false, found);
+    let Compiled { snapshot, diagnostics, .. } = compiled(&objects, &source.table, false, found);
     report(&diagnostics);
     print(&question.answer(&snapshot))
 }

@@ -13,6 +13,7 @@ use super::{
     Diagnostic, Options,
     annotations::{Dial, read_service},
     endpoints, external,
+    incremental::Services,
     index::Index,
     parse::PortRef,
 };
@@ -25,6 +26,7 @@ const UNSUPPORTED: [&str; 10] = ["https", "wss", "kubernetes.io/wss", "tls", "h2
 pub(super) struct Backends<'a> {
     index: &'a Index<'a>,
     options: &'a Options,
+    earlier: &'a Services,
     made: HashMap<Key<'a>, Made, RandomState>,
     /// Service names and ports, which many backends share.
     names: HashMap<Box<str>, Arc<str>, RandomState>,
@@ -43,6 +45,8 @@ struct Key<'a> {
 pub(super) struct Made {
     pub(super) backend: Arc<Backend>,
     pub(super) problem: Option<Arc<Problem>>,
+    /// What is wrong with its Service or EndpointSlices besides.
+    pub(super) findings: Option<Arc<[Diagnostic]>>,
 }
 
 /// Why a Service port can't be dialled. Every Ingress path that leads there is told.
@@ -56,30 +60,32 @@ pub(super) struct Problem {
 }
 
 impl<'a> Backends<'a> {
-    pub(super) fn new(index: &'a Index<'a>, options: &'a Options) -> Self {
-        Self { index, options, made: HashMap::default(), names: HashMap::default() }
+    pub(super) fn new(index: &'a Index<'a>, options: &'a Options, earlier: &'a Services) -> Self {
+        Self { index, options, earlier, made: HashMap::default(), names: HashMap::default() }
     }
 
     /// The backend for a Service port. `dial` is what the Ingress asks for, which goes before what the Service asks for.
-    pub(super) fn service(
-        &mut self,
-        namespace: &Arc<str>,
-        service: &'a str,
-        port: PortRef<'a>,
-        dial: Option<Dial>,
-        diagnostics: &mut Vec<Diagnostic>,
-    ) -> Made {
+    pub(super) fn service(&mut self, namespace: &Arc<str>, service: &'a str, port: PortRef<'a>, dial: Option<Dial>) -> Made {
         let key = Key { namespace: Arc::clone(namespace), service, port, dial };
         if let Some(made) = self.made.get(&key) {
             return made.clone();
         }
         let id = BackendId { namespace: Arc::clone(namespace), service: self.name(service), port: self.port(port) };
-        let made = match resolve(self.index, self.options, &id, port, dial, diagnostics) {
-            Ok((target, endpoints)) => Made { backend: Arc::new(Backend { id, target, endpoints }), problem: None },
-            Err(problem) => Made { backend: Arc::new(unavailable(id, &problem.message)), problem: Some(Arc::new(problem)) },
+        let mut findings = Vec::new();
+        let (backend, problem) = match resolve(self.index, self.options, &id, port, dial, &mut findings) {
+            Ok((target, endpoints)) => (Backend { id, target, endpoints }, None),
+            Err(problem) => (unavailable(id, &problem.message), Some(Arc::new(problem))),
         };
+        let backend = self.earlier.earlier(&backend).unwrap_or_else(|| Arc::new(backend));
+        let findings = (!findings.is_empty()).then(|| findings.into());
+        let made = Made { backend, problem, findings };
         self.made.insert(key, made.clone());
         made
+    }
+
+    /// All that were asked for.
+    pub(super) fn all(self) -> Vec<Arc<Backend>> {
+        self.made.into_values().map(|made| made.backend).collect()
     }
 
     fn port(&mut self, port: PortRef<'_>) -> Arc<str> {

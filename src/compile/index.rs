@@ -52,13 +52,19 @@ impl<'a> Index<'a> {
             slices: HashMap::default(),
         };
         for slice in unique(slices) {
-            let meta = slice.metadata();
-            if let Some(service) = meta.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME_LABEL)) {
-                index.slices.entry((namespace(meta), service)).or_default().push(slice);
+            if let Some(service) = service_of(slice) {
+                index.slices.entry(service).or_default().push(slice);
             }
         }
         index
     }
+}
+
+/// Namespace and name of an EndpointSlice's Service.
+pub(super) fn service_of(slice: &EndpointSlice) -> Option<(&str, &str)> {
+    let meta = slice.metadata();
+    let service = meta.labels.as_ref()?.get(SERVICE_NAME_LABEL)?;
+    Some((namespace(meta), service))
 }
 
 /// `metadata.namespace`, which files may leave out.

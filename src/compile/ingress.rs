@@ -9,10 +9,11 @@ use std::{
 use foldhash::fast::RandomState;
 
 use super::{
-    Diagnostic, HostOwnership, Options, Subject,
+    Diagnostic, Findings, HostOwnership, Options, Subject,
     annotations::{self, IngressAnnotations},
     backend::{self, Backends},
     class::Origin,
+    incremental::Services,
     index::{Index, IndexedIngress},
     parse::{self, BackendRef, Parsed, Path, PathKind, Rule},
 };
@@ -31,26 +32,27 @@ pub(super) struct Compiler<'a> {
     owners: HashMap<HostPattern, Arc<str>, RandomState>,
     /// Each expression is compiled once, however many paths have it.
     expressions: HashMap<&'a str, Result<PathPattern, BadPattern>, RandomState>,
-    /// Hosts of expressions in force, and where those were written.
-    expression_hosts: Vec<(HostPattern, Subject)>,
+    /// Hosts of expressions in force, and where those were written: the Ingress's position, and the place in it.
+    expression_hosts: Vec<(HostPattern, usize, Subject)>,
 }
 
 /// One Ingress on its way into the table.
 struct Current<'d> {
+    position: usize,
     id: Arc<IngressId>,
     annotations: IngressAnnotations,
     /// Why all of it answers 503.
     refusal: Option<Arc<str>>,
     /// Its routes so far, one for each backend.
     routes: HashMap<*const Backend, Arc<Route>, RandomState>,
-    diagnostics: &'d mut Vec<Diagnostic>,
+    findings: &'d mut Findings,
 }
 
 impl<'a> Compiler<'a> {
-    pub(super) fn new(index: &'a Index<'a>, options: &'a Options) -> Self {
+    pub(super) fn new(index: &'a Index<'a>, options: &'a Options, earlier: &'a Services) -> Self {
         Self {
             options,
-            backends: Backends::new(index, options),
+            backends: Backends::new(index, options, earlier),
             table: Builder::default(),
             owners: HashMap::default(),
             expressions: HashMap::default(),
@@ -59,11 +61,11 @@ impl<'a> Compiler<'a> {
     }
 
     /// Adds one Ingress. Those added before it keep their places.
-    pub(super) fn ingress(&mut self, ingress: &IndexedIngress<'a>, origin: Origin, diagnostics: &mut Vec<Diagnostic>) {
-        let Parsed { default, rules, has_rules, has_tls } = parse::parse(ingress.object, &ingress.id, diagnostics);
-        let annotations = annotations::read_ingress(ingress, diagnostics);
-        let refusal = annotations::read_foreign(ingress, origin, diagnostics);
-        let mut current = Current { id: Arc::clone(&ingress.id), annotations, refusal, routes: HashMap::default(), diagnostics };
+    pub(super) fn ingress(&mut self, position: usize, ingress: &IndexedIngress<'a>, origin: Origin, findings: &mut Findings) {
+        let Parsed { default, rules, has_rules, has_tls } = parse::parse(ingress.object, &ingress.id, &mut findings.own);
+        let annotations = annotations::read_ingress(ingress, &mut findings.own);
+        let refusal = annotations::read_foreign(ingress, origin, &mut findings.own);
+        let mut current = Current { position, id: Arc::clone(&ingress.id), annotations, refusal, routes: HashMap::default(), findings };
         if has_tls {
             let message = "this version serves no TLS: its hosts are routed over plain HTTP alone";
             current.warn("tls_not_served", "spec.tls", message, "end TLS in front of this proxy, or remove spec.tls");
@@ -80,19 +82,16 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// The table of all that was added. An expression behind the prefix `/` of its own host, whoever wrote it, never gets its turn: said here.
-    pub(super) fn finish(self, diagnostics: &mut Vec<Diagnostic>) -> Snapshot {
-        let Self { table, expression_hosts, .. } = self;
-        for (host, subject) in expression_hosts.into_iter().filter(|(host, _)| table.holds(host, &PathPattern::prefix("/"))) {
+    /// The table of all that was added, and its backends. An expression behind the prefix `/` of its own host, whoever wrote it, never gets its turn: said
+    /// here, of the Ingress with this position.
+    pub(super) fn finish(self, mut found: impl FnMut(usize, Diagnostic)) -> (Snapshot, Vec<Arc<Backend>>) {
+        let Self { table, expression_hosts, backends, .. } = self;
+        for (host, position, subject) in expression_hosts.into_iter().filter(|(host, ..)| table.holds(host, &PathPattern::prefix("/"))) {
             let message = format!("prefixes go before expressions, and {} has the prefix /: this one is never reached", host_text(&host));
-            diagnostics.push(Diagnostic::warning(
-                "unreachable_expression",
-                subject,
-                message,
-                "make the path / an expression too (ImplementationSpecific)",
-            ));
+            let help = "make the path / an expression too (ImplementationSpecific)";
+            found(position, Diagnostic::warning("unreachable_expression", subject, message, help));
         }
-        table.build()
+        (table.build(), backends.all())
     }
 
     fn rule(&mut self, current: &mut Current<'_>, rule: &Rule<'a>, default: Option<&Arc<Route>>) {
@@ -151,7 +150,10 @@ impl<'a> Compiler<'a> {
                 let place = format!("{} {pattern} of {}", pattern.kind(), host_text(host));
                 current.conflict(format!("{field}.path"), &place, &winner);
             }
-            Ok(()) if is_expression => self.expression_hosts.push((host.clone(), Subject::ingress(&current.id, format!("{field}.path")))),
+            Ok(()) if is_expression => {
+                let subject = Subject::ingress(&current.id, format!("{field}.path"));
+                self.expression_hosts.push((host.clone(), current.position, subject));
+            }
             Ok(()) => {}
         }
     }
@@ -167,9 +169,11 @@ impl<'a> Compiler<'a> {
     /// The route to a backend, and a diagnostic if it has only 503 for an answer.
     fn route(&mut self, current: &mut Current<'_>, backend: BackendRef<'a>, field: &dyn fmt::Display) -> Arc<Route> {
         let namespace = Arc::clone(&current.id.namespace);
+        let mut of_service = None;
         let backend = match backend {
             BackendRef::Service { name, port } => {
-                let made = self.backends.service(&namespace, name, port, current.annotations.dial, current.diagnostics);
+                let made = self.backends.service(&namespace, name, port, current.annotations.dial);
+                of_service = made.findings;
                 if let Some(problem) = &made.problem {
                     let message = format!("{}; this path answers 503", problem.message);
                     current.error(problem.code, format!("{field}{}", problem.field), message, problem.help.as_str());
@@ -191,8 +195,11 @@ impl<'a> Compiler<'a> {
             Some(why) => Arc::new(backend::unavailable(backend.id.clone(), why)),
             None => backend,
         };
-        let Current { id, routes, .. } = current;
-        let route = routes.entry(Arc::as_ptr(&backend)).or_insert_with(|| Arc::new(Route { ingress: Arc::clone(id), backend }));
+        let Current { id, routes, findings, .. } = current;
+        let route = routes.entry(Arc::as_ptr(&backend)).or_insert_with(|| {
+            findings.of_services.extend(of_service);
+            Arc::new(Route { ingress: Arc::clone(id), backend })
+        });
         Arc::clone(route)
     }
 
@@ -205,13 +212,11 @@ impl<'a> Compiler<'a> {
             HostOwnership::Shared => return Ok(()),
             HostOwnership::Namespace => {}
         }
-        let over = match host {
-            HostPattern::Any => return Ok(()),
-            HostPattern::Wildcard(_) => None,
-            HostPattern::Exact(name) => name.split_once('.').map(|(_, parent)| HostPattern::Wildcard(Arc::from(parent))),
-        };
+        if *host == HostPattern::Any {
+            return Ok(());
+        }
         let other = |owner: &&Arc<str>| **owner != id.namespace;
-        if let Some(owner) = over.and_then(|wildcard| self.owners.get(&wildcard)).filter(other) {
+        if let Some(owner) = host.wildcard_above().and_then(|wildcard| self.owners.get(&wildcard)).filter(other) {
             return Err(Arc::clone(owner));
         }
         match self.owners.entry(host.clone()) {
@@ -227,11 +232,11 @@ impl<'a> Compiler<'a> {
 
 impl Current<'_> {
     fn error(&mut self, code: &'static str, field: impl Into<String>, message: impl Into<String>, help: impl Into<String>) {
-        self.diagnostics.push(Diagnostic::error(code, Subject::ingress(&self.id, field), message, help));
+        self.findings.own.push(Diagnostic::error(code, Subject::ingress(&self.id, field), message, help));
     }
 
     fn warn(&mut self, code: &'static str, field: impl Into<String>, message: impl Into<String>, help: impl Into<String>) {
-        self.diagnostics.push(Diagnostic::warning(code, Subject::ingress(&self.id, field), message, help));
+        self.findings.own.push(Diagnostic::warning(code, Subject::ingress(&self.id, field), message, help));
     }
 
     fn conflict(&mut self, field: impl Into<String>, place: &str, winner: &Route) {

@@ -7,12 +7,14 @@ mod class;
 mod diagnostic;
 mod endpoints;
 mod external;
+mod incremental;
 mod index;
 mod ingress;
 mod options;
 mod parse;
+mod same;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use k8s_openapi::api::{
     core::v1::{Secret, Service},
@@ -22,10 +24,16 @@ use k8s_openapi::api::{
 
 pub use admit::admit;
 pub use diagnostic::{Diagnostic, Severity, Subject};
+pub use incremental::Incremental;
 pub(crate) use index::key;
 pub use options::{HostOwnership, OWN_CONTROLLER, Options};
+pub(crate) use same::Same;
 
-use crate::route::{IngressId, Snapshot};
+use self::{
+    incremental::Services,
+    index::{Index, IndexedIngress},
+};
+use crate::route::{Backend, IngressId, Snapshot};
 
 /// The input: the objects of one moment, in any order.
 #[derive(Debug, Clone, Default)]
@@ -49,25 +57,74 @@ pub struct Compiled {
     pub snapshot: Snapshot,
     /// What was found wrong, sorted by object; equal findings once.
     pub diagnostics: Vec<Diagnostic>,
-    /// The Ingresses that are ours by their class, whatever is wrong with them otherwise; the oldest first.
+    /// The Ingresses that are ours by their class, whatever is wrong with them otherwise; in any order.
     pub accepted: Vec<Arc<IngressId>>,
+    /// How many Ingresses had to be looked at.
+    pub compiled: usize,
+}
+
+/// What comes of each Ingress, and of all together.
+struct Together<'a> {
+    snapshot: Snapshot,
+    each: Vec<Outcome<'a>>,
+    /// All that were asked for.
+    backends: Vec<Arc<Backend>>,
+}
+
+struct Outcome<'a> {
+    ingress: &'a IndexedIngress<'a>,
+    accepted: bool,
+    findings: Findings,
+}
+
+/// What is wrong with an Ingress, and with what it leads to.
+#[derive(Debug, Default)]
+struct Findings {
+    own: Vec<Diagnostic>,
+    /// With Services and their EndpointSlices: of one Service the same for all that lead there, who may be thousands.
+    of_services: Vec<Arc<[Diagnostic]>>,
+}
+
+impl Findings {
+    /// All, sorted by object; equal ones once.
+    fn all<'f>(each: impl Iterator<Item = &'f Self> + Clone) -> Vec<Diagnostic> {
+        let shared: HashMap<_, _> =
+            each.clone().flat_map(|findings| &findings.of_services).map(|shared| (Arc::as_ptr(shared), shared)).collect();
+        let all = each.flat_map(|findings| &findings.own).chain(shared.values().flat_map(|shared| shared.iter()));
+        let mut all: Vec<Diagnostic> = all.cloned().collect();
+        all.sort();
+        all.dedup();
+        all
+    }
 }
 
 /// Compiles the objects of one moment. Can't fail: what is wrong with an object costs that object (or that rule, or that path) alone, and
 /// yields a diagnostic. The output doesn't depend on the order of the input.
 pub fn compile(objects: &Objects, options: &Options) -> Compiled {
-    let index = index::Index::new(objects);
-    let classes = class::Classes::new(&index, options);
-    let (mut diagnostics, mut accepted) = (Vec::new(), Vec::new());
-    let mut table = ingress::Compiler::new(&index, options);
-    for indexed in &index.ingresses {
-        if let Some(origin) = classes.claim(indexed, &mut diagnostics) {
-            table.ingress(indexed, origin, &mut diagnostics);
-            accepted.push(Arc::clone(&indexed.id));
+    let (index, earlier) = (Index::new(objects), Services::default());
+    let Together { snapshot, each, backends: _ } = compile_each(&index, options, &earlier);
+    let compiled = each.len();
+    let accepted = each.iter().filter(|outcome| outcome.accepted).map(|outcome| Arc::clone(&outcome.ingress.id)).collect();
+    let diagnostics = Findings::all(each.iter().map(|outcome| &outcome.findings));
+    Compiled { snapshot, diagnostics, accepted, compiled }
+}
+
+/// Compiles, and tells whose each finding is: that of every Ingress on whose way it was met. `earlier` are Services whose backends may be used again.
+fn compile_each<'a>(index: &'a Index<'a>, options: &'a Options, earlier: &'a Services) -> Together<'a> {
+    let classes = class::Classes::new(index, options);
+    let mut table = ingress::Compiler::new(index, options, earlier);
+    let mut each: Vec<_> =
+        index.ingresses.iter().map(|ingress| Outcome { ingress, accepted: false, findings: Findings::default() }).collect();
+    for (position, Outcome { ingress, accepted, findings }) in each.iter_mut().enumerate() {
+        if let Some(origin) = classes.claim(ingress, &mut findings.own) {
+            table.ingress(position, ingress, origin, findings);
+            *accepted = true;
         }
     }
-    let snapshot = table.finish(&mut diagnostics);
-    diagnostics.sort();
-    diagnostics.dedup();
-    Compiled { snapshot, diagnostics, accepted }
+    let (snapshot, backends) = table.finish(|position, finding| {
+        if let Some(outcome) = each.get_mut(position) {
+            outcome.findings.own.push(finding);
+        }
+    });
+    Together { snapshot, each, backends }
 }

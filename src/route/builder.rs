@@ -68,11 +68,11 @@ impl Builder {
     /// The finished table.
     pub fn build(self) -> Snapshot {
         let Self { hosts, default, losers } = self;
-        let mut snapshot = Snapshot { default, losers: losers.into_boxed_slice(), ..Snapshot::default() };
+        let mut snapshot = Snapshot { default, losers: losers.into(), ..Snapshot::default() };
         for (pattern, host) in hosts {
             let Host { rules, default, losers } = host;
             let rules = rules.into_iter().map(|(pattern, route)| Rule { pattern, route }).collect();
-            let table = HostTable { paths: PathTable::new(rules), default, losers: losers.into_boxed_slice() };
+            let table = Arc::new(HostTable { paths: PathTable::new(rules), default, losers: losers.into_boxed_slice() });
             match pattern {
                 HostPattern::Exact(name) => {
                     snapshot.exact.insert(name, table);

@@ -80,10 +80,10 @@ impl Snapshot {
 
     /// The tables that apply to a host, the most specific first.
     fn levels(&self, host: &str) -> Vec<(HostPattern, &HostTable)> {
-        let exact = self.exact.get_key_value(host).map(|(name, table)| (HostPattern::Exact(Arc::clone(name)), table));
+        let exact = self.exact.get_key_value(host).map(|(name, table)| (HostPattern::Exact(Arc::clone(name)), &**table));
         let wildcard = host::parent(host).and_then(|parent| self.wildcard.get_key_value(parent));
-        let wildcard = wildcard.map(|(name, table)| (HostPattern::Wildcard(Arc::clone(name)), table));
-        exact.into_iter().chain(wildcard).chain([(HostPattern::Any, &self.any)]).collect()
+        let wildcard = wildcard.map(|(name, table)| (HostPattern::Wildcard(Arc::clone(name)), &**table));
+        exact.into_iter().chain(wildcard).chain([(HostPattern::Any, &*self.any)]).collect()
     }
 }
 

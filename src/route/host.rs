@@ -55,6 +55,14 @@ impl FromStr for HostPattern {
 }
 
 impl HostPattern {
+    /// The wildcard that a name falls under, whether or not a rule has it.
+    pub(crate) fn wildcard_above(&self) -> Option<Self> {
+        match self {
+            Self::Exact(name) => parent(name).map(|parent| Self::Wildcard(Arc::from(parent))),
+            Self::Wildcard(_) | Self::Any => None,
+        }
+    }
+
     /// Whether a request's canonical host is meant.
     pub fn matches(&self, host: &str) -> bool {
         match self {

@@ -13,22 +13,27 @@ pub use explain::{Candidate, Explanation, Verdict};
 pub use host::{BadHost, HostPattern};
 pub use path::PathPattern;
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+};
 
 use foldhash::fast::RandomState;
 
 use path::PathTable;
 
 /// Everything a request asks, as one immutable value. Two are equal when no request, `explain` or `routes` could tell them apart.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    exact: HashMap<Arc<str>, HostTable, RandomState>,
+    /// The tables of hosts that a change doesn't concern are the same ones before it and after.
+    exact: HashMap<Arc<str>, Arc<HostTable>, RandomState>,
     /// Keyed by what follows `*.`.
-    wildcard: HashMap<Arc<str>, HostTable, RandomState>,
-    any: HostTable,
+    wildcard: HashMap<Arc<str>, Arc<HostTable>, RandomState>,
+    any: Arc<HostTable>,
     /// For whatever nothing else matches.
     default: Option<Arc<Route>>,
-    losers: Box<[Loser]>,
+    losers: Arc<[Loser]>,
 }
 
 impl Snapshot {
@@ -50,6 +55,25 @@ impl Snapshot {
             .or(self.default.as_ref())
     }
 
+    /// The same with everything that it says of `hosts` replaced by what `part` says, which says nothing of others.
+    pub(crate) fn with(&self, hosts: &HashSet<HostPattern, RandomState>, part: Self) -> Self {
+        let mut whole = self.clone();
+        for host in hosts {
+            match host {
+                HostPattern::Exact(name) => drop(whole.exact.remove(name)),
+                HostPattern::Wildcard(name) => drop(whole.wildcard.remove(name)),
+                HostPattern::Any => {
+                    whole.any = Arc::clone(&part.any);
+                    whole.default.clone_from(&part.default);
+                    whole.losers = Arc::clone(&part.losers);
+                }
+            }
+        }
+        whole.exact.extend(part.exact);
+        whole.wildcard.extend(part.wildcard);
+        whole
+    }
+
     /// Host names that rules name: exact ones and wildcards.
     pub fn hosts(&self) -> usize {
         self.exact.len() + self.wildcard.len()
@@ -64,9 +88,9 @@ impl Snapshot {
 
     /// Every host's table, in stable order.
     fn tables(&self) -> Vec<(HostPattern, &HostTable)> {
-        let exact = self.exact.iter().map(|(name, table)| (HostPattern::Exact(Arc::clone(name)), table));
-        let wildcard = self.wildcard.iter().map(|(name, table)| (HostPattern::Wildcard(Arc::clone(name)), table));
-        let mut tables: Vec<_> = exact.chain(wildcard).chain([(HostPattern::Any, &self.any)]).collect();
+        let exact = self.exact.iter().map(|(name, table)| (HostPattern::Exact(Arc::clone(name)), &**table));
+        let wildcard = self.wildcard.iter().map(|(name, table)| (HostPattern::Wildcard(Arc::clone(name)), &**table));
+        let mut tables: Vec<_> = exact.chain(wildcard).chain([(HostPattern::Any, &*self.any)]).collect();
         tables.sort_by(|(a, _), (b, _)| a.cmp(b));
         tables
     }

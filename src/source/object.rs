@@ -11,6 +11,8 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta},
 };
 
+use crate::compile::Same;
+
 /// The kinds that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Kind {
@@ -115,9 +117,7 @@ impl Object {
     /// Whether the table made with the other version is the table made with this one: true for two versions of an Ingress that differ in nothing but
     /// the status, who keeps it, and the version's number. Of other kinds what isn't read was dropped; a version that comes is taken for a change.
     pub(super) fn routes_like(&self, other: &Self) -> bool {
-        let (Self::Ingress(this), Self::Ingress(other)) = (self, other) else { return false };
-        let Ingress { metadata, spec, status: _ } = &**this;
-        *spec == other.spec && same_but_for_the_version(metadata, &other.metadata)
+        matches!((self, other), (Self::Ingress(this), Self::Ingress(other)) if this.same(other))
     }
 
     fn metadata(&self) -> (Kind, &ObjectMeta) {
@@ -210,40 +210,6 @@ fn status_keepers(metadata: &mut ObjectMeta) -> Option<Vec<ManagedFieldsEntry>> 
         *entry = ManagedFieldsEntry { manager: entry.manager.take(), ..ManagedFieldsEntry::default() };
     }
     (!entries.is_empty()).then_some(entries)
-}
-
-/// Whether two objects' metadata, once slim, differ in nothing but the version's number and who wrote it.
-fn same_but_for_the_version(one: &ObjectMeta, other: &ObjectMeta) -> bool {
-    let ObjectMeta {
-        annotations,
-        creation_timestamp,
-        deletion_grace_period_seconds,
-        deletion_timestamp,
-        finalizers,
-        generate_name,
-        generation,
-        labels,
-        managed_fields: _,
-        name,
-        namespace,
-        owner_references,
-        resource_version: _,
-        self_link,
-        uid,
-    } = one;
-    *annotations == other.annotations
-        && *creation_timestamp == other.creation_timestamp
-        && *deletion_grace_period_seconds == other.deletion_grace_period_seconds
-        && *deletion_timestamp == other.deletion_timestamp
-        && *finalizers == other.finalizers
-        && *generate_name == other.generate_name
-        && *generation == other.generation
-        && *labels == other.labels
-        && *name == other.name
-        && *namespace == other.namespace
-        && *owner_references == other.owner_references
-        && *self_link == other.self_link
-        && *uid == other.uid
 }
 
 fn slim(metadata: &mut ObjectMeta) {

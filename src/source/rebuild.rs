@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    compile::{self, Compiled, Diagnostic, Options, Severity},
+    compile::{self, Compiled, Diagnostic, Incremental, Options, Severity},
     config::limits::{REBUILD_CEILING, REBUILD_DEBOUNCE},
     route::Snapshot,
     source::{
@@ -51,7 +51,7 @@ pub(super) async fn run(
     mut publisher: Publisher,
     report: &watch::Sender<Report>,
 ) -> Result<std::convert::Infallible, SourceError> {
-    let options = Arc::new(options);
+    let mut incremental = Incremental::new(options);
     loop {
         tokio::select! {
             () = shared.dirty() => {}
@@ -62,23 +62,26 @@ pub(super) async fn run(
             None => continue,
             Some(Work::Rebuild(inputs)) => inputs,
             Some(Work::Refresh(ingresses)) => {
+                incremental.refresh(&ingresses);
                 report.send_modify(|report| report.ingresses = refreshed(ingresses, &report.ingresses));
                 continue;
             }
         };
-        let (options, known) = (Arc::clone(&options), Arc::clone(&report.borrow().identities));
-        // With ten thousand Ingresses compiling takes a tenth of a second, in which this thread has watches to read and probes to answer.
+        let known = Arc::clone(&report.borrow().identities);
+        // With ten thousand Ingresses compiling all takes a tenth of a second, in which this thread has watches to read and probes to answer.
         let compiled = tokio::task::spawn_blocking(move || {
             let begun = Instant::now();
-            let Compiled { snapshot, diagnostics: found, accepted } = compile::compile(&objects, &options);
+            let Compiled { snapshot, diagnostics: found, accepted, compiled } = incremental.compile(&objects);
             let compile_seconds = begun.elapsed().as_secs_f64();
             let findings: BTreeSet<Diagnostic> = diagnostics.into_iter().chain(found).collect();
             let identities = identity::identify(&objects, &held, &known, &findings);
             let accepted = accepted.iter().map(|id| (&*id.namespace, &*id.name)).collect();
-            Built { snapshot, findings, identities, ingresses: served(objects.ingresses, &accepted), compile_seconds }
+            let ingresses = served(objects.ingresses, &accepted);
+            (Built { snapshot, findings, identities, ingresses, compiled, compile_seconds }, incremental)
         });
-        let built = compiled.await.map_err(|_| SourceError::Stopped("compiling"))?;
-        let Built { snapshot, findings, identities, ingresses, compile_seconds } = built;
+        let built;
+        (built, incremental) = compiled.await.map_err(|_| SourceError::Stopped("compiling"))?;
+        let Built { snapshot, findings, identities, ingresses, compiled, compile_seconds } = built;
 
         let current = publisher.current();
         let differs = current.generation == 0 || current.snapshot != snapshot;
@@ -95,7 +98,7 @@ pub(super) async fn run(
                 report.generation = generation;
                 report.published_at = Some(SystemTime::now());
                 count(report, since.elapsed());
-                tracing::debug!(generation, compile_seconds, seconds = since.elapsed().as_secs_f64(), "table published");
+                tracing::debug!(generation, compiled, compile_seconds, seconds = since.elapsed().as_secs_f64(), "table published");
             }
         });
     }
@@ -119,6 +122,8 @@ struct Built {
     findings: BTreeSet<Diagnostic>,
     identities: BTreeMap<ObjectName, Identity>,
     ingresses: Arc<[Served]>,
+    /// How many Ingresses had to be looked at.
+    compiled: usize,
     compile_seconds: f64,
 }
 

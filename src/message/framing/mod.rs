@@ -78,7 +78,7 @@ pub fn check_head(head: &[u8], max_fields: usize) -> Result<Framing, HeadError> 
     }
     // The two that end each line are the only ones. One look at the whole head, since a look at each value, most of which are short, costs four times as much.
     if count_forbidden_in_value(head) != 2 * lines.count {
-        return Err(HeadError::Malformed("a control byte in a header value"));
+        return Err(HeadError::Malformed("a control byte"));
     }
     match (length, chunked) {
         (Some(_), true) => Err(HeadError::Malformed("Content-Length and Transfer-Encoding together")),
@@ -264,6 +264,11 @@ mod tests {
             ("a bare line feed at the end", "GET / HTTP/1.1\r\nHost: a\n\n"),
             ("a bare CR", "GET / HTTP/1.1\r\nX: a\rb\r\n\r\n"),
             ("NUL", "GET / HTTP/1.1\r\nX: a\0b\r\n\r\n"),
+            ("DEL in a value", "GET / HTTP/1.1\r\nX: a\x7fb\r\n\r\n"),
+            ("DEL in the target", "GET /?a=\x7f HTTP/1.1\r\n\r\n"),
+            ("a control byte in the target", "GET /a\x01 HTTP/1.1\r\n\r\n"),
+            ("a form feed around chunked", "POST / HTTP/1.1\r\nTransfer-Encoding:\x0cchunked\r\n\r\n"),
+            ("a carriage return too many", "GET / HTTP/1.1\r\nX: a\r\r\n\r\n"),
             ("no colon", "GET / HTTP/1.1\r\nnonsense\r\n\r\n"),
             ("no name", "GET / HTTP/1.1\r\n: a\r\n\r\n"),
             ("two spaces", "GET  / HTTP/1.1\r\n\r\n"),

@@ -121,7 +121,7 @@ impl Pools {
         self.idle.set(self.idle.get() + 1);
         if self.idle.get() > limits.pool_idle_per_worker {
             // Another backend's: else one that comes late would have to be dialled for each request.
-            self.evict(|other| *other != address);
+            let _ = self.evict(|other| *other != address) || self.evict_idle();
         }
     }
 

@@ -1,0 +1,261 @@
+//! Compiling after a change gives what compiling everything gives, and costs what the change concerns.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test's panic is its failure")]
+
+use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc};
+
+use k8s_openapi::api::{
+    core::v1::Service,
+    discovery::v1::EndpointSlice,
+    networking::v1::{Ingress, IngressClass},
+};
+use nodegate::compile::{Compiled, HostOwnership, Incremental, Objects, Options, compile};
+use proptest::{collection::vec, prelude::*, sample::select};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+/// The objects of a moment, by what tells them apart: those that don't change stay where they are in memory.
+#[derive(Debug, Clone, Default)]
+struct Cluster {
+    ingresses: BTreeMap<String, Arc<Ingress>>,
+    services: BTreeMap<String, Arc<Service>>,
+    slices: BTreeMap<String, Arc<EndpointSlice>>,
+    classes: BTreeMap<String, Arc<IngressClass>>,
+}
+
+impl Cluster {
+    fn objects(&self) -> Objects {
+        Objects {
+            ingresses: self.ingresses.values().cloned().collect(),
+            services: self.services.values().cloned().collect(),
+            slices: self.slices.values().cloned().collect(),
+            classes: self.classes.values().cloned().collect(),
+            secrets: Vec::new(),
+        }
+    }
+
+    /// As after a list: the same objects, elsewhere in memory, and of another version.
+    fn reread(&mut self) {
+        fn anew<T: Clone>(map: &mut BTreeMap<String, Arc<T>>) {
+            for object in map.values_mut() {
+                *object = Arc::new((**object).clone());
+            }
+        }
+        anew(&mut self.ingresses);
+        anew(&mut self.services);
+        anew(&mut self.slices);
+        anew(&mut self.classes);
+        for ingress in self.ingresses.values_mut() {
+            let ingress = Arc::make_mut(ingress);
+            ingress.metadata.resource_version = Some("2".to_owned());
+            ingress.status = Some(serde_json::from_value(json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.9"}]}})).unwrap());
+        }
+    }
+
+    /// Puts an object in the place of the one that had its name; one that says so takes it away.
+    fn apply(&mut self, object: &Value) {
+        fn put<T: DeserializeOwned>(map: &mut BTreeMap<String, Arc<T>>, object: &Value) {
+            let name = format!("{}/{}", object["metadata"]["namespace"], object["metadata"]["name"]);
+            if object["deleted"] == true {
+                map.remove(&name);
+            } else {
+                map.insert(name, Arc::new(serde_json::from_value(object.clone()).unwrap()));
+            }
+        }
+        match object["kind"].as_str().unwrap() {
+            "Ingress" => put(&mut self.ingresses, object),
+            "Service" => put(&mut self.services, object),
+            "EndpointSlice" => put(&mut self.slices, object),
+            "IngressClass" => put(&mut self.classes, object),
+            "Reread" => self.reread(),
+            other => panic!("{other}"),
+        }
+    }
+}
+
+/// Few enough for conflicts, and enough for most to have nothing to do with each other.
+fn host() -> impl Strategy<Value = Option<String>> {
+    prop_oneof![
+        20 => (0..30_u8).prop_map(|number| Some(format!("h{number}.example"))),
+        2 => (0..3_u8).prop_map(|number| Some(format!("a.deep{number}.example"))),
+        2 => (0..3_u8).prop_map(|number| Some(format!("*.deep{number}.example"))),
+        1 => Just(Some("*.example".to_owned())),
+        1 => Just(Some("no host".to_owned())),
+        1 => Just(None),
+    ]
+}
+
+fn namespace() -> impl Strategy<Value = &'static str> {
+    select(&["default", "shop"][..])
+}
+
+fn ingress() -> impl Strategy<Value = Value> {
+    let service = prop_oneof![6 => (0..6_u8).prop_map(|number| format!("s{number}")), 1 => Just(String::new())];
+    let kinds = select(&["Exact", "Prefix", "ImplementationSpecific", "Bad"][..]);
+    let rule = (host(), kinds, select(&["/", "/a", "/a/b", "/a(", "no"][..]), service, select(&[80, 81][..]));
+    let which =
+        (namespace(), 0..30_u8, 0..3_u8, prop_oneof![8 => Just("nodegate"), 1 => Just("other"), 1 => Just("nodegat"), 1 => Just("")]);
+    (which, vec(rule, 0..3), any::<bool>(), prop::bool::weighted(0.1), prop::bool::weighted(0.1)).prop_map(
+        |((namespace, name, age, class), rules, regex, default, deleted)| {
+            let rules: Vec<_> = rules
+                .into_iter()
+                .map(|(host, kind, path, service, port)| {
+                    json!({"host": host, "http": {"paths": [{"path": path, "pathType": kind, "backend": {"service": {"name": service, "port": {"number": port}}}}]}})
+                })
+                .collect();
+            let created = if age == 0 { Value::Null } else { json!(format!("202{age}-01-01T00:00:00Z")) };
+            let backend = if default { json!({"service": {"name": "s0", "port": {"name": "http"}}}) } else { Value::Null };
+            let annotations = json!({"nodegate.dev/use-regex": regex.to_string(), "nodegate.dev/dial": if age == 2 { "endpoints" } else { "clusterip" }});
+            json!({
+                "kind": "Ingress", "deleted": deleted,
+                "metadata": {"namespace": namespace, "name": format!("i{name}"), "creationTimestamp": created, "annotations": annotations},
+                "spec": {"ingressClassName": class, "rules": rules, "defaultBackend": backend},
+            })
+        },
+    )
+}
+
+fn change() -> impl Strategy<Value = Value> {
+    let service =
+        (namespace(), 0..6_u8, select(&["10.43.0.1", "10.43.0.2", "None"][..]), any::<bool>(), any::<bool>(), prop::bool::weighted(0.3));
+    let service = service.prop_map(|(namespace, number, ip, wrong, external, deleted)| {
+        let annotations = if wrong { json!({"nodegate.dev/dial": "wrong", "nodegate.dev/unknown": ""}) } else { Value::Null };
+        let spec = json!({"type": if external { "ExternalName" } else { "ClusterIP" }, "externalName": "example.com", "clusterIP": ip, "ports": [{"name": "http", "port": 80}]});
+        json!({"kind": "Service", "deleted": deleted, "metadata": {"namespace": namespace, "name": format!("s{number}"), "annotations": annotations}, "spec": spec})
+    });
+    let slice = (namespace(), 0..8_u8, 0..6_u8, select(&["192.0.2.1", "192.0.2.2", "wrong"][..]), any::<bool>(), prop::bool::weighted(0.3));
+    let slice = slice.prop_map(|(namespace, name, service, address, ready, deleted)| {
+        let labels = json!({"kubernetes.io/service-name": format!("s{service}")});
+        let endpoints = json!([{"addresses": [address], "conditions": {"ready": ready}}]);
+        json!({"kind": "EndpointSlice", "deleted": deleted, "addressType": "IPv4", "metadata": {"namespace": namespace, "name": format!("e{name}"), "labels": labels},
+            "ports": [{"name": "http", "port": 8080}], "endpoints": endpoints})
+    });
+    let class = (select(&["nodegate", "other"][..]), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(name, ours, default, deleted)| {
+        let annotations = json!({"ingressclass.kubernetes.io/is-default-class": default.to_string()});
+        let controller = if ours { "nodegate.dev/ingress-controller" } else { "example.com/other" };
+        json!({"kind": "IngressClass", "deleted": deleted, "metadata": {"name": name, "annotations": annotations}, "spec": {"controller": controller}})
+    });
+    prop_oneof![12 => ingress(), 3 => service, 3 => slice, 1 => class, 1 => Just(json!({"kind": "Reread"}))]
+}
+
+fn assert_same(one: &Compiled, other: &Compiled) -> Result<(), TestCaseError> {
+    prop_assert_eq!(one.snapshot.render(), other.snapshot.render());
+    prop_assert!(one.snapshot == other.snapshot, "what explain says differs");
+    prop_assert_eq!(&one.diagnostics, &other.diagnostics);
+    let accepted = |compiled: &Compiled| compiled.accepted.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+    prop_assert_eq!(accepted(one), accepted(other));
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn it_is_as_if_everything_were_compiled(
+        first in vec(ingress(), 0..60),
+        moments in vec(vec(change(), 0..4), 1..20),
+        owned in any::<bool>(),
+        authoritative in any::<bool>(),
+    ) {
+        let host_ownership = if owned { HostOwnership::Namespace } else { HostOwnership::Shared };
+        let options = Options { host_ownership, endpoints_authoritative: authoritative, ..Options::default() };
+        let mut incremental = Incremental::new(options.clone());
+        let mut cluster = Cluster::default();
+        for changes in std::iter::once(first).chain(moments) {
+            for change in &changes {
+                cluster.apply(change);
+            }
+            let objects = cluster.objects();
+            assert_same(&incremental.compile(&objects), &compile(&objects, &options))?;
+        }
+    }
+}
+
+fn simple(name: &str, host: &str, service: &str) -> Value {
+    json!({
+        "kind": "Ingress", "metadata": {"namespace": "shop", "name": name},
+        "spec": {"ingressClassName": "nodegate", "rules": [{"host": host, "http": {"paths": [{"path": format!("/{name}"), "pathType": "Prefix",
+            "backend": {"service": {"name": service, "port": {"number": 80}}}}]}}]},
+    })
+}
+
+#[test]
+fn a_change_costs_what_it_concerns() {
+    let mut cluster = Cluster::default();
+    for number in 0..100 {
+        cluster.apply(&simple(&format!("i{number}"), &format!("h{number}.example"), &format!("s{}", number / 2)));
+    }
+    cluster.apply(&simple("guest", "h7.example", "guest"));
+    let mut incremental = Incremental::new(Options::default());
+    let mut compiled = |cluster: &Cluster| incremental.compile(&cluster.objects()).compiled;
+    assert_eq!(compiled(&cluster), 101);
+    assert_eq!(compiled(&cluster), 0, "nothing has changed");
+    cluster.apply(&simple("i3", "h3.example", "other"));
+    assert_eq!(compiled(&cluster), 1, "itself");
+    cluster.apply(&simple("i7", "h7.example", "other"));
+    assert_eq!(compiled(&cluster), 2, "and who has the same host");
+    cluster.apply(&simple("i3", "h7.example", "other"));
+    assert_eq!(compiled(&cluster), 3, "and who has the host that it has now");
+    cluster.apply(&simple("i3", "h3.example", "other"));
+    assert_eq!(compiled(&cluster), 3, "or had before");
+    let service = json!({"kind": "Service", "metadata": {"namespace": "shop", "name": "s20"}, "spec": {"clusterIP": "10.43.0.1", "ports": [{"port": 80}]}});
+    cluster.apply(&service);
+    assert_eq!(compiled(&cluster), 2, "those that lead to the Service");
+    let slice = json!({"kind": "EndpointSlice", "addressType": "IPv4", "metadata": {"namespace": "shop", "name": "e", "labels": {"kubernetes.io/service-name": "s20"}},
+        "ports": [{"port": 80}], "endpoints": [{"addresses": ["192.0.2.1"]}]});
+    cluster.apply(&slice);
+    assert_eq!(compiled(&cluster), 2);
+    cluster.reread();
+    assert_eq!(compiled(&cluster), 0, "the same, read once more");
+    cluster.ingresses.remove("\"shop\"/\"i7\"");
+    assert_eq!(compiled(&cluster), 1, "who shared a host with it");
+    cluster.classes.insert("nodegate".to_owned(), Arc::default());
+    assert_eq!(compiled(&cluster), 100, "a class is everybody's");
+}
+
+#[test]
+fn where_hosts_are_owned_a_wildcard_concerns_those_below_it() {
+    let mut cluster = Cluster::default();
+    for number in 0..100 {
+        cluster.apply(&simple(&format!("i{number}"), &format!("h{number}.example"), "s"));
+    }
+    let mut incremental = Incremental::new(Options { host_ownership: HostOwnership::Namespace, ..Options::default() });
+    let mut compiled = |cluster: &Cluster| incremental.compile(&cluster.objects()).compiled;
+    assert_eq!(compiled(&cluster), 100);
+    cluster.apply(&simple("i3", "h3.example", "other"));
+    assert_eq!(compiled(&cluster), 1, "nobody has the wildcard");
+    cluster.apply(&simple("wildcard", "*.example", "s"));
+    assert_eq!(compiled(&cluster), 101);
+    cluster.apply(&simple("i3", "h3.example", "s"));
+    assert_eq!(compiled(&cluster), 101);
+    cluster.ingresses.remove("\"shop\"/\"wildcard\"");
+    assert_eq!(compiled(&cluster), 100, "those that it was above");
+}
+
+#[test]
+fn an_old_version_that_made_no_difference_is_not_kept() {
+    let mut cluster = Cluster::default();
+    cluster.apply(&simple("i", "h.example", "s"));
+    let mut incremental = Incremental::new(Options::default());
+    incremental.compile(&cluster.objects());
+    let old = cluster.ingresses.values().map(Arc::downgrade).next().unwrap();
+    cluster.reread();
+    assert_eq!(old.strong_count(), 1);
+    incremental.refresh(&cluster.objects().ingresses);
+    assert_eq!(old.strong_count(), 0);
+}
+
+#[test]
+fn a_backend_that_has_not_changed_is_the_same_one() {
+    let mut cluster = Cluster::default();
+    for number in 0..10 {
+        cluster.apply(&simple(&format!("i{number}"), &format!("h{number}.example"), "shared"));
+    }
+    let mut incremental = Incremental::new(Options::default());
+    let backend = |compiled: &Compiled, host: &str, path: &str| Arc::clone(&compiled.snapshot.find(host, path).unwrap().backend);
+    let before = backend(&incremental.compile(&cluster.objects()), "h1.example", "/i1");
+    cluster.apply(&simple("i2", "new.example", "shared"));
+    let after = incremental.compile(&cluster.objects());
+    assert_eq!(after.compiled, 1);
+    assert!(Arc::ptr_eq(&before, &backend(&after, "new.example", "/i2")));
+}
