@@ -23,6 +23,15 @@ fn warm() -> (Proxy, Backend, Wire) {
     (proxy, backend, upstream)
 }
 
+/// Answers the requests that these clients wait with, in this order.
+#[track_caller]
+fn answer_all(pairs: &mut [(Wire, Wire)]) {
+    for (client, upstream) in pairs {
+        upstream.send(OK);
+        assert_eq!(client.message().text(), "ok");
+    }
+}
+
 #[test]
 fn a_backend_that_does_not_answer_in_time_is_504() {
     for (label, bytes) in [("silence", ""), ("half a status line", "HTTP/1.1 20"), ("half a head", "HTTP/1.1 200 OK\r\nContent-")] {
@@ -243,19 +252,8 @@ fn invalid_responses_are_502() {
 fn connections_are_reused_the_oldest_idle_one_first() {
     let backend = Backend::start();
     let proxy = Proxy::to(backend.address());
-    let mut pairs: Vec<(Wire, Wire)> = (0..3)
-        .map(|_| {
-            let mut client = proxy.connect();
-            client.send(GET);
-            let mut upstream = backend.accept();
-            upstream.message();
-            (client, upstream)
-        })
-        .collect();
-    for (client, upstream) in &mut pairs {
-        upstream.send(OK);
-        assert_eq!(client.message().text(), "ok");
-    }
+    let mut pairs: Vec<(Wire, Wire)> = (0..3).map(|_| proxy.begin(&backend)).collect();
+    answer_all(&mut pairs);
     proxy.wait_for(|numbers| numbers.upstream_idle == 3);
     for (client, upstream) in &mut pairs {
         client.send(GET);
@@ -378,19 +376,8 @@ fn old_connections_are_not_used_again() {
 fn the_pool_keeps_no_more_than_its_size() {
     let backend = Backend::start();
     let proxy = Proxy::to_with(backend.address(), |settings| settings.limits.pool_idle_per_backend = 2);
-    let mut pairs: Vec<(Wire, Wire)> = (0..4)
-        .map(|_| {
-            let mut client = proxy.connect();
-            client.send(GET);
-            let mut upstream = backend.accept();
-            upstream.message();
-            (client, upstream)
-        })
-        .collect();
-    for (client, upstream) in &mut pairs {
-        upstream.send(OK);
-        assert_eq!(client.message().text(), "ok");
-    }
+    let mut pairs: Vec<(Wire, Wire)> = (0..4).map(|_| proxy.begin(&backend)).collect();
+    answer_all(&mut pairs);
     for (_, upstream) in &mut pairs[2..] {
         upstream.expect_end();
     }
@@ -417,10 +404,7 @@ fn a_full_worker_closes_one_of_another_backend_for_each_connection_that_it_keeps
                 (client, upstream)
             })
             .collect();
-        for (client, upstream) in &mut pairs {
-            upstream.send(OK);
-            assert_eq!(client.message().text(), "ok");
-        }
+        answer_all(&mut pairs);
         pairs.into_iter().map(|(_, upstream)| upstream).collect()
     };
     let mut of_second = load("second", &second, Vec::new(), 1);
