@@ -11,7 +11,7 @@ use crate::{
     wait::{PATIENCE, eventually},
 };
 
-/// No request takes longer, whether its pod is out of reach or not: the connect timeout, and room for a busy machine.
+/// No request takes longer that is sent while a fault lasts, whether its pod is out of reach or not: the connect timeout, and room for a busy machine.
 pub const ANSWERED_WITHIN: Duration = CONNECT_TIMEOUT.saturating_add(Duration::from_millis(1500));
 /// Of a hundred requests that the harmed nodes get, fewer fail. If one of three nodes answered none, it were 33.
 pub const FEW: usize = 10;
@@ -120,16 +120,20 @@ impl Seen {
     pub fn spares(&self, nodes: &[usize]) -> anyhow::Result<()> {
         let failed = self.failed(nodes).next();
         ensure!(failed.is_none(), "this fault doesn't concern the node: {}", self.describe(failed));
-        self.is_prompt(nodes)
+        is_prompt(self.through(nodes))
     }
 
     /// Says that through these nodes few requests failed, compared with those of the fault's worst time, each with one of these statuses and in time.
+    ///
+    /// Not of those that were on their way when it began: a pod may have acknowledged one and sent the answer into the void. Its kernel sends it again when
+    /// it pleases, and a proxy that gave up on a pod which just takes its time would be worse.
     pub fn harms_little(&self, nodes: &[usize], statuses: &[&str], worst: Span) -> anyhow::Result<()> {
-        let other = self.failed(nodes).find(|(_, what)| !statuses.iter().any(|status| what.starts_with(status)));
-        ensure!(other.is_none(), "not one of {statuses:?}: {}", self.describe(other));
-        let (failed, sent) = (self.failed(nodes).count(), self.during(worst, nodes).count());
+        let failed: Vec<_> = failures(self.unsurprised(nodes)).collect();
+        let other = failed.iter().find(|(_, what)| !statuses.iter().any(|status| what.starts_with(status)));
+        ensure!(other.is_none(), "not one of {statuses:?}: {}", self.describe(other.copied()));
+        let (failed, sent) = (failed.len(), self.during(worst, nodes).count());
         ensure!(failed * 100 < sent * FEW, "{failed} requests failed, and {sent} were sent at the worst time: {FEW} of 100 are too many");
-        self.is_prompt(nodes)
+        is_prompt(self.unsurprised(nodes))
     }
 
     /// Says that no request that was sent so long after the fault's end failed.
@@ -139,13 +143,14 @@ impl Seen {
         Ok(())
     }
 
-    /// How many requests failed through these nodes, of how many that were sent meanwhile, and how long one took.
+    /// How many requests failed through these nodes, of how many that were sent meanwhile, and how long one took. As in [`Self::harms_little`], not of those
+    /// that were on their way.
     pub fn account(&self, nodes: &[usize]) -> String {
         format!(
             "{} of {} requests failed, the slowest took {:.1} s",
-            self.failed(nodes).count(),
+            failures(self.unsurprised(nodes)).count(),
             self.during(self.fault, nodes).count(),
-            self.slowest(nodes).as_secs_f32()
+            slowest(self.unsurprised(nodes)).as_secs_f32()
         )
     }
 
@@ -154,18 +159,14 @@ impl Seen {
         self.failed(nodes).map(|(request, _)| request.sent.saturating_sub(since)).max().unwrap_or_default()
     }
 
-    fn is_prompt(&self, nodes: &[usize]) -> anyhow::Result<()> {
-        let slowest = self.slowest(nodes);
-        ensure!(slowest < ANSWERED_WITHIN, "a request took {slowest:?}, and {ANSWERED_WITHIN:?} are too much");
-        Ok(())
-    }
-
-    fn slowest(&self, nodes: &[usize]) -> Duration {
-        self.through(nodes).map(|request| request.took).max().unwrap_or_default()
+    /// Without those that were on their way when the fault began.
+    fn unsurprised(&self, nodes: &[usize]) -> impl Iterator<Item = &Request> {
+        let began = self.fault.began;
+        self.through(nodes).filter(move |request| request.sent >= began || request.sent + request.took < began)
     }
 
     fn failed(&self, nodes: &[usize]) -> impl Iterator<Item = (&Request, &str)> {
-        self.through(nodes).filter_map(|request| Some((request, request.result.as_ref().err()?.as_str())))
+        failures(self.through(nodes))
     }
 
     fn during(&self, span: Span, nodes: &[usize]) -> impl Iterator<Item = &Request> {
@@ -187,6 +188,20 @@ impl Span {
     pub fn seconds(self) -> f32 {
         self.ended.saturating_sub(self.began).as_secs_f32()
     }
+}
+
+fn failures<'a>(requests: impl Iterator<Item = &'a Request>) -> impl Iterator<Item = (&'a Request, &'a str)> {
+    requests.filter_map(|request| Some((request, request.result.as_ref().err()?.as_str())))
+}
+
+fn is_prompt<'a>(requests: impl Iterator<Item = &'a Request>) -> anyhow::Result<()> {
+    let slowest = slowest(requests);
+    ensure!(slowest < ANSWERED_WITHIN, "a request took {slowest:?}, and {ANSWERED_WITHIN:?} are too much");
+    Ok(())
+}
+
+fn slowest<'a>(requests: impl Iterator<Item = &'a Request>) -> Duration {
+    requests.map(|request| request.took).max().unwrap_or_default()
 }
 
 /// All ways between so many nodes.
