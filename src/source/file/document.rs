@@ -1,6 +1,11 @@
 //! Splits a YAML stream into its documents, so that one that is broken can't take its neighbours along, and lines stay those of the file.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    iter,
+};
+
+use memchr::memchr_iter;
 
 /// One YAML document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,18 +24,19 @@ pub(super) fn split(stream: &str) -> Vec<Document<'_>> {
     let stream = stream.strip_prefix('\u{feff}').unwrap_or(stream);
     let mut documents = Vec::new();
     let mut begun = Begun { by_marker: false, line: 1, offset: 0 };
-    let mut offset = 0;
-    for (index, line) in stream.split_inclusive('\n').enumerate() {
-        if is_marker(line, "---") {
+    let lines = iter::once(0).chain(memchr_iter(b'\n', stream.as_bytes()).map(|end| end + 1));
+    for (index, offset) in lines.enumerate() {
+        let rest = stream.get(offset..).unwrap_or_default();
+        if is_marker(rest, "---") {
             begun.end(stream, offset, &mut documents);
             begun = Begun { by_marker: true, line: index + 1, offset: offset + "---".len() };
-        } else if is_marker(line, "...") {
+        } else if is_marker(rest, "...") {
             begun.end(stream, offset, &mut documents);
-            begun = Begun { by_marker: false, line: index + 2, offset: offset + line.len() };
+            let next = rest.find('\n').map_or(stream.len(), |end| offset + end + 1);
+            begun = Begun { by_marker: false, line: index + 2, offset: next };
         }
-        offset += line.len();
     }
-    begun.end(stream, offset, &mut documents);
+    begun.end(stream, stream.len(), &mut documents);
     documents
 }
 
@@ -56,8 +62,9 @@ impl Begun {
     }
 }
 
-fn is_marker(line: &str, marker: &str) -> bool {
-    line.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+/// Whether what begins with a line begins with this marker.
+fn is_marker(stream: &str, marker: &str) -> bool {
+    stream.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
 }
 
 /// Only blank lines, comments and directives.

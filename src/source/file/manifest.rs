@@ -1,5 +1,7 @@
 //! The text of one file into versions of objects and diagnostics. No I/O.
 
+mod recognise;
+
 use std::{collections::HashMap, sync::Arc};
 
 use k8s_openapi::api::{
@@ -11,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
+use self::recognise::{Recognised, key, list_item, recognise};
 use crate::{
     compile::{Diagnostic, Severity, Subject},
     config::limits::{MANIFEST_ALIASED, MANIFEST_NODES},
@@ -47,7 +50,9 @@ pub(super) struct Manifest {
 /// One object in a file.
 #[derive(Debug, Clone)]
 pub(super) struct Definition {
-    /// The object.
+    /// Which object.
+    pub key: Key,
+    /// What it is.
     pub version: Version,
     /// Where it stands.
     pub at: Position,
@@ -57,7 +62,7 @@ pub(super) struct Definition {
 
 /// What was read of a file's documents before, by [`Definition::text`]: those that haven't changed need no second reading. In a file of ten thousand
 /// Ingresses an edit touches few.
-pub(super) type Earlier<'a> = HashMap<u64, &'a Version>;
+pub(super) type Earlier<'a> = HashMap<u64, &'a Definition>;
 
 /// A place in a file, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,17 +73,45 @@ pub(super) struct Position {
     pub line: usize,
 }
 
-/// Reads a file's text. Documents of kinds that the proxy has no use for are passed over in silence.
-pub(super) fn parse(path: &Arc<str>, text: &str, format: Format, earlier: &Earlier<'_>) -> Manifest {
-    let mut reader = Reader { path, earlier, manifest: Manifest::default() };
-    match format {
-        Format::Json => match serde_json::from_str(text) {
-            Ok(value) => reader.value(value, Document { number: 1, line: 1, text }, &[], None),
-            Err(error) => reader.malformed(Position { document: 1, line: error.line() }, &format!("not JSON: {error}")),
-        },
-        Format::Yaml => document::split(text).into_iter().for_each(|document| reader.document(document)),
+/// The text of one file.
+#[derive(Debug)]
+pub(super) struct Text<'a> {
+    pub path: Arc<str>,
+    pub content: &'a str,
+    pub format: Format,
+    pub earlier: Earlier<'a>,
+}
+
+impl Text<'_> {
+    /// Its parts, which can be read in any order.
+    pub(super) fn documents(&self) -> Vec<Document<'_>> {
+        match self.format {
+            Format::Json => vec![Document { number: 1, line: 1, text: self.content }],
+            Format::Yaml => document::split(self.content),
+        }
     }
-    reader.manifest
+
+    /// Reads one of its documents. Kinds that the proxy has no use for are passed over in silence.
+    pub(super) fn read(&self, document: Document<'_>) -> Manifest {
+        let mut reader = Reader { path: &self.path, earlier: &self.earlier, manifest: Manifest::default() };
+        match self.format {
+            Format::Json => match serde_json::from_str(document.text) {
+                Ok(value) => reader.value(value, document, &[], None),
+                Err(error) => reader.malformed(Position { document: 1, line: error.line() }, &format!("not JSON: {error}")),
+            },
+            Format::Yaml => reader.document(document),
+        }
+        reader.manifest
+    }
+}
+
+impl Manifest {
+    /// Adds what a later document says.
+    pub(super) fn append(&mut self, later: Self) {
+        self.definitions.extend(later.definitions);
+        self.problems.extend(later.problems);
+        self.malformed |= later.malformed;
+    }
 }
 
 struct Reader<'a> {
@@ -90,14 +123,13 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn document(&mut self, document: Document<'_>) {
         let text = document::fingerprint(document.text);
-        if let Some(version) = self.earlier.get(&text) {
+        if let Some(known) = self.earlier.get(&text) {
             let at = Position { document: document.number, line: first_content(document) };
-            return self.manifest.definitions.push(Definition { version: (*version).clone(), at, text: Some(text) });
+            return self.manifest.definitions.push(Definition { at, ..(*known).clone() });
         }
-        let (before, problems) = (self.manifest.definitions.len(), self.manifest.problems.len());
         self.new_document(document);
-        if let Some([Definition { version: Version::Decoded(_), at: _, text: place }]) = self.manifest.definitions.get_mut(before..)
-            && self.manifest.problems.len() == problems
+        if let [Definition { version: Version::Decoded(_), text: place, .. }] = self.manifest.definitions.as_mut_slice()
+            && self.manifest.problems.is_empty()
         {
             *place = Some(text);
         }
@@ -140,7 +172,7 @@ impl Reader<'_> {
                 let help = format!("write apiVersion: {}", known.api_version());
                 let problem = self.problem("unsupported_version", at, message, help);
                 match key(known, &value) {
-                    Some(key) => self.define(Version::Undecodable { key, uid: None, problem: Box::new(problem) }, at),
+                    Some(key) => self.define(key.clone(), Version::Undecodable { key, uid: None, problem: Box::new(problem) }, at),
                     None => self.give_up(problem),
                 }
             }
@@ -168,16 +200,16 @@ impl Reader<'_> {
         }
         let place = |path: &Path| Position { line: line_of(document, within, path).unwrap_or(at.line), ..at };
         let version = match kind {
-            Kind::Ingress => self.decode::<Ingress>(key, value, place),
-            Kind::IngressClass => self.decode::<IngressClass>(key, value, place),
-            Kind::Service => self.decode::<Service>(key, value, place),
-            Kind::EndpointSlice => self.decode::<EndpointSlice>(key, value, place),
-            Kind::Secret => self.decode::<Secret>(key, value, place),
+            Kind::Ingress => self.decode::<Ingress>(&key, value, place),
+            Kind::IngressClass => self.decode::<IngressClass>(&key, value, place),
+            Kind::Service => self.decode::<Service>(&key, value, place),
+            Kind::EndpointSlice => self.decode::<EndpointSlice>(&key, value, place),
+            Kind::Secret => self.decode::<Secret>(&key, value, place),
         };
-        self.define(version, at);
+        self.define(key, version, at);
     }
 
-    fn decode<K: DeserializeOwned + Stored>(&self, key: Key, value: Value, place: impl FnOnce(&Path) -> Position) -> Version {
+    fn decode<K: DeserializeOwned + Stored>(&self, key: &Key, value: Value, place: impl FnOnce(&Path) -> Position) -> Version {
         let error = match serde_path_to_error::deserialize::<_, K>(value) {
             Ok(object) => return Version::Decoded(object.into_object()),
             Err(error) => error,
@@ -185,11 +217,11 @@ impl Reader<'_> {
         let at = place(error.path());
         let message = format!("{key} can't be understood: {error}");
         let help = "compare the field with `kubectl explain`, and quote text that looks like a number or true/false".into();
-        Version::Undecodable { key, uid: None, problem: Box::new(self.problem("undecodable", at, message, help)) }
+        Version::Undecodable { key: key.clone(), uid: None, problem: Box::new(self.problem("undecodable", at, message, help)) }
     }
 
-    fn define(&mut self, version: Version, at: Position) {
-        self.manifest.definitions.push(Definition { version, at, text: None });
+    fn define(&mut self, key: Key, version: Version, at: Position) {
+        self.manifest.definitions.push(Definition { key, version, at, text: None });
     }
 
     fn malformed(&mut self, at: Position, message: &str) {
@@ -208,60 +240,10 @@ impl Reader<'_> {
     }
 }
 
-enum Recognised {
-    /// One that is read.
-    Kind(Kind),
-    /// One that is read, in a version that isn't.
-    OtherVersion(Kind),
-    /// In a group of ours, but no kind of it: a slip of the pen that would otherwise go unnoticed.
-    Misspelt,
-    /// Somebody else's.
-    Other,
-}
-
-fn recognise(api_version: &str, kind: &str) -> Recognised {
-    let group = |api_version: &str| api_version.rsplit_once('/').map_or_else(String::new, |(group, _)| group.to_owned());
-    let given = group(api_version);
-    for known in Kind::ALL {
-        let ours = given == group(known.api_version()) || (known == Kind::Ingress && given == "extensions");
-        match (ours, kind == known.name(), api_version == known.api_version()) {
-            (true, true, true) => return Recognised::Kind(known),
-            (true, true, false) => return Recognised::OtherVersion(known),
-            _ => {}
-        }
-    }
-    let lower = kind.to_ascii_lowercase();
-    let resembles = |parts: &[&str]| parts.iter().any(|part| lower.contains(part));
-    match given.as_str() {
-        "networking.k8s.io" if resembles(&["ing", "gress"]) => Recognised::Misspelt,
-        "discovery.k8s.io" if resembles(&["end", "slice"]) => Recognised::Misspelt,
-        _ => Recognised::Other,
-    }
-}
-
-/// What a typed list such as `IngressList` is a list of.
-fn list_item(api_version: &str, kind: &str) -> Option<Kind> {
-    let item = kind.strip_suffix("List")?;
-    Kind::ALL.into_iter().find(|known| known.name() == item && known.api_version() == api_version)
-}
-
-/// The object's identity, if it has one. Without a namespace it is in `default`, where `kubectl apply` would put it.
-fn key(kind: Kind, value: &Value) -> Option<Key> {
-    let metadata = value.get("metadata")?;
-    let name = metadata.get("name")?.as_str().filter(|name| !name.is_empty())?;
-    let namespace = match metadata.get("namespace") {
-        _ if !kind.namespaced() => "",
-        None | Some(Value::Null) => "default",
-        Some(namespace) => Some(namespace.as_str()?).filter(|namespace| !namespace.is_empty()).unwrap_or("default"),
-    };
-    Some(Key { kind, namespace: namespace.into(), name: name.into() })
-}
-
 /// The line in the file on which the document has its first content.
 fn first_content(document: Document<'_>) -> usize {
-    let blank = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with('#');
-    let skipped = document.text.lines().take_while(blank).count();
-    if skipped < document.text.lines().count() { document.line + skipped } else { document.line }
+    let blank = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    document.text.lines().position(|line| !blank(line)).map_or(document.line, |skipped| document.line + skipped)
 }
 
 /// YAML 1.2 (no `yes` and `no`, no octal by a leading zero), duplicate keys refused, and bounded: nothing that a few lines of aliases expand to

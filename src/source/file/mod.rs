@@ -5,6 +5,8 @@ mod finding;
 mod interest;
 mod lines;
 mod manifest;
+mod place;
+mod readers;
 mod scan;
 mod state;
 mod watch;

@@ -6,21 +6,10 @@ use std::{
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use super::interest::Interest;
-
-/// Where a file was found. The order decides between two files that define the same object: the path given first on the command line wins, and
-/// below one path the order of names.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Place {
-    /// Which of the paths given, counted from 0.
-    pub root: usize,
-    /// The path, beginning with the one given.
-    pub path: Arc<Path>,
-}
+use super::{interest::Interest, place::Place};
 
 /// What changes when a file does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +116,7 @@ impl Walk {
             Ok(entries) => entries,
             Err(error) => return self.scan.unreadable.push((place.clone(), error)),
         };
-        entries.sort_by_key(fs::DirEntry::file_name);
+        entries.sort_by_cached_key(fs::DirEntry::file_name);
         for entry in entries {
             self.entry(place, &real, &entry);
         }

@@ -3,25 +3,29 @@
 mod known;
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, BTreeSet, HashMap},
     fs::File,
     io::{self, Read},
+    iter, mem,
     path::{Path, PathBuf},
 };
 
 use tokio::time::Instant;
 
-use self::known::{Absence, Known, definition};
+use self::known::{Absence, Known};
 use crate::{
     compile::{Diagnostic, Severity},
-    config::limits::{MANIFEST_FILE_BYTES, MANIFEST_READS},
+    config::limits::{MANIFEST_BATCH_BYTES, MANIFEST_FILE_BYTES, MANIFEST_READS},
     source::{
         file::{
             document::fingerprint,
             finding::{display, duplicate, empty_directory, problem, unreadable_path},
             interest::Interest,
-            manifest::{self, Definition, Format},
-            scan::{Place, Scan, Signature, scan},
+            manifest::{Definition, Format, Text},
+            place::Place,
+            readers,
+            scan::{Scan, Signature, scan},
         },
         object::{Key, Kind},
         stores::{Change, List, Version},
@@ -57,9 +61,14 @@ impl State {
     pub(super) fn refresh(&mut self, roots: &[PathBuf], now: Instant) -> Outcome {
         let Scan { files, interest, empty, unreadable } = scan(roots);
         let mut touched = BTreeSet::new();
+        let mut batch = Batch::default();
         for (place, signature) in &files {
-            self.look(place, *signature, now, &mut touched);
+            batch.extend(self.look(place, *signature, now));
+            if batch.bytes >= MANIFEST_BATCH_BYTES {
+                self.read(mem::take(&mut batch), &mut touched);
+            }
         }
+        self.read(batch, &mut touched);
         self.settle_missing(&files, &unreadable, now, &mut touched);
         let again = self.files.values().filter_map(|known| known.gone).map(|gone| gone.until).min();
         let changes = self.changes(touched);
@@ -69,11 +78,11 @@ impl State {
         Outcome { changes, findings, interest, again }
     }
 
-    /// Reads one file, if it changed.
-    fn look(&mut self, place: &Place, signature: Signature, now: Instant, touched: &mut BTreeSet<Key>) {
+    /// The text of one file, if it changed.
+    fn look(&mut self, place: &Place, signature: Signature, now: Instant) -> Option<Changed> {
         let known = self.files.entry(place.clone()).or_default();
         if known.gone.is_none() && known.signature.is_some_and(|earlier| signature.still(&earlier)) {
-            return;
+            return None;
         }
         let text = match read(&place.path) {
             Ok(text) => text,
@@ -81,37 +90,42 @@ impl State {
                 known.problems = vec![known.keeping(*problem)];
                 // Its times say nothing about when it will be readable, so it is tried at every look.
                 (known.signature, known.content) = (None, None);
-                return;
+                return None;
             }
         };
         known.signature = Some(signature);
         if text.is_empty() && known.is_held(Absence::Empty, now) {
-            return;
+            return None;
         }
         let content = Some(fingerprint(&text));
         let returned = known.gone.take().is_some();
         if !returned && known.content == content {
-            return;
+            return None;
         }
         known.content = content;
-        let path = display(&place.path);
-        let format = if place.path.extension().is_some_and(|extension| extension == "json") { Format::Json } else { Format::Yaml };
-        let before = known.objects.clone();
-        let earlier = before.iter().filter_map(|(_, definition)| Some((definition.text?, &definition.version))).collect();
-        known.take(&path, manifest::parse(&path, &text, format, &earlier));
-        for key in known.keys() {
-            claim(&mut self.claims, key, place);
+        Some(Changed { place: place.clone(), text, returned })
+    }
+
+    /// Finds out what the files say now, and which objects that concerns.
+    fn read(&mut self, batch: Batch, touched: &mut BTreeSet<Key>) {
+        let texts: Vec<Text<'_>> = batch.changed.iter().map(|changed| changed.text(self.files.get(&changed.place))).collect();
+        let manifests = readers::read(&texts);
+        let paths: Vec<_> = texts.into_iter().map(|text| text.path).collect();
+        for ((Changed { place, returned, .. }, path), manifest) in batch.changed.into_iter().zip(paths).zip(manifests) {
+            let known = self.files.entry(place.clone()).or_default();
+            let before = known.take(&path, manifest);
+            for (old, new) in pairs(&before, &known.objects) {
+                let Some(Definition { key, .. }) = new.or(old) else { continue };
+                match (old, new) {
+                    // While it was gone another file's definition may have counted, so everything in it is decided anew once it is back.
+                    (Some(old), Some(new)) if !returned && old.text.is_some() && old.text == new.text => continue,
+                    (Some(_), Some(_)) => {}
+                    (None, _) => claim(&mut self.claims, key, &place),
+                    (_, None) => unclaim(&mut self.claims, key, &place),
+                }
+                touched.insert(key.clone());
+            }
         }
-        for (key, _) in before.iter().filter(|(key, _)| known.definition(key).is_none()) {
-            unclaim(&mut self.claims, key, place);
-        }
-        // While it was gone another file's definition may have counted, so everything in it is decided anew once it is back.
-        let news = |one: &[(Key, Definition)], other: &[(Key, Definition)]| {
-            let same = |key, text: Option<u64>| definition(other, key).is_some_and(|other| text == other.text && text.is_some());
-            one.iter().filter(|(key, one)| returned || !same(key, one.text)).map(|(key, _)| key.clone()).collect::<Vec<_>>()
-        };
-        touched.extend(news(&before, &known.objects));
-        touched.extend(news(&known.objects, &before));
     }
 
     /// Deals with files that were there and aren't: forgets them, unless they may just be out for a moment, or behind something unreadable.
@@ -177,6 +191,50 @@ impl State {
         }
         findings
     }
+}
+
+/// Files that changed, and were not read yet.
+#[derive(Debug, Default)]
+struct Batch {
+    changed: Vec<Changed>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Changed {
+    place: Place,
+    text: String,
+    /// It had been gone.
+    returned: bool,
+}
+
+impl Batch {
+    fn extend(&mut self, changed: Option<Changed>) {
+        self.bytes += changed.as_ref().map_or(0, |changed| changed.text.len());
+        self.changed.extend(changed);
+    }
+}
+
+impl Changed {
+    fn text<'a>(&'a self, known: Option<&'a Known>) -> Text<'a> {
+        let path = &self.place.path;
+        let format = if path.extension().is_some_and(|extension| extension == "json") { Format::Json } else { Format::Yaml };
+        Text { path: display(path), content: &self.text, format, earlier: known.map(Known::earlier).unwrap_or_default() }
+    }
+}
+
+/// The definitions before and after, each with its counterpart. Both are sorted.
+fn pairs<'a>(before: &'a [Definition], after: &'a [Definition]) -> impl Iterator<Item = (Option<&'a Definition>, Option<&'a Definition>)> {
+    let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
+    iter::from_fn(move || {
+        let order = match (before.peek(), after.peek()) {
+            (Some(old), Some(new)) => old.key.cmp(&new.key),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => return None,
+        };
+        Some((order.is_le().then(|| before.next()).flatten(), order.is_ge().then(|| after.next()).flatten()))
+    })
 }
 
 fn claim(claims: &mut HashMap<Key, Vec<Place>>, key: &Key, place: &Place) {

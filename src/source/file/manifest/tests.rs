@@ -6,7 +6,14 @@ use crate::source::object::Object;
 const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: n}\n";
 
 fn yaml(text: &str) -> Manifest {
-    parse(&"f.yaml".into(), text, Format::Yaml, &Earlier::new())
+    parse("f.yaml", text, Format::Yaml, Earlier::new())
+}
+
+fn parse<'a>(path: &str, text: &'a str, format: Format, earlier: Earlier<'a>) -> Manifest {
+    let text = Text { path: path.into(), content: text, format, earlier };
+    let mut manifest = Manifest::default();
+    text.documents().into_iter().for_each(|document| manifest.append(text.read(document)));
+    manifest
 }
 
 /// `Kind namespace/name` of the decoded, `! Kind namespace/name` of the others.
@@ -157,13 +164,13 @@ fn aliases_cannot_be_used_to_fill_the_memory() {
 #[test]
 fn json_is_read_by_its_own_rules() {
     let good = parse(
-        &"f.json".into(),
+        "f.json",
         "{\"apiVersion\": \"v1\",\n\t\"kind\": \"Service\", \"metadata\": {\"name\": \"s\"}}",
         Format::Json,
-        &Earlier::new(),
+        Earlier::new(),
     );
     assert_eq!(keys(&good), ["Service default/s"]);
-    let bad = parse(&"f.json".into(), "{\"apiVersion\":\n\"v1\",}", Format::Json, &Earlier::new());
+    let bad = parse("f.json", "{\"apiVersion\":\n\"v1\",}", Format::Json, Earlier::new());
     assert_eq!(problems(&bad), ["malformed f.json document 1 line 2"]);
 }
 
@@ -171,12 +178,12 @@ fn json_is_read_by_its_own_rules() {
 fn a_document_that_is_known_is_not_read_again_wherever_it_stands_now() {
     let service = |name: &str| format!("kind: Service\napiVersion: v1\nmetadata: {{name: {name}}}\n");
     let first = yaml(&[service("a"), service("b")].join("---\n"));
-    let earlier: Earlier<'_> = first.definitions.iter().map(|one| (one.text.unwrap(), &one.version)).collect();
+    let earlier: Earlier<'_> = first.definitions.iter().map(|one| (one.text.unwrap(), one)).collect();
     let moved = format!("---\n# comment\n---\n{}---\n{}", service("c"), service("b"));
     let mut known = 0;
     for text in [moved.clone(), moved.replace("name: b", "name: d")] {
         let fresh = yaml(&text);
-        let reread = parse(&"f.yaml".into(), &text, Format::Yaml, &earlier);
+        let reread = parse("f.yaml", &text, Format::Yaml, earlier.clone());
         let seen = |manifest: &Manifest| manifest.definitions.iter().map(|one| (one.version.key(), one.at)).collect::<Vec<_>>();
         assert_eq!(seen(&reread), seen(&fresh));
         let shared = |one: &&Definition| matches!(&one.version, Version::Decoded(Object::Service(object)) if Arc::strong_count(object) > 1);

@@ -1,10 +1,6 @@
 //! What one manifest file holds, as it was when last looked at, and how it keeps its objects while it is malformed or out for a moment.
 
-use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    sync::Arc,
-    time::Duration,
-};
+use std::{mem, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -14,7 +10,7 @@ use crate::{
     source::{
         file::{
             finding::duplicate,
-            manifest::{Definition, Manifest},
+            manifest::{Definition, Earlier, Manifest},
             scan::Signature,
         },
         object::Key,
@@ -27,8 +23,8 @@ pub(super) struct Known {
     pub(super) signature: Option<Signature>,
     /// Hash of the text that was last read.
     pub(super) content: Option<u64>,
-    /// Sorted. With ten thousand files a map in each would cost more than the objects.
-    pub(super) objects: Vec<(Key, Definition)>,
+    /// Sorted by their keys. With ten thousand files a map in each would cost more than the objects.
+    pub(super) objects: Vec<Definition>,
     pub(super) problems: Vec<Diagnostic>,
     /// `objects` is the whole of some version of the file, none of which was malformed.
     pub(super) whole: bool,
@@ -60,11 +56,17 @@ impl Absence {
 
 impl Known {
     pub(super) fn keys(&self) -> impl Iterator<Item = &Key> {
-        self.objects.iter().map(|(key, _)| key)
+        self.objects.iter().map(|definition| &definition.key)
     }
 
     pub(super) fn definition(&self, key: &Key) -> Option<&Definition> {
-        definition(&self.objects, key)
+        let index = self.objects.binary_search_by(|definition| definition.key.cmp(key)).ok()?;
+        self.objects.get(index)
+    }
+
+    /// Those of its documents that needn't be read again if they are still there.
+    pub(super) fn earlier(&self) -> Earlier<'_> {
+        self.objects.iter().filter_map(|definition| Some((definition.text?, definition))).collect()
     }
 
     /// Whether its objects are to be kept for another moment, although it is gone in this way.
@@ -77,28 +79,31 @@ impl Known {
         now < gone.until
     }
 
-    /// Takes over what the file says now. A malformed file keeps its previous content as a whole: half of an edit could pair a new Ingress with
-    /// an old Service. If no version of it ever was whole, there is nothing better than what can be read of it.
-    pub(super) fn take(&mut self, path: &Arc<str>, manifest: Manifest) {
-        let Manifest { definitions, mut problems, malformed } = manifest;
+    /// Takes over what the file says now, and returns what it said before. A malformed file keeps its previous content as a whole: half of an edit could pair
+    /// a new Ingress with an old Service. If no version of it ever was whole, there is nothing better than what can be read of it.
+    pub(super) fn take(&mut self, path: &Arc<str>, manifest: Manifest) -> Vec<Definition> {
+        let Manifest { definitions: mut objects, mut problems, malformed } = manifest;
         if malformed && self.whole && !self.objects.is_empty() {
             self.problems = problems.into_iter().map(|problem| self.keeping(problem)).collect();
-            return;
+            return self.objects.clone();
         }
-        let mut objects = BTreeMap::new();
-        for definition in definitions {
-            match objects.entry(definition.version.key()) {
-                Entry::Vacant(entry) => _ = entry.insert(definition),
-                Entry::Occupied(entry) => problems.push(duplicate(path, definition.at, entry.key(), "an earlier document of this file")),
+        // Of two with one key the first stays before the other.
+        objects.sort_by(|one, other| one.key.cmp(&other.key));
+        objects.dedup_by(|later, first| {
+            let twice = later.key == first.key;
+            if twice {
+                problems.push(duplicate(path, later.at, &later.key, "an earlier document of this file"));
             }
-        }
+            twice
+        });
         if malformed {
-            for (key, definition) in std::mem::take(&mut self.objects) {
-                objects.entry(key).or_insert(definition);
-            }
+            let missing = |old: &&Definition| objects.binary_search_by(|new| new.key.cmp(&old.key)).is_err();
+            let kept: Vec<Definition> = self.objects.iter().filter(missing).cloned().collect();
+            objects.extend(kept);
+            objects.sort_by(|one, other| one.key.cmp(&other.key));
         }
-        let objects = objects.into_iter().collect();
-        *self = Self { objects, problems, whole: !malformed, signature: self.signature, content: self.content, gone: self.gone };
+        (self.problems, self.whole) = (problems, !malformed);
+        mem::replace(&mut self.objects, objects)
     }
 
     /// Adds to a problem with the file as a whole what becomes of its objects.
@@ -108,10 +113,4 @@ impl Known {
         }
         problem
     }
-}
-
-/// Looks a key up among sorted objects.
-pub(super) fn definition<'a>(objects: &'a [(Key, Definition)], key: &Key) -> Option<&'a Definition> {
-    let index = objects.binary_search_by(|(other, _)| other.cmp(key)).ok()?;
-    objects.get(index).map(|(_, definition)| definition)
 }

@@ -54,7 +54,7 @@ impl Rig {
     fn look(&mut self, millis: u64) -> usize {
         self.now += Duration::from_millis(millis);
         self.last = self.state.refresh(&[self.base.path().to_owned()], self.now);
-        let changes = std::mem::take(&mut self.last.changes);
+        let changes = mem::take(&mut self.last.changes);
         let count = changes.len();
         for change in changes {
             self.stores.apply(change);
