@@ -1,10 +1,8 @@
 //! Splits a YAML stream into its documents, so that one that is broken can't take its neighbours along, and lines stay those of the file.
 
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    iter,
-};
+use std::{hash::BuildHasher, iter};
 
+use foldhash::quality::FixedState;
 use memchr::memchr_iter;
 
 /// One YAML document.
@@ -40,11 +38,9 @@ pub(super) fn split(stream: &str) -> Vec<Document<'_>> {
     documents
 }
 
-/// Equal for equal texts, and for no others in practice.
+/// Equal for equal texts, and for no others in practice. Who could seek two texts with the same one can write to the manifests anyway.
 pub(super) fn fingerprint(text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    hasher.finish()
+    FixedState::default().hash_one(text)
 }
 
 struct Begun {

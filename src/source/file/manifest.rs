@@ -4,6 +4,7 @@ mod recognise;
 
 use std::{collections::HashMap, sync::Arc};
 
+use foldhash::fast::RandomState;
 use k8s_openapi::api::{
     core::v1::{Secret, Service},
     discovery::v1::EndpointSlice,
@@ -62,7 +63,7 @@ pub(super) struct Definition {
 
 /// What was read of a file's documents before, by [`Definition::text`]: those that haven't changed need no second reading. In a file of ten thousand
 /// Ingresses an edit touches few.
-pub(super) type Earlier<'a> = HashMap<u64, &'a Definition>;
+pub(super) type Earlier<'a> = HashMap<u64, &'a Definition, RandomState>;
 
 /// A place in a file, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

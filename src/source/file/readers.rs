@@ -66,8 +66,10 @@ mod tests {
             .enumerate()
             .map(|(file, count)| (0..*count).map(|number| service(file, number)).collect::<Vec<_>>().join("---\n"))
             .collect();
-        let texts: Vec<Text<'_>> =
-            contents.iter().map(|content| Text { path: "f.yaml".into(), content, format: Format::Yaml, earlier: Earlier::new() }).collect();
+        let texts: Vec<Text<'_>> = contents
+            .iter()
+            .map(|content| Text { path: "f.yaml".into(), content, format: Format::Yaml, earlier: Earlier::default() })
+            .collect();
         let manifests = read(&texts);
         assert_eq!(manifests.len(), contents.len());
         for (file, (manifest, count)) in manifests.iter().zip(counts).enumerate() {

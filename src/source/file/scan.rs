@@ -9,6 +9,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use foldhash::fast::RandomState;
+
 use super::{interest::Interest, place::Place};
 
 /// What changes when a file does.
@@ -70,17 +72,21 @@ pub(super) struct Scan {
 
 /// Looks at every path given, and below the directories among them.
 pub(super) fn scan(roots: &[PathBuf]) -> Scan {
-    let mut walk = Walk { scan: Scan::default(), seen: HashSet::new() };
+    let mut walk = Walk { scan: Scan::default(), files: Vec::new(), seen: HashSet::default() };
     for (root, path) in roots.iter().enumerate() {
         walk.root(root, path);
     }
+    walk.scan.files = walk.files.into_iter().collect();
     walk.scan
 }
 
 struct Walk {
+    /// Without its files.
     scan: Scan,
+    /// In order, so that the map of them is made at little cost.
+    files: Vec<(Place, Signature)>,
     /// Device and inode of every file and directory, so that links make neither duplicates nor circles.
-    seen: HashSet<(u64, u64)>,
+    seen: HashSet<(u64, u64), RandomState>,
 }
 
 impl Walk {
@@ -91,9 +97,9 @@ impl Walk {
         }
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => {
-                let (files, unreadable) = (self.scan.files.len(), self.scan.unreadable.len());
+                let (files, unreadable) = (self.files.len(), self.scan.unreadable.len());
                 self.directory(&place, &metadata);
-                if (self.scan.files.len(), self.scan.unreadable.len()) == (files, unreadable) {
+                if (self.files.len(), self.scan.unreadable.len()) == (files, unreadable) {
                     self.scan.empty.push(path.to_owned());
                 }
             }
@@ -133,7 +139,8 @@ impl Walk {
         if !is_link && !is_manifest(&place.path) && !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             return;
         }
-        let metadata = fs::metadata(&place.path);
+        // What is no link is asked for by its name in the directory: the kernel needn't follow the whole path.
+        let metadata = if is_link { fs::metadata(&place.path) } else { entry.metadata() };
         if is_link && (is_manifest(&place.path) || !metadata.as_ref().is_ok_and(Metadata::is_file)) {
             self.scan.interest.link(real, &name);
         }
@@ -156,7 +163,7 @@ impl Walk {
         if !self.seen.insert((metadata.dev(), metadata.ino())) {
             return;
         }
-        self.scan.files.insert(place, Signature::of(metadata));
+        self.files.push((place, Signature::of(metadata)));
     }
 }
 

@@ -1,19 +1,22 @@
 //! What is known of every file, and which file's version of an object counts: turns a look at the file system into changes for the stores.
 
+mod changed;
 mod known;
 
 use std::{
-    cmp::Ordering,
     collections::{BTreeMap, BTreeSet, HashMap},
     fs::File,
     io::{self, Read},
-    iter, mem,
+    mem,
     path::{Path, PathBuf},
 };
 
 use tokio::time::Instant;
 
-use self::known::{Absence, Known};
+use self::{
+    changed::{Batch, Changed, pairs},
+    known::{Absence, Known},
+};
 use crate::{
     compile::{Diagnostic, Severity},
     config::limits::{MANIFEST_BATCH_BYTES, MANIFEST_FILE_BYTES, MANIFEST_READS},
@@ -22,7 +25,7 @@ use crate::{
             document::fingerprint,
             finding::{display, duplicate, empty_directory, problem, unreadable_path},
             interest::Interest,
-            manifest::{Definition, Format, Text},
+            manifest::{Definition, Text},
             place::Place,
             readers,
             scan::{Scan, Signature, scan},
@@ -62,8 +65,8 @@ impl State {
         let Scan { files, interest, empty, unreadable } = scan(roots);
         let mut touched = BTreeSet::new();
         let mut batch = Batch::default();
-        for (place, signature) in &files {
-            batch.extend(self.look(place, *signature, now));
+        for (place, signature) in self.changed(&files) {
+            batch.extend(self.look(place, signature, now));
             if batch.bytes >= MANIFEST_BATCH_BYTES {
                 self.read(mem::take(&mut batch), &mut touched);
             }
@@ -78,12 +81,19 @@ impl State {
         Outcome { changes, findings, interest, again }
     }
 
-    /// The text of one file, if it changed.
+    /// Those of the files that may have another content than was read of them. Both maps are in order: they are gone through side by side.
+    fn changed<'a>(&self, files: &'a BTreeMap<Place, Signature>) -> Vec<(&'a Place, Signature)> {
+        let mut known = self.files.iter().peekable();
+        let mut is_known = |place: &Place, signature: &Signature| {
+            while known.next_if(|(earlier, _)| *earlier < place).is_some() {}
+            known.next_if(|(earlier, _)| *earlier == place).is_some_and(|(_, known)| known.is_still(signature))
+        };
+        files.iter().filter(|(place, signature)| !is_known(place, signature)).map(|(place, signature)| (place, *signature)).collect()
+    }
+
+    /// The text of one file, if it is a new one.
     fn look(&mut self, place: &Place, signature: Signature, now: Instant) -> Option<Changed> {
         let known = self.files.entry(place.clone()).or_default();
-        if known.gone.is_none() && known.signature.is_some_and(|earlier| signature.still(&earlier)) {
-            return None;
-        }
         let text = match read(&place.path) {
             Ok(text) => text,
             Err(problem) => {
@@ -138,8 +148,10 @@ impl State {
     ) {
         let hidden = |place: &Place| unreadable.iter().any(|(lost, _)| lost.root == place.root && place.path.starts_with(&lost.path));
         let claims = &mut self.claims;
+        let mut found = files.keys().peekable();
         self.files.retain(|place, known| {
-            if files.contains_key(place) || hidden(place) {
+            while found.next_if(|other| *other < place).is_some() {}
+            if found.next_if(|other| *other == place).is_some() || hidden(place) {
                 return true;
             }
             touched.extend(known.keys().cloned());
@@ -191,50 +203,6 @@ impl State {
         }
         findings
     }
-}
-
-/// Files that changed, and were not read yet.
-#[derive(Debug, Default)]
-struct Batch {
-    changed: Vec<Changed>,
-    bytes: usize,
-}
-
-#[derive(Debug)]
-struct Changed {
-    place: Place,
-    text: String,
-    /// It had been gone.
-    returned: bool,
-}
-
-impl Batch {
-    fn extend(&mut self, changed: Option<Changed>) {
-        self.bytes += changed.as_ref().map_or(0, |changed| changed.text.len());
-        self.changed.extend(changed);
-    }
-}
-
-impl Changed {
-    fn text<'a>(&'a self, known: Option<&'a Known>) -> Text<'a> {
-        let path = &self.place.path;
-        let format = if path.extension().is_some_and(|extension| extension == "json") { Format::Json } else { Format::Yaml };
-        Text { path: display(path), content: &self.text, format, earlier: known.map(Known::earlier).unwrap_or_default() }
-    }
-}
-
-/// The definitions before and after, each with its counterpart. Both are sorted.
-fn pairs<'a>(before: &'a [Definition], after: &'a [Definition]) -> impl Iterator<Item = (Option<&'a Definition>, Option<&'a Definition>)> {
-    let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
-    iter::from_fn(move || {
-        let order = match (before.peek(), after.peek()) {
-            (Some(old), Some(new)) => old.key.cmp(&new.key),
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (None, None) => return None,
-        };
-        Some((order.is_le().then(|| before.next()).flatten(), order.is_ge().then(|| after.next()).flatten()))
-    })
 }
 
 fn claim(claims: &mut HashMap<Key, Vec<Place>>, key: &Key, place: &Place) {

@@ -6,7 +6,7 @@ use crate::source::object::Object;
 const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: n}\n";
 
 fn yaml(text: &str) -> Manifest {
-    parse("f.yaml", text, Format::Yaml, Earlier::new())
+    parse("f.yaml", text, Format::Yaml, Earlier::default())
 }
 
 fn parse<'a>(path: &str, text: &'a str, format: Format, earlier: Earlier<'a>) -> Manifest {
@@ -167,10 +167,10 @@ fn json_is_read_by_its_own_rules() {
         "f.json",
         "{\"apiVersion\": \"v1\",\n\t\"kind\": \"Service\", \"metadata\": {\"name\": \"s\"}}",
         Format::Json,
-        Earlier::new(),
+        Earlier::default(),
     );
     assert_eq!(keys(&good), ["Service default/s"]);
-    let bad = parse("f.json", "{\"apiVersion\":\n\"v1\",}", Format::Json, Earlier::new());
+    let bad = parse("f.json", "{\"apiVersion\":\n\"v1\",}", Format::Json, Earlier::default());
     assert_eq!(problems(&bad), ["malformed f.json document 1 line 2"]);
 }
 

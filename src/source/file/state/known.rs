@@ -69,6 +69,11 @@ impl Known {
         self.objects.iter().filter_map(|definition| Some((definition.text?, definition))).collect()
     }
 
+    /// Whether a file with this signature has the content that was read last.
+    pub(super) fn is_still(&self, signature: &Signature) -> bool {
+        self.gone.is_none() && self.signature.is_some_and(|earlier| signature.still(&earlier))
+    }
+
     /// Whether its objects are to be kept for another moment, although it is gone in this way.
     pub(super) fn is_held(&mut self, how: Absence, now: Instant) -> bool {
         if self.objects.is_empty() {
