@@ -1,0 +1,56 @@
+"""Puts an instrumented Nodegate under the load of the benchmarks that are about its own work, not the kernel's; and of requests as Cloudflare sends them."""
+
+import os
+import pathlib
+import socket
+import sys
+import tempfile
+
+import measure
+from bench.peers import ONE, PORTS, Fleet
+from bench.workloads import WORKLOADS
+
+SECONDS = 3
+# These call programs that aren't needed otherwise, and copy bytes for minutes.
+LEFT_OUT = ("down-100m", "up-100m")
+FILE = ("1m", 1 << 20)
+
+
+class Trainer(Fleet):
+    host = ONE.hosts[0]
+
+    def command(self, name):
+        command, environment = super().command(name)
+        return (*command, "--trusted-proxies", "127.0.0.1/32"), environment
+
+
+def behind_cloudflare(count):
+    request = measure.CLOUDFLARE.replace(b"api.example.com", ONE.hosts[0].encode())
+    with socket.create_connection(("127.0.0.1", PORTS["nodegate"]), timeout=30) as connection:
+        for _ in range(count):
+            connection.sendall(request)
+            measure.read_message(connection)
+
+
+def main():
+    program = sys.argv[1]
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        run = pathlib.Path(directory)
+        # nginx's workers are somebody else.
+        os.chmod(run, 0o755)
+        (run / "files").mkdir()
+        (run / "files" / FILE[0]).write_bytes(b"x" * FILE[1])
+        for routes in dict.fromkeys(workload.routes for workload in WORKLOADS):
+            with Trainer(run, {"nodegate": program}, routes) as trainer:
+                trainer.start("nodegate")
+                if routes is ONE:
+                    behind_cloudflare(20_000)
+                for workload in WORKLOADS:
+                    if workload.routes == routes and workload.name not in LEFT_OUT:
+                        result = workload.run(trainer, "nodegate", SECONDS)
+                        print(f"profile: {workload.name}: {result['requests']} requests", file=sys.stderr, flush=True)
+                        if result["failed"]:
+                            raise SystemExit(f"profile: {result['failed']} of them failed, and what a failure costs isn't what is to be optimised")
+
+
+main()
