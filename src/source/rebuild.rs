@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use foldhash::fast::RandomState;
 use k8s_openapi::api::networking::v1::Ingress;
 use tokio::{
     sync::watch,
@@ -105,7 +106,7 @@ pub(super) async fn run(
 }
 
 /// Those that are ours, by namespace and name, and those that somebody's status is kept on.
-fn served(ingresses: Vec<Arc<Ingress>>, accepted: &HashSet<(&str, &str)>) -> Arc<[Served]> {
+fn served(ingresses: Vec<Arc<Ingress>>, accepted: &HashSet<(&str, &str), RandomState>) -> Arc<[Served]> {
     let served = ingresses.into_iter().map(|object| Served { accepted: accepted.contains(&compile::key(&object.metadata)), object });
     served.filter(|served| served.accepted || served.object.metadata.managed_fields.is_some()).collect()
 }
