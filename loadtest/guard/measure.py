@@ -132,7 +132,7 @@ def main():
         sys.exit(f"the baseline says nothing of {', '.join(unknown)}: `loadtest/guard/run --accept`, and commit baseline.json")
     elif worse:
         sys.exit(f"more than {TOLERANCE:.0%} dearer than the baseline: {', '.join(worse)}. Find out why (callgrind on a release build, which has "
-                 "its symbols), or, if it is worth that, accept it: `loadtest/guard/run --accept`, and commit baseline.json with the reason")
+                 "its symbols); after a change of Cargo.lock, of the version or of Rust, train the optimiser anew (loadtest/profile/run), since its profile is for the ones before; or, if it is worth that, accept it: `loadtest/guard/run --accept`, and commit baseline.json with the reason")
     elif better:
         print(f"cheaper than the baseline: {', '.join(better)}. Keep that: `loadtest/guard/run --accept`, and commit baseline.json")
 

@@ -15,13 +15,13 @@ pub const REBUILD_CEILING: Duration = Duration::from_millis(150);
 /// Bytes of one manifest file. Beyond: a diagnostic, and the file's last good content stays.
 pub const MANIFEST_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Bytes of manifest files that are held at once while they are read, unless one file alone has more: a hundred thousand files never are in the memory together.
+/// Bytes of manifest files that are held at once while they are read, and one file more: ten thousand files never are in the memory together.
 pub const MANIFEST_BATCH_BYTES: usize = 8 * 1024 * 1024;
 
-/// Threads that read manifests beside each other. At the start nothing else is to be done, and later an edit rarely concerns documents enough for two.
-pub const MANIFEST_READERS: usize = 8;
+/// Threads that read manifests beside each other, where there are as many cores. Mostly at the start, when nothing else is to be done.
+pub const MANIFEST_READERS: usize = 4;
 
-/// Documents that are worth another thread, which takes as long to begin as reading a few of them.
+/// New documents for each thread, which takes as long to begin as reading a few of them. An edit rarely has so many.
 pub const MANIFEST_READER_DOCUMENTS: usize = 64;
 
 /// How often in a row a manifest file is read that changes while it is read. Beyond: what was read last counts, until the next look.

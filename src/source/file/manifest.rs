@@ -92,6 +92,11 @@ impl Text<'_> {
         }
     }
 
+    /// Whether a document was read before.
+    pub(super) fn knows(&self, document: Document<'_>) -> bool {
+        !self.earlier.is_empty() && self.earlier.contains_key(&document::fingerprint(document.text))
+    }
+
     /// Reads one of its documents. Kinds that the proxy has no use for are passed over in silence.
     pub(super) fn read(&self, document: Document<'_>) -> Manifest {
         let mut reader = Reader { path: &self.path, earlier: &self.earlier, manifest: Manifest::default() };

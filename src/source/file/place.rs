@@ -16,7 +16,7 @@ pub(super) struct Place {
 const STRIDE: usize = 32;
 
 impl Ord for Place {
-    /// As the components of their paths are ordered, but without taking the paths apart, which cost most of a look at ten thousand files.
+    /// As the components of their paths are ordered, those below one root being written alike, but without taking the paths apart, which cost most of a look at ten thousand files.
     fn cmp(&self, other: &Self) -> Ordering {
         let (one, other_path) = (self.path.as_os_str().as_bytes(), other.path.as_os_str().as_bytes());
         let strides = one.chunks_exact(STRIDE).zip(other_path.chunks_exact(STRIDE));
@@ -50,9 +50,18 @@ mod tests {
 
     #[test]
     fn places_are_in_the_order_of_their_names() {
-        let deep = "/manifests/of/a/directory/far/below/that/one";
+        // Differences before, at and behind the bounds of what is compared at once.
+        let bases: Vec<String> = [
+            "/m".into(),
+            format!("/{}", "n".repeat(STRIDE - 3)),
+            format!("/{}", "n".repeat(STRIDE - 2)),
+            format!("/{}", "n".repeat(STRIDE - 1)),
+        ]
+        .into_iter()
+        .flat_map(|base: String| [base.clone(), format!("{base}/{}", "o".repeat(STRIDE)), format!("{base}-{}", "o".repeat(2 * STRIDE))])
+        .collect();
         let names = ["", "/a", "/a/z", "/a-b", "/a.yaml", "/b", "/b/c", "/b!", "/ä", "/b/c/d.yaml", "/b/c-d"];
-        let paths: Vec<String> = ["/m", deep].iter().flat_map(|base| names.iter().map(move |name| format!("{base}{name}"))).collect();
+        let paths: Vec<String> = bases.iter().flat_map(|base| names.iter().map(move |name| format!("{base}{name}"))).collect();
         let place = |root, path: &String| Place { root, path: Path::new(path).into() };
         for one in &paths {
             for other in &paths {

@@ -139,8 +139,10 @@ impl Walk {
         if !is_link && !is_manifest(&place.path) && !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             return;
         }
-        // What is no link is asked for by its name in the directory: the kernel needn't follow the whole path.
-        let metadata = if is_link { fs::metadata(&place.path) } else { entry.metadata() };
+        // What is no link is asked for by its name in the directory: the kernel needn't follow the whole path. It may have become one since, or be in another
+        // directory of this path by now.
+        let here = if is_link { None } else { entry.metadata().ok().filter(|metadata| !metadata.is_symlink()) };
+        let metadata = here.map_or_else(|| fs::metadata(&place.path), Ok);
         if is_link && (is_manifest(&place.path) || !metadata.as_ref().is_ok_and(Metadata::is_file)) {
             self.scan.interest.link(real, &name);
         }

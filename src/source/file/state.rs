@@ -68,10 +68,10 @@ impl State {
         for (place, signature) in self.changed(&files) {
             batch.extend(self.look(place, signature, now));
             if batch.bytes >= MANIFEST_BATCH_BYTES {
-                self.read(mem::take(&mut batch), &mut touched);
+                self.take(mem::take(&mut batch), &mut touched);
             }
         }
-        self.read(batch, &mut touched);
+        self.take(batch, &mut touched);
         self.settle_missing(&files, &unreadable, now, &mut touched);
         let again = self.files.values().filter_map(|known| known.gone).map(|gone| gone.until).min();
         let changes = self.changes(touched);
@@ -117,7 +117,10 @@ impl State {
     }
 
     /// Finds out what the files say now, and which objects that concerns.
-    fn read(&mut self, batch: Batch, touched: &mut BTreeSet<Key>) {
+    fn take(&mut self, batch: Batch, touched: &mut BTreeSet<Key>) {
+        if batch.changed.is_empty() {
+            return;
+        }
         let texts: Vec<Text<'_>> = batch.changed.iter().map(|changed| changed.text(self.files.get(&changed.place))).collect();
         let manifests = readers::read(&texts);
         let paths: Vec<_> = texts.into_iter().map(|text| text.path).collect();

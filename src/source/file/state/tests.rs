@@ -208,6 +208,22 @@ fn of_two_files_that_define_an_object_the_first_counts_and_the_other_takes_over(
 }
 
 #[test]
+fn of_two_documents_that_define_an_object_the_first_counts() {
+    let rig = Rig::new(&[("a.yaml", [service("x", 1), service("y", 2), service("x", 3)].concat())]);
+    assert_eq!(rig.services(), "x:1 y:2");
+    let found: Vec<String> = rig.last.findings.iter().map(|finding| finding.subject.to_string()).collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("document 3"), "{found:?}");
+}
+
+#[test]
+fn files_that_are_too_many_to_be_held_at_once_are_all_read() {
+    let big = |name: &str| format!("# {}\n{}", "x".repeat(MANIFEST_BATCH_BYTES / 2), service(name, 1));
+    let rig = Rig::new(&[("a.yaml", big("a")), ("b.yaml", big("b")), ("c.yaml", big("c")), ("d.yaml", service("d", 1))]);
+    assert_eq!(rig.services(), "a:1 b:1 c:1 d:1");
+}
+
+#[test]
 fn a_renamed_file_is_neither_an_outage_nor_a_duplicate() {
     let mut rig = Rig::new(&[("a.yaml", service("x", 1))]);
     rig.remove("a.yaml");

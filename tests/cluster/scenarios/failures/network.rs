@@ -42,7 +42,7 @@ pub async fn overlay_is_blocked(site: &Site<'_>) -> anyhow::Result<Row> {
 async fn overlay(site: &Site<'_>, set: impl Fn(bool), cut: &[Way], harmed: &[usize]) -> anyhow::Result<String> {
     let watch = Watch::begin(site).await?;
     let fault = watch.lasts(set, async || Ok(())).await?;
-    let seen = watch.end(fault).await?;
+    let seen = watch.end(fault).await?.without_surprised(harmed)?;
     let spared: Vec<usize> = (1..=site.targets.len()).filter(|node| !harmed.contains(node)).collect();
     seen.cuts(cut, fault.began)?;
     seen.spares(&spared)?;
@@ -113,7 +113,7 @@ pub async fn link_goes_down(site: &Site<'_>) -> anyhow::Result<Row> {
         .await?;
     site.in_status("web", lost, true).await?;
     let back = watch.load.now();
-    let seen = watch.end(fault).await?;
+    let seen = watch.end(fault).await?.without_surprised(&[1, 2])?;
     seen.cuts(&[(1, 3), (2, 3), (3, 1), (3, 2), (3, 3)], fault.began)?;
     seen.harms_little(&[1, 2], &["504"], Span { began: fault.began, ended: fault.began + AVOIDED_WITHIN })?;
     let latest = seen.last_failure(&[1, 2], fault.began);

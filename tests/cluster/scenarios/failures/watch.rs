@@ -120,20 +120,36 @@ impl Seen {
     pub fn spares(&self, nodes: &[usize]) -> anyhow::Result<()> {
         let failed = self.failed(nodes).next();
         ensure!(failed.is_none(), "this fault doesn't concern the node: {}", self.describe(failed));
-        is_prompt(self.through(nodes))
+        self.is_prompt(nodes)
+    }
+
+    /// Leaves out what was on its way through these nodes when the network broke, and therefore came late. A pod may have acknowledged such a request and sent the
+    /// answer into the void: its kernel sends it again when it pleases, and a proxy that gave up on a pod which just takes its time would be worse. Says that each
+    /// of them was answered in the end, or still waited for when the client had enough.
+    pub fn without_surprised(mut self, nodes: &[usize]) -> anyhow::Result<Self> {
+        let began = self.fault.began;
+        let surprised = |request: &mut Request| {
+            nodes.contains(&request.node) && request.sent < began && request.sent + request.took >= began && request.took >= ANSWERED_WITHIN
+        };
+        let surprised: Vec<Request> = self.requests.extract_if(.., surprised).collect();
+        for request in surprised {
+            let what = request.result.as_ref().err().map_or("", String::as_str);
+            ensure!(
+                what.is_empty() || what.contains("no whole answer"),
+                "sent before the fault: {}",
+                self.describe(Some((&request, what)))
+            );
+        }
+        Ok(self)
     }
 
     /// Says that through these nodes few requests failed, compared with those of the fault's worst time, each with one of these statuses and in time.
-    ///
-    /// Not of those that were on their way when it began: a pod may have acknowledged one and sent the answer into the void. Its kernel sends it again when
-    /// it pleases, and a proxy that gave up on a pod which just takes its time would be worse.
     pub fn harms_little(&self, nodes: &[usize], statuses: &[&str], worst: Span) -> anyhow::Result<()> {
-        let failed: Vec<_> = failures(self.unsurprised(nodes)).collect();
-        let other = failed.iter().find(|(_, what)| !statuses.iter().any(|status| what.starts_with(status)));
-        ensure!(other.is_none(), "not one of {statuses:?}: {}", self.describe(other.copied()));
-        let (failed, sent) = (failed.len(), self.during(worst, nodes).count());
+        let other = self.failed(nodes).find(|(_, what)| !statuses.iter().any(|status| what.starts_with(status)));
+        ensure!(other.is_none(), "not one of {statuses:?}: {}", self.describe(other));
+        let (failed, sent) = (self.failed(nodes).count(), self.during(worst, nodes).count());
         ensure!(failed * 100 < sent * FEW, "{failed} requests failed, and {sent} were sent at the worst time: {FEW} of 100 are too many");
-        is_prompt(self.unsurprised(nodes))
+        self.is_prompt(nodes)
     }
 
     /// Says that no request that was sent so long after the fault's end failed.
@@ -143,14 +159,13 @@ impl Seen {
         Ok(())
     }
 
-    /// How many requests failed through these nodes, of how many that were sent meanwhile, and how long one took. As in [`Self::harms_little`], not of those
-    /// that were on their way.
+    /// How many requests failed through these nodes, of how many that were sent meanwhile, and how long one took.
     pub fn account(&self, nodes: &[usize]) -> String {
         format!(
             "{} of {} requests failed, the slowest took {:.1} s",
-            failures(self.unsurprised(nodes)).count(),
+            self.failed(nodes).count(),
             self.during(self.fault, nodes).count(),
-            slowest(self.unsurprised(nodes)).as_secs_f32()
+            self.slowest(nodes).as_secs_f32()
         )
     }
 
@@ -159,14 +174,18 @@ impl Seen {
         self.failed(nodes).map(|(request, _)| request.sent.saturating_sub(since)).max().unwrap_or_default()
     }
 
-    /// Without those that were on their way when the fault began.
-    fn unsurprised(&self, nodes: &[usize]) -> impl Iterator<Item = &Request> {
-        let began = self.fault.began;
-        self.through(nodes).filter(move |request| request.sent >= began || request.sent + request.took < began)
+    fn is_prompt(&self, nodes: &[usize]) -> anyhow::Result<()> {
+        let slowest = self.slowest(nodes);
+        ensure!(slowest < ANSWERED_WITHIN, "a request took {slowest:?}, and {ANSWERED_WITHIN:?} are too much");
+        Ok(())
+    }
+
+    fn slowest(&self, nodes: &[usize]) -> Duration {
+        self.through(nodes).map(|request| request.took).max().unwrap_or_default()
     }
 
     fn failed(&self, nodes: &[usize]) -> impl Iterator<Item = (&Request, &str)> {
-        failures(self.through(nodes))
+        self.through(nodes).filter_map(|request| Some((request, request.result.as_ref().err()?.as_str())))
     }
 
     fn during(&self, span: Span, nodes: &[usize]) -> impl Iterator<Item = &Request> {
@@ -188,20 +207,6 @@ impl Span {
     pub fn seconds(self) -> f32 {
         self.ended.saturating_sub(self.began).as_secs_f32()
     }
-}
-
-fn failures<'a>(requests: impl Iterator<Item = &'a Request>) -> impl Iterator<Item = (&'a Request, &'a str)> {
-    requests.filter_map(|request| Some((request, request.result.as_ref().err()?.as_str())))
-}
-
-fn is_prompt<'a>(requests: impl Iterator<Item = &'a Request>) -> anyhow::Result<()> {
-    let slowest = slowest(requests);
-    ensure!(slowest < ANSWERED_WITHIN, "a request took {slowest:?}, and {ANSWERED_WITHIN:?} are too much");
-    Ok(())
-}
-
-fn slowest<'a>(requests: impl Iterator<Item = &'a Request>) -> Duration {
-    requests.map(|request| request.took).max().unwrap_or_default()
 }
 
 /// All ways between so many nodes.
