@@ -1,6 +1,9 @@
 //! Who the client really is, and which scheme it used: one answer for logs, limits, allow lists, redirects and forwarded headers alike.
 
-use std::{net::IpAddr, str::FromStr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::AsHeaderName};
 
@@ -97,8 +100,24 @@ pub fn identify(downstream: &Downstream, headers: &HeaderMap, trust: &Trust) -> 
 
 /// An address as the value of a header.
 pub(super) fn address_value(address: IpAddr) -> HeaderValue {
+    let text = match address {
+        IpAddr::V4(address) => dotted(address),
+        IpAddr::V6(address) => address.to_string(),
+    };
     // An address's text is ASCII, so that this can't fail.
-    HeaderValue::from_str(&address.to_string()).unwrap_or(HeaderValue::from_static("unknown"))
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("unknown"))
+}
+
+/// As the library writes it, in a quarter of the time: a request from a trusted proxy, and a new connection, has one.
+fn dotted(address: Ipv4Addr) -> String {
+    let mut text = String::with_capacity("255.255.255.255".len());
+    for octet in address.octets() {
+        if !text.is_empty() {
+            text.push('.');
+        }
+        text.push_str(itoa::Buffer::new().format(octet));
+    }
+    text
 }
 
 /// The value of a header that is there exactly once.
@@ -159,13 +178,13 @@ fn forwarded_address(entry: &[u8]) -> Option<IpAddr> {
     if let Some(rest) = text.strip_prefix('[') {
         let (address, port) = rest.split_once(']')?;
         let port_is_valid = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
-        return std::net::Ipv6Addr::from_str(address).ok().filter(|_| port_is_valid).map(|address| IpAddr::V6(address).to_canonical());
+        return Ipv6Addr::from_str(address).ok().filter(|_| port_is_valid).map(|address| IpAddr::V6(address).to_canonical());
     }
     if let Ok(address) = IpAddr::from_str(text) {
         return Some(address.to_canonical());
     }
     let (address, port) = text.split_once(':')?;
-    std::net::Ipv4Addr::from_str(address).ok().filter(|_| is_port(port)).map(IpAddr::V4)
+    Ipv4Addr::from_str(address).ok().filter(|_| is_port(port)).map(IpAddr::V4)
 }
 
 fn is_port(text: &str) -> bool {

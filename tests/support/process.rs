@@ -120,18 +120,26 @@ impl Nodegate {
 
     /// The memory that it has resident, in bytes.
     pub fn memory(&self) -> u64 {
-        self.status("VmRSS:")
+        self.bytes("VmRSS:")
     }
 
     /// The most memory it has ever had resident, in bytes.
     pub fn peak_memory(&self) -> u64 {
-        self.status("VmHWM:")
+        self.bytes("VmHWM:")
     }
 
-    fn status(&self, field: &str) -> u64 {
+    /// Whether the kernel may back its memory with huge pages.
+    pub fn may_have_huge_pages(&self) -> bool {
+        self.status("THP_enabled:") != "0"
+    }
+
+    fn bytes(&self, field: &str) -> u64 {
+        self.status(field).trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    fn status(&self, field: &str) -> String {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+        status.lines().find_map(|line| line.strip_prefix(field)).unwrap().trim().to_owned()
     }
 
     /// CPU time used so far, in clock ticks: a hundredth of a second each.

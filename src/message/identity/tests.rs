@@ -104,3 +104,10 @@ fn peer_is_classified_once_per_connection() {
         assert_eq!(ask(peer, false, &[]).peer, class);
     }
 }
+
+#[test]
+fn an_address_is_written_as_the_library_writes_it() {
+    for text in ["0.0.0.0", "10.42.0.255", "198.51.100.7", "255.255.255.255", "::1", "2001:db8::ff"] {
+        assert_eq!(address_value(text.parse().unwrap()), text);
+    }
+}
