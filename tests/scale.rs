@@ -54,11 +54,6 @@ fn ten_thousand_ingresses_are_served_in_little_memory_and_so_are_their_edits() {
     assert!(nodegate.peak_memory() < MEMORY, "{} bytes after edits", nodegate.peak_memory());
 }
 
-#[test]
-fn small_pieces_are_kept_out_of_huge_pages() {
-    assert!(!Nodegate::serve(&manifests(7), &[]).may_have_huge_pages());
-}
-
 fn backend_of(nodegate: &Nodegate, number: usize) -> String {
     Wire::page(nodegate.admin, &format!("/explain?url=http://h{number}.example/api")).text().to_owned()
 }

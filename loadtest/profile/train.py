@@ -30,9 +30,9 @@ def behind_cloudflare(count):
     with socket.create_connection(("127.0.0.1", PORTS["nodegate"]), timeout=30) as connection:
         for _ in range(count):
             connection.sendall(measure.CLOUDFLARE)
-            head = measure.read_message(connection)
-            if not head or not head.startswith(b"HTTP/1.1 200 "):
-                raise SystemExit(f"profile: as behind Cloudflare: {head!r}")
+            begun = connection.recv(64, socket.MSG_PEEK)
+            if not begun.startswith(b"HTTP/1.1 200 ") or measure.read_message(connection) is None:
+                raise SystemExit(f"profile: a request as behind Cloudflare was answered with {begun!r}")
 
 
 def main():

@@ -31,6 +31,12 @@ fn assert_growth(nodegate: &Nodegate, before: u64) {
 }
 
 #[test]
+fn its_small_pieces_are_kept_out_of_huge_pages() {
+    let nodegate = Nodegate::serve(&manifest(&[]), &[]);
+    assert!(!nodegate.may_have_huge_pages());
+}
+
+#[test]
 fn a_gib_uploaded_takes_no_memory() {
     let backend = Backend::start();
     let nodegate = warmed_up(&backend);
