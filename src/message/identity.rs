@@ -108,7 +108,7 @@ pub(super) fn address_value(address: IpAddr) -> HeaderValue {
     HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
-/// As the library writes it, in a quarter of the time: a request from a trusted proxy, and a new connection, has one.
+/// As the library writes it, without its machinery for formatting: a request from a trusted proxy has one, and a new connection.
 fn dotted(address: Ipv4Addr) -> String {
     let mut text = String::with_capacity("255.255.255.255".len());
     for octet in address.octets() {
