@@ -1,19 +1,18 @@
 """Puts an instrumented Nodegate under the load of the benchmarks that are about its own work, not the kernel's; and of requests as Cloudflare sends them."""
 
-import os
 import pathlib
 import socket
 import sys
 import tempfile
 
 import measure
+from bench.__main__ import prepare
 from bench.peers import ONE, PORTS, Fleet
 from bench.workloads import WORKLOADS
 
 SECONDS = 3
 # These copy the same bytes for longer. What has other routes than one is left out, too: reading ten thousand of them would look as important as requests do.
 LEFT_OUT = ("down-100m", "up-100m")
-FILE = ("1m", 1 << 20)
 
 
 class Trainer(Fleet):
@@ -39,10 +38,7 @@ def main():
     program = sys.argv[1]
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         run = pathlib.Path(directory)
-        # nginx's workers are somebody else.
-        os.chmod(run, 0o755)
-        (run / "files").mkdir()
-        (run / "files" / FILE[0]).write_bytes(b"x" * FILE[1])
+        prepare(run)
         with BehindCloudflare(run, {"nodegate": program}, ONE) as trainer:
             trainer.start("nodegate")
             behind_cloudflare(20_000)
