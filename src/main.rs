@@ -9,8 +9,8 @@ use nodegate::{app, config};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Where the kernel gives huge pages to whoever doesn't ask for them (`always`), and where the allocator does ask, a heap of small pieces takes twice the memory;
-    // a request takes the same CPU time. A kernel that can't be told is none to give up for.
+    // The allocator doesn't ask for huge pages (`no_thp`: it would, before this line); a kernel that gives them to whoever doesn't ask (`always`) is told here. A heap of
+    // small pieces would take twice the memory, and a request takes the same CPU time. A kernel that can't be told is none to give up for.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let result = config::parse(std::env::args_os()).map_err(anyhow::Error::msg).and_then(app::run);
     result.unwrap_or_else(|error| {
