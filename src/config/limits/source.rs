@@ -31,6 +31,9 @@ pub const MANIFEST_READS: usize = 100;
 /// exhausted inotify limit. With very many files it becomes rarer, so that it takes no more than a hundredth of one core.
 pub const MANIFEST_POLL: Duration = Duration::from_secs(2);
 
+/// Files that are looked at alone, because the kernel named them. Beyond: all are looked at, which costs little more then.
+pub const MANIFEST_NAMED: usize = 64;
+
 /// After a look at the files that found nothing new, how many times as long as it took the next one is put off: so that a storm of irrelevant
 /// changes to ten thousand files costs a fifth of a core at most.
 pub const MANIFEST_REST: u32 = 4;

@@ -14,6 +14,8 @@ pub(super) struct Document<'a> {
     pub line: usize,
     /// Everything between its markers.
     pub text: &'a str,
+    /// Of `text`.
+    pub fingerprint: u64,
 }
 
 /// The documents of a stream. A marker at the beginning of a line always ends a document, even within a scalar (YAML 1.2.2, section 9.1.2,
@@ -53,7 +55,7 @@ impl Begun {
     fn end<'a>(&self, stream: &'a str, end: usize, documents: &mut Vec<Document<'a>>) {
         let text = stream.get(self.offset..end).unwrap_or_default();
         if self.by_marker || !is_prologue(text) {
-            documents.push(Document { number: documents.len() + 1, line: self.line, text });
+            documents.push(Document { number: documents.len() + 1, line: self.line, text, fingerprint: fingerprint(text) });
         }
     }
 }

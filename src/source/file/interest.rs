@@ -71,6 +71,12 @@ impl Interest {
         visible && (change == Change::Appeared || is_manifest(path)) && self.walked.contains(directory)
     }
 
+    /// Whether this path, if it concerns us, is a manifest in a directory that was walked and nothing else: no link, no directory, no path given, as far as is known.
+    pub(super) fn names_manifest(&self, path: &Path) -> bool {
+        let elsewhere = self.single.contains(path) || self.directories.contains(path);
+        !elsewhere && is_manifest(path) && path.parent().is_some_and(|directory| self.walked.contains(directory))
+    }
+
     /// Follows `rest` from the real directory `at` as the kernel does, and keeps every link met on the way and the end of it. What doesn't exist
     /// counts as no link, so that its appearance is noticed.
     fn trail(&mut self, mut at: PathBuf, rest: &OsStr) {

@@ -87,14 +87,14 @@ impl Text<'_> {
     /// Its parts, which can be read in any order.
     pub(super) fn documents(&self) -> Vec<Document<'_>> {
         match self.format {
-            Format::Json => vec![Document { number: 1, line: 1, text: self.content }],
+            Format::Json => vec![Document { number: 1, line: 1, text: self.content, fingerprint: document::fingerprint(self.content) }],
             Format::Yaml => document::split(self.content),
         }
     }
 
     /// Whether a document was read before.
     pub(super) fn knows(&self, document: Document<'_>) -> bool {
-        !self.earlier.is_empty() && self.earlier.contains_key(&document::fingerprint(document.text))
+        self.earlier.contains_key(&document.fingerprint)
     }
 
     /// Reads one of its documents. Kinds that the proxy has no use for are passed over in silence.
@@ -128,8 +128,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn document(&mut self, document: Document<'_>) {
-        let text = document::fingerprint(document.text);
-        if let Some(known) = self.earlier.get(&text) {
+        if let Some(known) = self.earlier.get(&document.fingerprint) {
             let at = Position { document: document.number, line: first_content(document) };
             return self.manifest.definitions.push(Definition { at, ..(*known).clone() });
         }
@@ -137,7 +136,7 @@ impl Reader<'_> {
         if let [Definition { version: Version::Decoded(_), text: place, .. }] = self.manifest.definitions.as_mut_slice()
             && self.manifest.problems.is_empty()
         {
-            *place = Some(text);
+            *place = Some(document.fingerprint);
         }
     }
 

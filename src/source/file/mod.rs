@@ -12,6 +12,7 @@ mod state;
 mod watch;
 
 use std::{
+    collections::BTreeSet,
     convert::Infallible,
     fs::{self, File},
     io,
@@ -56,7 +57,7 @@ pub(super) struct Files {
 /// A path that doesn't exist or can't be read. Everything else is a diagnostic.
 pub fn load(paths: &[PathBuf]) -> Result<(Objects, Vec<Diagnostic>), LoadError> {
     let Files { roots } = Files::open(paths.to_vec())?;
-    let Outcome { changes, mut findings, .. } = State::default().refresh(&roots, Instant::now());
+    let Outcome { changes, mut findings, .. } = State::default().refresh(&roots, None, Instant::now());
     let mut stores = Stores::new(lists());
     for change in changes {
         stores.apply(change);
@@ -98,6 +99,10 @@ struct Watcher {
     /// The first event that no look has seen, and how many there are.
     since: Instant,
     events: u64,
+    /// The manifests that they were about, if no others.
+    named: Option<BTreeSet<PathBuf>>,
+    /// When to look at all files again, whatever the kernel tells of them.
+    poll: Instant,
     /// The findings that the rebuild loop was told last.
     said: Option<Vec<Diagnostic>>,
 }
@@ -114,23 +119,34 @@ struct Pause {
 
 impl Watcher {
     fn new(files: Files, started: Instant) -> Self {
-        Self { roots: files.roots, watch: Watch::new(), state: State::default(), since: started, events: 0, said: None }
+        Self {
+            roots: files.roots,
+            watch: Watch::new(),
+            state: State::default(),
+            since: started,
+            events: 0,
+            named: None,
+            poll: started,
+            said: None,
+        }
     }
 
     /// Looks once, and tells what has changed.
     async fn look(&mut self, shared: &Shared) -> Result<Pause, SourceError> {
         let (roots, mut state) = (self.roots.clone(), std::mem::take(&mut self.state));
         let begun = Instant::now();
+        // However often the kernel names a few files: the look at all of them isn't put off for ever.
+        let named = self.named.take().filter(|_| begun < self.poll + MANIFEST_POLL);
         // Reading files blocks, and this thread has a data plane's probes to answer.
         let look = tokio::task::spawn_blocking(move || {
-            let outcome = state.refresh(&roots, Instant::now());
+            let outcome = state.refresh(&roots, named.as_ref(), Instant::now());
             (state, outcome)
         });
         let outcome;
         (self.state, outcome) = look.await.map_err(|_| SourceError::Stopped("reading manifests"))?;
         let Outcome { changes, mut findings, interest, again } = outcome;
         // Something may have happened to what is new in it after it was looked at and before it was watched.
-        let incomplete = self.watch.follow(&interest);
+        let incomplete = interest.as_ref().is_some_and(|interest| self.watch.follow(interest));
         findings.extend(self.watch.fault());
         // A poll that found nothing is no reason to compile ten thousand Ingresses anew.
         let fruitful = !changes.is_empty() || self.said.as_ref() != Some(&findings);
@@ -140,20 +156,22 @@ impl Watcher {
         }
         let took = begun.elapsed();
         tracing::debug!(events = self.events, fruitful, seconds = took.as_secs_f64(), "looked at the manifests");
-        let poll = Instant::now() + MANIFEST_POLL.max(took * 100);
+        if interest.is_some() {
+            self.poll = Instant::now() + MANIFEST_POLL.max(took * 100);
+        }
         let rest = if fruitful { Duration::ZERO } else { took * MANIFEST_REST };
-        Ok(Pause { earliest: Instant::now() + rest, again: incomplete, latest: again.unwrap_or(poll).min(poll) })
+        Ok(Pause { earliest: Instant::now() + rest, again: incomplete, latest: again.map_or(self.poll, |again| again.min(self.poll)) })
     }
 
     /// Waits until it is time to look again.
     async fn wait(&mut self, pause: Pause) {
         let Pause { earliest, again, latest } = pause;
         if again {
-            (self.since, self.events) = (Instant::now(), 0);
+            (self.since, self.events, self.named) = (Instant::now(), 0, None);
             tokio::time::sleep_until(earliest).await;
         } else {
             let burst = self.watch.changed(earliest, latest).await;
-            (self.since, self.events) = (burst.since, burst.events);
+            (self.since, self.events, self.named) = (burst.since, burst.events, burst.named);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Finds the manifest files below the paths given, and tells whether one has changed since it was read, without reading it.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs::{self, Metadata},
     io,
     os::unix::fs::MetadataExt,
@@ -64,6 +64,8 @@ pub(super) struct Scan {
     pub files: BTreeMap<Place, Signature>,
     /// What changes may matter: in the directories that were walked, to the paths given, and to the links on the way.
     pub interest: Interest,
+    /// The directories that were walked, by their real paths.
+    pub walked: HashMap<PathBuf, Place>,
     /// Directories that hold no manifest anywhere below, among the paths given.
     pub empty: Vec<PathBuf>,
     /// What couldn't be looked at. Whatever was known of it, and of all below it, is as good as it was.
@@ -78,6 +80,17 @@ pub(super) fn scan(roots: &[PathBuf]) -> Scan {
     }
     walk.scan.files = walk.files.into_iter().collect();
     walk.scan
+}
+
+/// Looks at these manifests alone, named by their real paths. `None` where that isn't enough: one is gone, or is no file, or has other names too, so that it may count elsewhere.
+pub(super) fn scan_named(named: &BTreeSet<PathBuf>, walked: &HashMap<PathBuf, Place>) -> Option<BTreeMap<Place, Signature>> {
+    let look = |real: &PathBuf| {
+        let directory = walked.get(real.parent()?)?;
+        let path = directory.path.join(real.file_name()?);
+        let metadata = fs::symlink_metadata(&path).ok().filter(|metadata| metadata.is_file() && metadata.nlink() == 1)?;
+        Some((Place { root: directory.root, path: path.into() }, Signature::of(&metadata)))
+    };
+    named.iter().map(look).collect()
 }
 
 struct Walk {
@@ -117,6 +130,7 @@ impl Walk {
             Err(error) => return self.scan.unreadable.push((place.clone(), error)),
         };
         self.scan.interest.walked(real.clone());
+        self.scan.walked.insert(real.clone(), place.clone());
         let entries = fs::read_dir(&place.path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
         let mut entries = match entries {
             Ok(entries) => entries,

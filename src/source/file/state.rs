@@ -28,7 +28,7 @@ use crate::{
             manifest::{Definition, Text},
             place::Place,
             readers,
-            scan::{Scan, Signature, scan},
+            scan::{Scan, Signature, scan, scan_named},
         },
         object::{Key, Kind},
         stores::{Change, List, Version},
@@ -43,6 +43,10 @@ pub(super) struct State {
     claims: HashMap<Key, Vec<Place>>,
     /// Objects that more than one file defines.
     contested: BTreeSet<Key>,
+    /// Of the last look at all of them.
+    walked: HashMap<PathBuf, Place>,
+    empty: Vec<PathBuf>,
+    unreadable: Vec<(Place, io::Error)>,
     started: bool,
 }
 
@@ -53,32 +57,48 @@ pub(super) struct Outcome {
     pub changes: Vec<Change>,
     /// Everything wrong with the files now.
     pub findings: Vec<Diagnostic>,
-    /// What changes may matter.
-    pub interest: Interest,
+    /// What changes may matter. `None` after a look at the named files alone: as before.
+    pub interest: Option<Interest>,
     /// When to look again even if nothing happens: a file is missing that may come back.
     pub again: Option<Instant>,
 }
 
 impl State {
-    /// Looks at the files, reads those that changed, and works out what that means.
-    pub(super) fn refresh(&mut self, roots: &[PathBuf], now: Instant) -> Outcome {
-        let Scan { files, interest, empty, unreadable } = scan(roots);
+    /// Looks at the files, reads those that changed, and works out what that means. If nothing has happened but to the `named` ones (by their real paths), it
+    /// looks at them alone, where that is enough: asking the kernel for ten thousand takes longer than all the rest of an edit.
+    pub(super) fn refresh(&mut self, roots: &[PathBuf], named: Option<&BTreeSet<PathBuf>>, now: Instant) -> Outcome {
         let mut touched = BTreeSet::new();
-        let mut batch = Batch::default();
-        for (place, signature) in self.changed(&files) {
-            batch.extend(self.look(place, signature, now));
-            if batch.bytes >= MANIFEST_BATCH_BYTES {
-                self.take(mem::take(&mut batch), &mut touched);
-            }
-        }
-        self.take(batch, &mut touched);
-        self.settle_missing(&files, &unreadable, now, &mut touched);
+        let interest = if let Some(files) = named.and_then(|named| self.named(named)) {
+            self.read(&files, now, &mut touched);
+            None
+        } else {
+            let Scan { files, interest, walked, empty, unreadable } = scan(roots);
+            self.read(&files, now, &mut touched);
+            (self.walked, self.empty, self.unreadable) = (walked, empty, unreadable);
+            self.settle_missing(&files, now, &mut touched);
+            Some(interest)
+        };
         let again = self.files.values().filter_map(|known| known.gone).map(|gone| gone.until).min();
         let changes = self.changes(touched);
-        let mut findings = self.findings();
-        findings.extend(empty.iter().map(|path| empty_directory(path)));
-        findings.extend(unreadable.iter().map(|(place, error)| unreadable_path(&place.path, error)));
-        Outcome { changes, findings, interest, again }
+        Outcome { changes, findings: self.findings(), interest, again }
+    }
+
+    /// The named files alone. `None` where others may matter too: while something is missing or can't be looked at, or no manifest was there at all.
+    fn named(&self, named: &BTreeSet<PathBuf>) -> Option<BTreeMap<Place, Signature>> {
+        let calm = self.empty.is_empty() && self.unreadable.is_empty() && self.files.values().all(|known| known.gone.is_none());
+        calm.then(|| scan_named(named, &self.walked)).flatten()
+    }
+
+    /// Reads those of the files that changed.
+    fn read(&mut self, files: &BTreeMap<Place, Signature>, now: Instant, touched: &mut BTreeSet<Key>) {
+        let mut batch = Batch::default();
+        for (place, signature) in self.changed(files) {
+            batch.extend(self.look(place, signature, now));
+            if batch.bytes >= MANIFEST_BATCH_BYTES {
+                self.take(mem::take(&mut batch), touched);
+            }
+        }
+        self.take(batch, touched);
     }
 
     /// Those of the files that may have another content than was read of them. Both maps are in order: they are gone through side by side.
@@ -142,14 +162,8 @@ impl State {
     }
 
     /// Deals with files that were there and aren't: forgets them, unless they may just be out for a moment, or behind something unreadable.
-    fn settle_missing(
-        &mut self,
-        files: &BTreeMap<Place, Signature>,
-        unreadable: &[(Place, io::Error)],
-        now: Instant,
-        touched: &mut BTreeSet<Key>,
-    ) {
-        let hidden = |place: &Place| unreadable.iter().any(|(lost, _)| lost.root == place.root && place.path.starts_with(&lost.path));
+    fn settle_missing(&mut self, files: &BTreeMap<Place, Signature>, now: Instant, touched: &mut BTreeSet<Key>) {
+        let hidden = |place: &Place| self.unreadable.iter().any(|(lost, _)| lost.root == place.root && place.path.starts_with(&lost.path));
         let claims = &mut self.claims;
         let mut found = files.keys().peekable();
         self.files.retain(|place, known| {
@@ -204,6 +218,8 @@ impl State {
                 findings.push(duplicate(&display(&place.path), definition.at, key, &winner.path.display().to_string()));
             }
         }
+        findings.extend(self.empty.iter().map(|path| empty_directory(path)));
+        findings.extend(self.unreadable.iter().map(|(place, error)| unreadable_path(&place.path, error)));
         findings
     }
 }

@@ -100,3 +100,26 @@ async fn a_storm_beside_a_manifest_hides_no_edit_replacement_or_swapped_link() {
     let written = storm.join().unwrap();
     assert!(looks <= 2 * steps.len(), "{looks} looks for {} changes, among {written} writes", steps.len());
 }
+
+#[tokio::test]
+async fn the_kernel_names_what_is_looked_at_and_the_look_at_all_comes_all_the_same() {
+    let base = tempfile::tempdir().unwrap();
+    let named = base.path().join("named.yaml");
+    fs::write(&named, service("one")).unwrap();
+    let mut watcher = Watcher::new(Files::open(vec![base.path().to_owned()]).unwrap(), Instant::now());
+    let shared = Shared::new(Stores::new(lists()));
+    let pause = settled(&mut watcher, &shared).await;
+    let due = watcher.poll;
+
+    fs::write(&named, service("two")).unwrap();
+    let (looks, _) = looks_until(&mut watcher, &shared, "two", pause).await;
+    assert_eq!((looks, watcher.poll), (1, due), "a look at the named file alone puts no other off");
+
+    // As it would be if the kernel named that file without a pause.
+    for (overdue, all) in [(Duration::ZERO, false), (MANIFEST_POLL, true)] {
+        let now = Instant::now();
+        (watcher.named, watcher.poll) = (Some([fs::canonicalize(&named).unwrap()].into()), now.checked_sub(overdue).unwrap());
+        watcher.look(&shared).await.unwrap();
+        assert_eq!(watcher.poll > now, all, "overdue for {overdue:?}");
+    }
+}

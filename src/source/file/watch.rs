@@ -1,7 +1,7 @@
 //! Learns from the kernel (inotify) that something happened in a directory, and when a burst of such events is over.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fs, mem,
     os::unix::fs::MetadataExt,
     path::PathBuf,
@@ -21,7 +21,7 @@ use super::interest::{Change, Interest};
 
 use crate::{
     compile::{Diagnostic, Severity, Subject},
-    config::limits::{REBUILD_CEILING, REBUILD_DEBOUNCE},
+    config::limits::{MANIFEST_NAMED, REBUILD_CEILING, REBUILD_DEBOUNCE},
 };
 
 /// The watched directories.
@@ -53,19 +53,33 @@ struct Pending {
 }
 
 /// Events that came close together.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Burst {
     /// When the first one came.
     pub since: Instant,
     last: Instant,
     /// How many there were, those that concern nothing left out.
     pub events: u64,
+    /// The manifests that all of them were about, by their real paths. `None` where it may have been anything.
+    pub named: Option<BTreeSet<PathBuf>>,
 }
 
 impl Burst {
     fn none() -> Self {
         let now = Instant::now();
-        Self { since: now, last: now, events: 0 }
+        Self { since: now, last: now, events: 0, named: None }
+    }
+
+    /// Adds an event, and what it was about.
+    fn add(&mut self, named: Option<Vec<PathBuf>>) {
+        self.last = Instant::now();
+        let all = if self.events == 0 { Some(BTreeSet::new()) } else { self.named.take() };
+        let together = all.zip(named).map(|(mut all, named)| {
+            all.extend(named);
+            all
+        });
+        self.named = together.filter(|all| all.len() <= MANIFEST_NAMED);
+        self.events += 1;
     }
 }
 
@@ -170,14 +184,14 @@ impl Signal {
         if !paths.is_empty() && !paths.iter().any(|path| pending.interest.concerns(path, change)) {
             return;
         }
+        let named = !paths.is_empty() && paths.iter().all(|path| pending.interest.names_manifest(path));
+        let named = named.then(|| paths.clone());
         match kind {
             EventKind::Modify(ModifyKind::Data(_)) => pending.writing.extend(paths),
             EventKind::Modify(ModifyKind::Metadata(_)) | EventKind::Create(_) | EventKind::Any | EventKind::Other => {}
             EventKind::Access(_) | EventKind::Modify(_) | EventKind::Remove(_) => pending.writing.retain(|path| !paths.contains(path)),
         }
-        let burst = pending.burst.get_or_insert_with(Burst::none);
-        burst.last = Instant::now();
-        burst.events += 1;
+        pending.burst.get_or_insert_with(Burst::none).add(named);
         drop(pending);
         self.happened.notify_one();
     }
@@ -185,7 +199,7 @@ impl Signal {
     /// When the burst is over if nothing more comes, and whether somebody is in the middle of writing.
     fn state(&self) -> (Instant, bool) {
         let pending = self.lock();
-        let last = pending.burst.map_or_else(Instant::now, |burst| burst.last);
+        let last = pending.burst.as_ref().map_or_else(Instant::now, |burst| burst.last);
         (last + REBUILD_DEBOUNCE, !pending.writing.is_empty())
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{PermissionsExt, symlink},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     time::Duration,
 };
@@ -43,17 +43,42 @@ impl Rig {
     }
 
     fn write(&self, name: &str, text: &str) {
-        fs::write(self.base.path().join(name), text).unwrap();
+        fs::write(self.path(name), text).unwrap();
     }
 
     fn remove(&self, name: &str) {
-        fs::remove_file(self.base.path().join(name)).unwrap();
+        fs::remove_file(self.path(name)).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.base.path().join(name)
+    }
+
+    /// A file that no look comes by.
+    fn elsewhere(&self, text: &str) -> PathBuf {
+        self.write(".elsewhere", text);
+        self.path(".elsewhere")
+    }
+
+    /// Puts something in place of `a.yaml`.
+    fn replace_by(&self, put: impl FnOnce(&Path) -> io::Result<()>) {
+        self.remove("a.yaml");
+        put(&self.path("a.yaml")).unwrap();
     }
 
     /// Looks again, so many milliseconds later. Returns how many changes there were.
     fn look(&mut self, millis: u64) -> usize {
+        self.look_at(None, millis)
+    }
+
+    /// Looks at these files, if they are named and that is enough, else at all.
+    fn look_at(&mut self, named: Option<&[&str]>, millis: u64) -> usize {
+        let named: Option<BTreeSet<PathBuf>> = named.map(|named| {
+            let base = self.base.path().canonicalize().unwrap();
+            named.iter().map(|name| base.join(name)).collect()
+        });
         self.now += Duration::from_millis(millis);
-        self.last = self.state.refresh(&[self.base.path().to_owned()], self.now);
+        self.last = self.state.refresh(&[self.base.path().to_owned()], named.as_ref(), self.now);
         let changes = mem::take(&mut self.last.changes);
         let count = changes.len();
         for change in changes {
@@ -256,7 +281,7 @@ fn a_root_that_vanished_keeps_everything_and_a_subdirectory_takes_its_objects_al
 fn an_unreadable_file_keeps_its_objects_until_it_is_readable_again() {
     let mut rig = Rig::new(&[("a.yaml", service("a", 1))]);
     // Permissions don't stop root, so the file also turns into bytes that are no text.
-    let path = rig.base.path().join("a.yaml");
+    let path = rig.path("a.yaml");
     fs::write(&path, b"kind: \n\xff\n").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     rig.look(10);
@@ -300,6 +325,55 @@ fn an_edit_of_one_document_among_many_changes_that_object_alone() {
     rig.look(10);
     rig.write("many.yaml", &text(81));
     assert_eq!(rig.look(10), 200);
+}
+
+#[test]
+fn named_files_are_looked_at_alone_where_that_is_enough() {
+    type Happened = fn(&Rig);
+    // What happens to the named file, and whether it has to be left to a look at all of them.
+    let cases: [(&str, Happened, &str, bool); 8] = [
+        ("it is overwritten", |rig| rig.write("a.yaml", &service("a", 2)), "a:2 b:1", false),
+        ("another takes its place", |rig| fs::rename(rig.elsewhere(&service("a", 2)), rig.path("a.yaml")).unwrap(), "a:2 b:1", false),
+        ("it is malformed", |rig| rig.write("a.yaml", "kind: ["), "a:1 b:1", false),
+        ("it is gone", |rig| rig.remove("a.yaml"), "a:1 b:2", true),
+        ("a link takes its place", |rig| rig.replace_by(|path| symlink(rig.elsewhere(&service("a", 2)), path)), "a:2 b:2", true),
+        ("a hard link takes its place", |rig| rig.replace_by(|path| fs::hard_link(rig.elsewhere(&service("a", 2)), path)), "a:2 b:2", true),
+        ("a directory takes its place", |rig| rig.replace_by(|path| fs::create_dir(path)), "a:1 b:2", true),
+        ("nothing", |_| {}, "a:1 b:1", false),
+    ];
+    for (label, happened, expected, all) in cases {
+        let mut rig = Rig::new(&[("a.yaml", service("a", 1)), ("b.yaml", service("b", 1))]);
+        happened(&rig);
+        rig.write("b.yaml", &service("b", 2));
+        rig.look_at(Some(&["a.yaml"]), 10);
+        assert_eq!((rig.services().as_str(), rig.last.interest.is_some()), (expected, all), "{label}");
+        rig.look(10);
+        assert!(rig.services().ends_with("b:2"), "{label}: {}", rig.services());
+    }
+}
+
+#[test]
+fn a_named_file_may_be_a_new_one_unless_its_directory_was_none_or_something_is_missing() {
+    let mut rig = Rig::new(&[("a.yaml", service("a", 1))]);
+    rig.write("b.yaml", &service("b", 1));
+    rig.look_at(Some(&["b.yaml"]), 10);
+    assert_eq!((rig.services().as_str(), rig.last.interest.is_some()), ("a:1 b:1", false));
+
+    fs::create_dir(rig.path("sub")).unwrap();
+    rig.write("sub/c.yaml", &service("c", 1));
+    rig.look_at(Some(&["sub/c.yaml"]), 10);
+    assert_eq!((rig.services().as_str(), rig.last.interest.is_some()), ("a:1 b:1 c:1", true));
+
+    rig.remove("a.yaml");
+    rig.look_at(Some(&["a.yaml"]), 10);
+    rig.write("b.yaml", &service("b", 2));
+    rig.look_at(Some(&["b.yaml"]), HOLD);
+    assert_eq!((rig.services().as_str(), rig.last.interest.is_some()), ("b:2 c:1", true), "a is gone for good, which no event tells");
+
+    let mut rig = Rig::new(&[]);
+    rig.write("a.yaml", &service("a", 1));
+    rig.look_at(Some(&["a.yaml"]), 10);
+    assert_eq!((rig.services().as_str(), rig.findings().len()), ("a:1", 0), "the directory isn't empty any more");
 }
 
 #[test]

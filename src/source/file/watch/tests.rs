@@ -13,6 +13,9 @@ const CREATED: EventKind = EventKind::Create(CreateKind::File);
 const TOUCHED: EventKind = EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any));
 const OPENED: EventKind = EventKind::Access(AccessKind::Open(AccessMode::Any));
 
+/// An event, and the path below the working directory that it is about.
+type Happening<'a> = (EventKind, &'a str);
+
 /// A watch over the working directory's entries and a path elsewhere, for made-up events.
 fn watch() -> Watch {
     let watch = Watch::new();
@@ -89,6 +92,37 @@ async fn a_lost_event_counts_as_one() {
     let watch = watch();
     watch.signal.note(Err(notify::Error::generic("overflow")));
     assert!(settled(&watch).await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_names_its_manifests_unless_it_is_about_anything_else() {
+    let many: Vec<String> = (0..=MANIFEST_NAMED).map(|number| format!("{number}.yaml")).collect();
+    let many: Vec<Happening<'_>> = many.iter().map(|name| (CLOSED, name.as_str())).collect();
+    let cases: [(&str, &[Happening<'_>], Option<usize>); 8] = [
+        ("one", &[(WRITTEN, "a.yaml"), (CLOSED, "a.yaml")], Some(1)),
+        ("two", &[(CLOSED, "a.yaml"), (RENAMED, "b.yaml"), (CREATED, "a.yaml")], Some(2)),
+        ("a link on the way", &[(CLOSED, "a.yaml"), (RENAMED, "..data")], None),
+        ("that, and then a manifest", &[(RENAMED, "..data"), (CLOSED, "a.yaml")], None),
+        ("a path given", &[(CLOSED, "/none/named.conf")], None),
+        ("what may be a directory", &[(CREATED, "sub")], None),
+        ("as many as are looked at alone", many.get(..MANIFEST_NAMED).unwrap(), Some(MANIFEST_NAMED)),
+        ("one more", &many, None),
+    ];
+    for (label, events, expected) in cases {
+        let watch = watch();
+        for (kind, path) in events {
+            note(&watch, *kind, path);
+        }
+        let now = Instant::now();
+        let burst = watch.changed(now, now + REBUILD_CEILING * 10).await;
+        assert_eq!(burst.named.map(|named| named.len()), expected, "{label}");
+        assert_eq!(burst.events, u64::try_from(events.len()).unwrap(), "{label}");
+    }
+    let watch = watch();
+    note(&watch, CLOSED, "a.yaml");
+    watch.signal.note(Err(notify::Error::generic("overflow")));
+    let now = Instant::now();
+    assert!(watch.changed(now, now + REBUILD_CEILING * 10).await.named.is_none(), "events were lost");
 }
 
 #[tokio::test(start_paused = true)]
