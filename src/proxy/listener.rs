@@ -74,7 +74,10 @@ fn bind_one(address: SocketAddr) -> io::Result<StdListener> {
 
 /// From here on, the kernel gives the socket its share of the address's connections. One that listens already may be told again.
 pub(super) fn listen(listener: &StdListener) -> io::Result<()> {
-    SockRef::from(listener).listen(limits::LISTEN_BACKLOG)
+    let socket = SockRef::from(listener);
+    // Whole messages are written at once: waiting for more to send only delays them. On Linux each connection inherits this, which saves telling it.
+    socket.set_tcp_nodelay(true)?;
+    socket.listen(limits::LISTEN_BACKLOG)
 }
 
 /// Accepts until the worker drains. At the connection limit one client waits in our hands, and the others in the kernel's queue.
@@ -156,8 +159,6 @@ fn admits(worker: &Worker, peer: SocketAddr) -> bool {
 }
 
 fn welcome(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, port: u16) {
-    // Whole messages are written at once: waiting for more to send only delays them. Fails only on a socket that is gone already.
-    let _ = stream.set_nodelay(true);
     let connection = Connection::register(worker, peer, port);
     tokio::task::spawn_local(connection::serve(connection, stream));
 }
@@ -168,4 +169,21 @@ fn is_of_one_connection(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_accepted_sends_at_once() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = bind_one(address.parse().unwrap()).unwrap();
+            listen(&listener).unwrap();
+            let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            listener.set_nonblocking(false).unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            assert!(accepted.nodelay().unwrap() && !client.nodelay().unwrap(), "{address}");
+        }
+    }
 }
