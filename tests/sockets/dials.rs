@@ -62,11 +62,13 @@ impl Silent {
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let mut wire = Wire::new(stream);
-                // Those that were in the queue are closed.
-                if wire.stirs(Duration::from_millis(500)) && !wire.ended() {
-                    wire.message();
-                    wire.send(OK);
-                }
+                thread::spawn(move || {
+                    // Those that were in the queue are closed.
+                    while wire.stirs(Duration::from_millis(500)) && !wire.ended() {
+                        wire.message();
+                        wire.send(OK);
+                    }
+                });
             }
         });
     }
@@ -108,6 +110,22 @@ fn a_host_that_answers_late_is_not_given_up() {
     assert_eq!(proxy.record()["attempts"], 1);
     let numbers = proxy.numbers();
     assert_eq!((numbers.upstream_dials, numbers.upstream_dial_failures), (u64_of(DIALS_TO_ONE_HOST), 0));
+}
+
+#[test]
+fn a_connection_that_took_long_to_open_carries_one_request() {
+    let silent = Silent::start();
+    let proxy = Proxy::start(&service(Service::ClusterIp(silent.address()), &[Ready(SocketAddr::from(([192, 0, 2, 1], 80)))]));
+    let mut client = sent(&proxy);
+    proxy.wait_for(|numbers| numbers.upstream_dials == u64_of(DIALS_TO_ONE_HOST));
+    silent.recover();
+    assert_eq!(client.message().text(), "ok");
+    // The next one opens at once, and is kept.
+    for reused in [0, 1] {
+        client.send(GET);
+        assert_eq!(client.message().text(), "ok");
+        assert_eq!(proxy.numbers().upstream_reused, reused);
+    }
 }
 
 #[test]

@@ -157,10 +157,12 @@ pub(super) async fn dial(worker: &Rc<Worker>, address: SocketAddr) -> Result<Lea
     worker.count(|numbers| numbers.upstream_dials += 1);
     let open = worker.pools.opening(worker, address);
     let epoch = open.epoch();
+    let begun = Instant::now();
     let stream = TcpStream::connect(address).await.map_err(|error| {
         let reason = if is_out_of_files(&error) { Reason::Overload } else { Reason::UpstreamConnect };
         ProxyError::caused(reason, "connecting", error)
     })?;
+    let retired = begun.elapsed() > limits::DIAL_SLOW;
     // Whole messages are written at once: waiting for more only delays them.
     let _ = stream.set_nodelay(true);
     let (stream, signs) = Socket::new(stream);
@@ -186,7 +188,7 @@ pub(super) async fn dial(worker: &Rc<Worker>, address: SocketAddr) -> Result<Lea
         let _ = switched.send(Upgraded { stream: parts.io.into_inner().into_inner(), read: parts.read_buf, open });
     });
     let expires = worker.deadlines.now() + with_jitter(worker, limits.pool_max_age);
-    let link = Link { sender, address, expires, epoch, retired: false, carried: 0, driver: driver.abort_handle(), signs, upgraded };
+    let link = Link { sender, address, expires, epoch, retired, carried: 0, driver: driver.abort_handle(), signs, upgraded };
     Ok(Lease::new(link, worker, false))
 }
 

@@ -175,8 +175,9 @@ impl Seen {
     }
 
     fn is_prompt(&self, nodes: &[usize]) -> anyhow::Result<()> {
-        let slowest = self.slowest(nodes);
-        ensure!(slowest < ANSWERED_WITHIN, "a request took {slowest:?}, and {ANSWERED_WITHIN:?} are too much");
+        let slow = self.through(nodes).find(|request| request.took >= ANSWERED_WITHIN);
+        let what = slow.map(|request| (request, request.result.as_ref().map_or_else(String::as_str, |_| "answered")));
+        ensure!(slow.is_none(), "{ANSWERED_WITHIN:?} are too much: {}", self.describe(what));
         Ok(())
     }
 
