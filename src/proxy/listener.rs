@@ -1,6 +1,7 @@
 //! Listening sockets, one for each address and worker (SO_REUSEPORT), and the loop that accepts from one of them.
 
 use std::{
+    future::poll_fn,
     io,
     net::{SocketAddr, TcpListener as StdListener},
     rc::Rc,
@@ -86,21 +87,27 @@ pub(super) async fn accept(worker: Rc<Worker>, listener: Rc<TcpListener>, addres
     let mut failing = false;
     loop {
         let changed = worker.listeners.changed();
+        if worker.is_draining() {
+            break;
+        }
         let accepted = tokio::select! {
             biased;
+            // First, although it may be ready for ever: whether there is reason to stop is known already, and waiting to be told costs more than accepting.
+            accepted = poll_fn(|cx| listener.poll_accept(cx)), if !worker.listeners.has_yielded(address) => accepted,
             () = worker.drained() => break,
             () = changed => continue,
-            accepted = listener.accept(), if !worker.listeners.has_yielded(address) => accepted,
         };
         match accepted {
             // Before it costs anybody else their place.
             Ok((_, peer)) if !admits(&worker, peer) => failing = false,
             Ok((stream, peer)) => {
                 failing = false;
-                tokio::select! {
-                    biased;
-                    () = worker.drained() => {}
-                    () = wait_for_room(&worker) => {}
+                if !worker.has_room() {
+                    tokio::select! {
+                        biased;
+                        () = worker.drained() => {}
+                        () = wait_for_room(&worker) => {}
+                    }
                 }
                 welcome(&worker, stream, peer, port);
             }
@@ -135,9 +142,7 @@ fn drain_queue(worker: &Rc<Worker>, listener: &TcpListener, port: u16) {
 /// Somebody wants in: at the limit, whoever has been idle longest goes. It is looked for again and again, since busy connections become idle without
 /// a word.
 async fn wait_for_room(worker: &Worker) {
-    if !worker.has_room() {
-        worker.count(|numbers| numbers.accept_paused += 1);
-    }
+    worker.count(|numbers| numbers.accept_paused += 1);
     while !worker.has_room() {
         let notified = worker.room.notified();
         let latest = Instant::now().checked_sub(limits::FIRST_REQUEST_GRACE);

@@ -21,7 +21,8 @@ pub(crate) async fn serve(connection: Rc<Connection>, stream: TcpStream) {
         let idle = CountedIdle::new(&connection.worker);
         guard.stirred().await;
         drop(idle);
-        guard = match attend(&connection, &builder, guard).await {
+        // On its own: within, an idle connection would keep the room for it, and accepting one would move it eight times.
+        guard = match Box::pin(attend(&connection, &builder, guard)).await {
             Some(idle) => idle,
             None => return,
         };
