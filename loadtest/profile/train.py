@@ -41,7 +41,7 @@ def main():
         prepare(run)
         with BehindCloudflare(run, {"nodegate": program}, ONE) as trainer:
             trainer.start("nodegate")
-            behind_cloudflare(20_000)
+            behind_cloudflare(80_000)
         with Trainer(run, {"nodegate": program}, ONE) as trainer:
             trainer.start("nodegate")
             for workload in WORKLOADS:
