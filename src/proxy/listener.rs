@@ -92,7 +92,8 @@ pub(super) async fn accept(worker: Rc<Worker>, listener: Rc<TcpListener>, addres
         }
         let accepted = tokio::select! {
             biased;
-            // First, although it may be ready for ever: whether there is reason to stop is known already, and waiting to be told costs more than accepting.
+            // First, since waiting to be told of the others costs more than accepting. Both were looked at just now, so that it takes one
+            // connection too many at the most.
             accepted = poll_fn(|cx| listener.poll_accept(cx)), if !worker.listeners.has_yielded(address) => accepted,
             () = worker.drained() => break,
             () = changed => continue,

@@ -161,6 +161,8 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
 }
 
 fn listen(worker: &Rc<Worker>, listener: std::net::TcpListener) -> std::io::Result<()> {
+    // Once more: one that another process leaves to us may have been made otherwise.
+    listener::listen(&listener)?;
     let listener = Rc::new(TcpListener::from_std(listener)?);
     let address = listener.local_addr()?;
     worker.listeners.open(&listener);

@@ -31,9 +31,11 @@ pub const DIALS_TO_ONE_HOST: usize = 2;
 /// kube-proxy allows for each core. A request that has only its own adds three.
 pub const DIALS_BESIDE: usize = 256;
 
-/// A connection that took longer to open carries the request that it was opened for, and no other. The kernel takes that time for a round trip's: it would send
-/// what gets lost again after seconds, and the backend's host has its two thirds of [`CONNECT_TIMEOUT`] from then on only. Connections that were opened at the end
-/// of one outage would hide the beginning of the next. Above any round trip to a backend, and below the second after which a SYN is sent again.
+/// A connection that took longer to open carries the request that it was opened for, and no other. If it was the answer that got lost on the
+/// way, the kernel takes that time for a round trip's: it would send what gets lost again after seconds, and the backend's host has its two
+/// thirds of [`CONNECT_TIMEOUT`] from then on only, so that connections opened at the end of one outage would hide the beginning of the next. If
+/// it was the first packet, there is nothing wrong with it; nobody can tell the two apart, and one more dial is cheap. Above any round trip to
+/// a backend, and below the second after which a SYN is sent again.
 pub const DIAL_SLOW: Duration = Duration::from_millis(750);
 
 /// A dial has at least so long before another takes its place, where it can't have one beside it: the time after which a SYN is sent again in any case.

@@ -31,7 +31,8 @@ pub const MANIFEST_READS: usize = 100;
 /// exhausted inotify limit. With very many files it becomes rarer, so that it takes no more than a hundredth of one core.
 pub const MANIFEST_POLL: Duration = Duration::from_secs(2);
 
-/// Files that are looked at alone, because the kernel named them. Beyond: all are looked at, which costs little more then.
+/// Entries of a burst that are looked at alone, because the kernel named them. Beyond: everything is looked at, as a burst of so many is likely to
+/// be about more than files that were overwritten.
 pub const MANIFEST_NAMED: usize = 64;
 
 /// After a look at the files that found nothing new, how many times as long as it took the next one is put off: so that a storm of irrelevant

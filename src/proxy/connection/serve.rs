@@ -100,7 +100,7 @@ async fn attend(connection: &Rc<Connection>, builder: &http1::Builder, guard: Gu
     let parts = server.into_parts();
     let mut guard = parts.io.into_inner();
     match tunnel {
-        // On its own: within, each connection would have room for a tunnel all its life, which is four fifths of what this future would be then.
+        // On its own: within, each connection would have room for a tunnel, which is four fifths of what this future would be then.
         Some(tunnel) if ended_well => Box::pin(tunnel.run(guard.into_tunnel(), parts.read_buf)).await,
         _ if connection.cut_short.get() => guard.reset(),
         // A request that asked for an upgrade and got none leaves the socket open.

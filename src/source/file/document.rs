@@ -14,7 +14,7 @@ pub(super) struct Document<'a> {
     pub line: usize,
     /// Everything between its markers.
     pub text: &'a str,
-    /// Of `text`.
+    /// Of `text`, in YAML.
     pub fingerprint: u64,
 }
 

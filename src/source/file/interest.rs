@@ -66,15 +66,22 @@ impl Interest {
         if self.single.contains(path) || self.directories.contains(path) {
             return true;
         }
-        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return true };
-        let visible = !name.as_encoded_bytes().starts_with(b".");
-        visible && (change == Change::Appeared || is_manifest(path)) && self.walked.contains(directory)
+        if path.parent().is_none() {
+            return true;
+        }
+        (change == Change::Appeared || is_manifest(path)) && self.is_entry(path)
     }
 
-    /// Whether this path, if it concerns us, is a manifest in a directory that was walked and nothing else: no link, no directory, no path given, as far as is known.
-    pub(super) fn names_manifest(&self, path: &Path) -> bool {
-        let elsewhere = self.single.contains(path) || self.directories.contains(path);
-        !elsewhere && is_manifest(path) && path.parent().is_some_and(|directory| self.walked.contains(directory))
+    /// Whether this path is an entry of a directory that was walked and nothing else: no link, no directory, no path given, as far as is
+    /// known.
+    pub(super) fn is_mere_entry(&self, path: &Path) -> bool {
+        !self.single.contains(path) && !self.directories.contains(path) && self.is_entry(path)
+    }
+
+    /// Whether a walk would come by it.
+    fn is_entry(&self, path: &Path) -> bool {
+        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return false };
+        !name.as_encoded_bytes().starts_with(b".") && self.walked.contains(directory)
     }
 
     /// Follows `rest` from the real directory `at` as the kernel does, and keeps every link met on the way and the end of it. What doesn't exist

@@ -87,7 +87,7 @@ impl Text<'_> {
     /// Its parts, which can be read in any order.
     pub(super) fn documents(&self) -> Vec<Document<'_>> {
         match self.format {
-            Format::Json => vec![Document { number: 1, line: 1, text: self.content, fingerprint: document::fingerprint(self.content) }],
+            Format::Json => vec![Document { number: 1, line: 1, text: self.content, fingerprint: 0 }],
             Format::Yaml => document::split(self.content),
         }
     }

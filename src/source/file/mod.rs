@@ -99,7 +99,7 @@ struct Watcher {
     /// The first event that no look has seen, and how many there are.
     since: Instant,
     events: u64,
-    /// The manifests that they were about, if no others.
+    /// What they were about, if it is known.
     named: Option<BTreeSet<PathBuf>>,
     /// When to look at all files again, whatever the kernel tells of them.
     poll: Instant,
@@ -135,8 +135,8 @@ impl Watcher {
     async fn look(&mut self, shared: &Shared) -> Result<Pause, SourceError> {
         let (roots, mut state) = (self.roots.clone(), std::mem::take(&mut self.state));
         let begun = Instant::now();
-        // However often the kernel names a few files: the look at all of them isn't put off for ever.
-        let named = self.named.take().filter(|_| begun < self.poll + MANIFEST_POLL);
+        // However often the kernel names a few files: the look at all of them isn't put off.
+        let named = self.named.take().filter(|_| begun < self.poll);
         // Reading files blocks, and this thread has a data plane's probes to answer.
         let look = tokio::task::spawn_blocking(move || {
             let outcome = state.refresh(&roots, named.as_ref(), Instant::now());

@@ -66,6 +66,8 @@ pub(super) struct Scan {
     pub interest: Interest,
     /// The directories that were walked, by their real paths.
     pub walked: HashMap<PathBuf, Place>,
+    /// Some file has several names: which of them counts may change with any of them.
+    pub hard_links: bool,
     /// Directories that hold no manifest anywhere below, among the paths given.
     pub empty: Vec<PathBuf>,
     /// What couldn't be looked at. Whatever was known of it, and of all below it, is as good as it was.
@@ -82,15 +84,24 @@ pub(super) fn scan(roots: &[PathBuf]) -> Scan {
     walk.scan
 }
 
-/// Looks at these manifests alone, named by their real paths. `None` where that isn't enough: one is gone, or is no file, or has other names too, so that it may count elsewhere.
+/// Looks at these entries of walked directories alone, named by their real paths. `None` where that isn't enough: a manifest is gone, or
+/// something is a link or a directory, or has other names too.
 pub(super) fn scan_named(named: &BTreeSet<PathBuf>, walked: &HashMap<PathBuf, Place>) -> Option<BTreeMap<Place, Signature>> {
-    let look = |real: &PathBuf| {
+    let mut files = BTreeMap::new();
+    for real in named {
         let directory = walked.get(real.parent()?)?;
         let path = directory.path.join(real.file_name()?);
-        let metadata = fs::symlink_metadata(&path).ok().filter(|metadata| metadata.is_file() && metadata.nlink() == 1)?;
-        Some((Place { root: directory.root, path: path.into() }, Signature::of(&metadata)))
-    };
-    named.iter().map(look).collect()
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_file() && !is_manifest(&path) => {}
+            Ok(metadata) if metadata.is_file() && metadata.nlink() == 1 => {
+                files.insert(Place { root: directory.root, path: path.into() }, Signature::of(&metadata));
+            }
+            // What is to become a manifest may have another name first.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !is_manifest(&path) => {}
+            Ok(_) | Err(_) => return None,
+        }
+    }
+    Some(files)
 }
 
 struct Walk {
@@ -179,6 +190,7 @@ impl Walk {
         if !self.seen.insert((metadata.dev(), metadata.ino())) {
             return;
         }
+        self.scan.hard_links |= metadata.nlink() > 1;
         self.files.push((place, Signature::of(metadata)));
     }
 }

@@ -45,6 +45,7 @@ pub(super) struct State {
     contested: BTreeSet<Key>,
     /// Of the last look at all of them.
     walked: HashMap<PathBuf, Place>,
+    hard_links: bool,
     empty: Vec<PathBuf>,
     unreadable: Vec<(Place, io::Error)>,
     started: bool,
@@ -64,17 +65,17 @@ pub(super) struct Outcome {
 }
 
 impl State {
-    /// Looks at the files, reads those that changed, and works out what that means. If nothing has happened but to the `named` ones (by their real paths), it
-    /// looks at them alone, where that is enough: asking the kernel for ten thousand takes longer than all the rest of an edit.
+    /// Looks at the files, reads those that changed, and works out what that means. If nothing has happened but to the `named` ones (by their
+    /// real paths), it looks at them alone, where that is enough: asking the kernel for ten thousand takes longer than all the rest of an edit.
     pub(super) fn refresh(&mut self, roots: &[PathBuf], named: Option<&BTreeSet<PathBuf>>, now: Instant) -> Outcome {
         let mut touched = BTreeSet::new();
         let interest = if let Some(files) = named.and_then(|named| self.named(named)) {
             self.read(&files, now, &mut touched);
             None
         } else {
-            let Scan { files, interest, walked, empty, unreadable } = scan(roots);
+            let Scan { files, interest, walked, hard_links, empty, unreadable } = scan(roots);
             self.read(&files, now, &mut touched);
-            (self.walked, self.empty, self.unreadable) = (walked, empty, unreadable);
+            (self.walked, self.hard_links, self.empty, self.unreadable) = (walked, hard_links, empty, unreadable);
             self.settle_missing(&files, now, &mut touched);
             Some(interest)
         };
@@ -83,9 +84,10 @@ impl State {
         Outcome { changes, findings: self.findings(), interest, again }
     }
 
-    /// The named files alone. `None` where others may matter too: while something is missing or can't be looked at, or no manifest was there at all.
+    /// The named files alone. `None` where others may matter too: one is missing or empty for the moment, a directory has had none, or one is
+    /// there under several names.
     fn named(&self, named: &BTreeSet<PathBuf>) -> Option<BTreeMap<Place, Signature>> {
-        let calm = self.empty.is_empty() && self.unreadable.is_empty() && self.files.values().all(|known| known.gone.is_none());
+        let calm = !self.hard_links && self.empty.is_empty() && self.files.values().all(|known| known.gone.is_none());
         calm.then(|| scan_named(named, &self.walked)).flatten()
     }
 

@@ -116,10 +116,46 @@ async fn the_kernel_names_what_is_looked_at_and_the_look_at_all_comes_all_the_sa
     assert_eq!((looks, watcher.poll), (1, due), "a look at the named file alone puts no other off");
 
     // As it would be if the kernel named that file without a pause.
-    for (overdue, all) in [(Duration::ZERO, false), (MANIFEST_POLL, true)] {
-        let now = Instant::now();
-        (watcher.named, watcher.poll) = (Some([fs::canonicalize(&named).unwrap()].into()), now.checked_sub(overdue).unwrap());
+    for (due, all) in [(Instant::now() + MANIFEST_POLL, false), (Instant::now(), true)] {
+        (watcher.named, watcher.poll) = (Some([fs::canonicalize(&named).unwrap()].into()), due);
         watcher.look(&shared).await.unwrap();
-        assert_eq!(watcher.poll > now, all, "overdue for {overdue:?}");
+        assert_eq!(watcher.poll != due, all);
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_replaced_is_looked_at_alone_and_a_hidden_one_not_at_all() {
+    let steps: [Step; 4] = [
+        ("visible", |path| {
+            fs::write(path.join("next"), service("visible")).unwrap();
+            fs::rename(path.join("next"), path.join("site.yaml")).unwrap();
+        }),
+        ("hidden", |path| {
+            fs::write(path.join(".site.yaml.tmp"), service("hidden")).unwrap();
+            fs::rename(path.join(".site.yaml.tmp"), path.join("site.yaml")).unwrap();
+        }),
+        ("put aside", |path| {
+            fs::rename(path.join("site.yaml"), path.join(".site.yaml")).unwrap();
+            fs::write(path.join("site.yaml"), service("aside")).unwrap();
+        }),
+        ("draft", |path| {
+            fs::write(path.join(".next.yaml"), service("draft")).unwrap();
+            fs::rename(path.join(".next.yaml"), path.join("site.yaml")).unwrap();
+            fs::write(path.join(".next.yaml"), service("unfinished")).unwrap();
+        }),
+    ];
+    for (label, step) in steps {
+        let base = tempfile::tempdir().unwrap();
+        fs::write(base.path().join("site.yaml"), service("one")).unwrap();
+        let mut watcher = Watcher::new(Files::open(vec![base.path().to_owned()]).unwrap(), Instant::now());
+        let shared = Shared::new(Stores::new(lists()));
+        let pause = settled(&mut watcher, &shared).await;
+        let due = watcher.poll;
+        step(base.path());
+        let expected = if label == "put aside" { "aside" } else { label };
+        let (looks, _) = looks_until(&mut watcher, &shared, expected, pause).await;
+        assert_eq!((looks, watcher.poll), (1, due), "{label}");
+        let known = watcher.state.refresh(&[base.path().to_owned()], None, Instant::now());
+        assert!(known.changes.is_empty(), "{label}: a look at all finds something else: {:?}", known.changes);
     }
 }

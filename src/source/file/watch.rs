@@ -60,7 +60,7 @@ pub(super) struct Burst {
     last: Instant,
     /// How many there were, those that concern nothing left out.
     pub events: u64,
-    /// The manifests that all of them were about, by their real paths. `None` where it may have been anything.
+    /// The entries of walked directories that all of them were about, by their real paths. `None` where it may have been anything.
     pub named: Option<BTreeSet<PathBuf>>,
 }
 
@@ -181,11 +181,13 @@ impl Signal {
             EventKind::Create(_) | EventKind::Modify(_) | EventKind::Any | EventKind::Other => Change::Appeared,
         };
         let mut pending = self.lock();
-        if !paths.is_empty() && !paths.iter().any(|path| pending.interest.concerns(path, change)) {
+        // A rename from one name to another may concern us by one of them.
+        let ours: Vec<PathBuf> = paths.iter().filter(|path| pending.interest.concerns(path, change)).cloned().collect();
+        if !paths.is_empty() && ours.is_empty() {
             return;
         }
-        let named = !paths.is_empty() && paths.iter().all(|path| pending.interest.names_manifest(path));
-        let named = named.then(|| paths.clone());
+        let alone = !ours.is_empty() && ours.iter().all(|path| pending.interest.is_mere_entry(path));
+        let named = alone.then_some(ours);
         match kind {
             EventKind::Modify(ModifyKind::Data(_)) => pending.writing.extend(paths),
             EventKind::Modify(ModifyKind::Metadata(_)) | EventKind::Create(_) | EventKind::Any | EventKind::Other => {}

@@ -353,6 +353,28 @@ fn named_files_are_looked_at_alone_where_that_is_enough() {
 }
 
 #[test]
+fn a_file_of_two_names_is_never_looked_at_alone() {
+    let mut rig = Rig::new(&[("a.yaml", service("a", 1))]);
+    fs::hard_link(rig.path("a.yaml"), rig.path("b.yaml")).unwrap();
+    rig.look(10);
+    rig.remove("a.yaml");
+    rig.write("a.yaml", &service("c", 1));
+    rig.look_at(Some(&["a.yaml"]), 10);
+    assert_eq!(rig.services(), "a:1 c:1", "b.yaml has what a.yaml had");
+}
+
+#[test]
+fn entries_that_are_no_manifests_are_passed_over_unless_they_lead_to_some() {
+    let mut rig = Rig::new(&[("a.yaml", service("a", 1))]);
+    rig.write("notes", &service("b", 1));
+    rig.look_at(Some(&["notes", "absent"]), 10);
+    assert_eq!((rig.services().as_str(), rig.last.interest.is_some()), ("a:1", false));
+    fs::create_dir(rig.path("sub")).unwrap();
+    rig.look_at(Some(&["sub"]), 10);
+    assert!(rig.last.interest.is_some());
+}
+
+#[test]
 fn a_named_file_may_be_a_new_one_unless_its_directory_was_none_or_something_is_missing() {
     let mut rig = Rig::new(&[("a.yaml", service("a", 1))]);
     rig.write("b.yaml", &service("b", 1));

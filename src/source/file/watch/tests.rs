@@ -23,6 +23,7 @@ fn watch() -> Watch {
     interest.walked("/w".into());
     interest.given(Path::new("/none/named.conf")).unwrap();
     interest.given(Path::new("/w/..data")).unwrap();
+    interest.given(Path::new("/w/given.yaml")).unwrap();
     watch.signal.lock().interest = interest;
     watch
 }
@@ -98,13 +99,14 @@ async fn a_lost_event_counts_as_one() {
 async fn a_burst_names_its_manifests_unless_it_is_about_anything_else() {
     let many: Vec<String> = (0..=MANIFEST_NAMED).map(|number| format!("{number}.yaml")).collect();
     let many: Vec<Happening<'_>> = many.iter().map(|name| (CLOSED, name.as_str())).collect();
-    let cases: [(&str, &[Happening<'_>], Option<usize>); 8] = [
+    let cases: [(&str, &[Happening<'_>], Option<usize>); 9] = [
         ("one", &[(WRITTEN, "a.yaml"), (CLOSED, "a.yaml")], Some(1)),
         ("two", &[(CLOSED, "a.yaml"), (RENAMED, "b.yaml"), (CREATED, "a.yaml")], Some(2)),
         ("a link on the way", &[(CLOSED, "a.yaml"), (RENAMED, "..data")], None),
         ("that, and then a manifest", &[(RENAMED, "..data"), (CLOSED, "a.yaml")], None),
         ("a path given", &[(CLOSED, "/none/named.conf")], None),
-        ("what may be a directory", &[(CREATED, "sub")], None),
+        ("a path given, in a directory that was walked", &[(CLOSED, "given.yaml")], None),
+        ("what may be a directory", &[(CREATED, "sub")], Some(1)),
         ("as many as are looked at alone", many.get(..MANIFEST_NAMED).unwrap(), Some(MANIFEST_NAMED)),
         ("one more", &many, None),
     ];
@@ -118,7 +120,11 @@ async fn a_burst_names_its_manifests_unless_it_is_about_anything_else() {
         assert_eq!(burst.named.map(|named| named.len()), expected, "{label}");
         assert_eq!(burst.events, u64::try_from(events.len()).unwrap(), "{label}");
     }
-    let watch = watch();
+    let (watch, renamed) = (watch(), EventKind::Modify(ModifyKind::Name(RenameMode::Both)));
+    watch.signal.note(Ok(Event::new(renamed).add_path("/w/.hidden.yaml".into()).add_path("/w/a.yaml".into())));
+    let now = Instant::now();
+    let burst = watch.changed(now, now + REBUILD_CEILING * 10).await;
+    assert_eq!(burst.named, Some([PathBuf::from("/w/a.yaml")].into()), "the other name is none of ours");
     note(&watch, CLOSED, "a.yaml");
     watch.signal.note(Err(notify::Error::generic("overflow")));
     let now = Instant::now();
