@@ -35,8 +35,8 @@ pub const MANIFEST_POLL: Duration = Duration::from_secs(2);
 /// be about more than files that were overwritten.
 pub const MANIFEST_NAMED: usize = 64;
 
-/// After a look at the files that found nothing new, how many times as long as it took the next one is put off: so that a storm of irrelevant
-/// changes to ten thousand files costs a fifth of a core at most.
+/// After a look at the files that events have caused, and that found nothing new, how many times as long as it took the next one is put off: so
+/// that a storm of irrelevant changes to ten thousand files costs a fifth of a core at most.
 pub const MANIFEST_REST: u32 = 4;
 
 /// How long a file that vanished keeps its objects: editors that replace a file in two steps leave such a gap. Well below the 200 ms in which a

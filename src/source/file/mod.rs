@@ -159,7 +159,8 @@ impl Watcher {
         if interest.is_some() {
             self.poll = Instant::now() + MANIFEST_POLL.max(took * 100);
         }
-        let rest = if fruitful { Duration::ZERO } else { took * MANIFEST_REST };
+        // A poll is rare enough by itself: an edit that comes behind it needn't wait.
+        let rest = if fruitful || self.events == 0 { Duration::ZERO } else { took * MANIFEST_REST };
         Ok(Pause { earliest: Instant::now() + rest, again: incomplete, latest: again.map_or(self.poll, |again| again.min(self.poll)) })
     }
 

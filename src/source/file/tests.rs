@@ -121,6 +121,11 @@ async fn the_kernel_names_what_is_looked_at_and_the_look_at_all_comes_all_the_sa
         watcher.look(&shared).await.unwrap();
         assert_eq!(watcher.poll != due, all);
     }
+
+    // An edit behind a poll is looked at at once.
+    watcher.events = 0;
+    let pause = watcher.look(&shared).await.unwrap();
+    assert!(pause.earliest <= Instant::now());
 }
 
 #[tokio::test]
