@@ -161,8 +161,6 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
 }
 
 fn listen(worker: &Rc<Worker>, listener: std::net::TcpListener) -> std::io::Result<()> {
-    // Once more: one that another process leaves to us may have been made otherwise.
-    listener::listen(&listener)?;
     let listener = Rc::new(TcpListener::from_std(listener)?);
     let address = listener.local_addr()?;
     worker.listeners.open(&listener);
@@ -214,7 +212,10 @@ async fn work(seed: Seed) -> std::io::Result<Rc<Worker>> {
                     let _ = reply.send(());
                 }
                 Some(Command::Listen(listener)) => {
-                    if worker.listeners.serves(&listener) && let Err(error) = listen(&worker, listener) {
+                    // Told again, since the process that leaves it to us may have told it otherwise.
+                    if worker.listeners.serves(&listener)
+                        && let Err(error) = listener::listen(&listener).and_then(|()| listen(&worker, listener))
+                    {
                         tracing::warn!(%error, "can't accept from a socket of the process that has ended");
                     }
                 }

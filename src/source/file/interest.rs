@@ -7,7 +7,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use super::scan::is_manifest;
+use super::scan::{is_hidden, is_manifest};
 
 /// Links that are followed on the way to one file. The kernel's own number.
 const LINKS: usize = 40;
@@ -81,7 +81,7 @@ impl Interest {
     /// Whether a walk would come by it.
     fn is_entry(&self, path: &Path) -> bool {
         let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return false };
-        !name.as_encoded_bytes().starts_with(b".") && self.walked.contains(directory)
+        !is_hidden(name) && self.walked.contains(directory)
     }
 
     /// Follows `rest` from the real directory `at` as the kernel does, and keeps every link met on the way and the end of it. What doesn't exist

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    ffi::OsStr,
     fs::{self, Metadata},
     io,
     os::unix::fs::MetadataExt,
@@ -155,8 +156,7 @@ impl Walk {
 
     fn entry(&mut self, directory: &Place, real: &Path, entry: &fs::DirEntry) {
         let name = entry.file_name();
-        // Editors' temporary files, `.git`, and the real directories behind a ConfigMap volume's links (`..data`, `..2026_08_01_...`).
-        if name.as_encoded_bytes().starts_with(b".") {
+        if is_hidden(&name) {
             return;
         }
         let place = Place { root: directory.root, path: entry.path().into() };
@@ -193,6 +193,12 @@ impl Walk {
         self.scan.hard_links |= metadata.nlink() > 1;
         self.files.push((place, Signature::of(metadata)));
     }
+}
+
+/// Whether a walk passes an entry of this name over: editors' temporary files, `.git`, and the real directories behind a ConfigMap volume's links
+/// (`..data`, `..2026_08_01_...`).
+pub(super) fn is_hidden(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
 }
 
 /// Whether a name is a manifest's.

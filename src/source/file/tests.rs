@@ -139,7 +139,7 @@ async fn a_manifest_that_is_replaced_is_looked_at_alone_and_a_hidden_one_not_at_
             fs::write(path.join(".site.yaml.tmp"), service("hidden")).unwrap();
             fs::rename(path.join(".site.yaml.tmp"), path.join("site.yaml")).unwrap();
         }),
-        ("put aside", |path| {
+        ("aside", |path| {
             fs::rename(path.join("site.yaml"), path.join(".site.yaml")).unwrap();
             fs::write(path.join("site.yaml"), service("aside")).unwrap();
         }),
@@ -149,7 +149,7 @@ async fn a_manifest_that_is_replaced_is_looked_at_alone_and_a_hidden_one_not_at_
             fs::write(path.join(".next.yaml"), service("unfinished")).unwrap();
         }),
     ];
-    for (label, step) in steps {
+    for (name, step) in steps {
         let base = tempfile::tempdir().unwrap();
         fs::write(base.path().join("site.yaml"), service("one")).unwrap();
         let mut watcher = Watcher::new(Files::open(vec![base.path().to_owned()]).unwrap(), Instant::now());
@@ -157,10 +157,9 @@ async fn a_manifest_that_is_replaced_is_looked_at_alone_and_a_hidden_one_not_at_
         let pause = settled(&mut watcher, &shared).await;
         let due = watcher.poll;
         step(base.path());
-        let expected = if label == "put aside" { "aside" } else { label };
-        let (looks, _) = looks_until(&mut watcher, &shared, expected, pause).await;
-        assert_eq!((looks, watcher.poll), (1, due), "{label}");
+        let (looks, _) = looks_until(&mut watcher, &shared, name, pause).await;
+        assert_eq!((looks, watcher.poll), (1, due), "{name}");
         let known = watcher.state.refresh(&[base.path().to_owned()], None, Instant::now());
-        assert!(known.changes.is_empty(), "{label}: a look at all finds something else: {:?}", known.changes);
+        assert!(known.changes.is_empty(), "{name}: a look at all finds something else: {:?}", known.changes);
     }
 }
