@@ -29,6 +29,8 @@ pub(crate) struct Exchange {
     pub(crate) trail: Trail,
     pub(crate) request_id: HeaderValue,
     pub(crate) bytes_in: u64,
+    /// All of the request's body has gone to the backend, or there was none to go.
+    pub(crate) body_taken: bool,
     pub(crate) bytes_out: u64,
     status: Option<StatusCode>,
     reason: Option<Reason>,
@@ -70,6 +72,7 @@ impl Exchange {
             trail: Trail::default(),
             request_id: HeaderValue::from_static(""),
             bytes_in: 0,
+            body_taken: false,
             bytes_out: 0,
             status: None,
             reason: None,

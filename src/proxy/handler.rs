@@ -35,12 +35,16 @@ pub(super) async fn handle(connection: Rc<Connection>, request: Request<Incoming
     let mut exchange = Exchange::begin(Rc::clone(&connection), &request);
     let form = Form::of(request.headers());
     let close_delimited = request.version() < Version::HTTP_11;
-    let mut response = match forward(&mut exchange, request).await {
+    let is_chunked = !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
+    let result = forward(&mut exchange, request).await;
+    // With part of the request's body unread, the server closes the connection behind the response: the client is to know before it sends another. Of one in
+    // chunks it reads no more than one to find its end, so that it may be all there, and unread.
+    let unread = connection.has_unread_body() || (is_chunked && !exchange.body_taken);
+    let mut response = match result {
         Ok((sent, progress)) => respond(exchange, sent, progress, close_delimited),
         Err(error) => refuse(exchange, &error, form),
     };
-    // With part of the request still to come, the server closes the connection behind the response: the client is to know before it sends another.
-    let ends = connection.is_last_request() || connection.has_unread_body();
+    let ends = connection.is_last_request() || unread;
     if ends && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -54,6 +58,7 @@ async fn forward(exchange: &mut Exchange, request: Request<Incoming>) -> Result<
     trail.routed();
     let sent = upstream::send(connection, trail, &route.backend, request, &progress).await;
     exchange.bytes_in = progress.bytes();
+    exchange.body_taken = progress.is_complete();
     Ok((sent?, progress))
 }
 

@@ -157,6 +157,31 @@ fn an_early_response_arrives_while_the_request_is_still_coming() {
 }
 
 #[test]
+fn whoever_may_not_ask_again_is_told_so_whatever_has_come_of_the_body() {
+    const SIZED: &str = "POST / HTTP/1.1\r\nHost: unknown.example\r\nContent-Length: 5\r\n\r\n";
+    const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: unknown.example\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let proxy = Proxy::start("");
+    for (head, body) in [
+        (SIZED, "hello"),
+        (SIZED, "he"),
+        (CHUNKED, "0\r\n\r\n"),
+        (CHUNKED, "5\r\nhello\r\n0\r\n\r\n"),
+        (CHUNKED, "3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"),
+        (CHUNKED, "5\r\nhello\r\n"),
+    ] {
+        let mut client = proxy.connect();
+        client.send(format!("{head}{body}"));
+        let response = client.message();
+        assert_eq!(response.status(), 404, "{body:?}");
+        if response.head.field("connection") == Some("close") {
+            client.expect_end();
+        } else {
+            assert_eq!(client.exchange("GET / HTTP/1.1\r\nHost: unknown.example\r\n\r\n").status(), 404, "{body:?}");
+        }
+    }
+}
+
+#[test]
 fn an_early_response_may_go_on_beside_the_request() {
     let (_proxy, _backend, mut client, mut upstream, _) = begin("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
     upstream.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
