@@ -68,6 +68,9 @@ pub const REQUESTS_PER_CONNECTION: u64 = 100_000;
 /// holds the rest. At some 30 KB each, with a request under way, this is 500 MB at the worst; idle ones take a quarter. The file-descriptor limit may lower it.
 pub const CONNECTIONS_PER_WORKER: usize = 16_384;
 
+/// Idle client connections that a worker at its limit chooses at once, to close them one by one as others come in: choosing takes a look at all.
+pub const EVICTION_BATCH: usize = 256;
+
 /// A connection that has had no request yet, once it is to go: in a drain, or at the limit of connections. Beyond: closed. Its request is on its way, or
 /// it is one of those that browsers open in advance. At that limit, no connection is told to go that has been idle for less.
 pub const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);

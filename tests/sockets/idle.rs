@@ -179,6 +179,35 @@ fn an_idle_connection_makes_room() {
 }
 
 #[test]
+fn those_who_have_been_idle_longest_make_room_first_and_who_stirs_stays() {
+    // More than are chosen at once.
+    let most = limits::EVICTION_BATCH + 40;
+    let proxy = Proxy::to_with(Backend::start().serve("hello"), |settings| settings.limits.max_connections = most);
+    let connect = || {
+        let mut client = proxy.connect();
+        assert_eq!(client.exchange(GET).text(), "hello");
+        client
+    };
+    let mut clients: Vec<_> = (0..most).map(|_| connect()).collect();
+    proxy.wait_for(|numbers| numbers.connections_idle as usize == most);
+    // Nobody is told to go who hasn't been idle for this long.
+    std::thread::park_timeout(limits::FIRST_REQUEST_GRACE);
+    let mut later = vec![connect()];
+    // Among those that are chosen already, and no longer idle.
+    assert_eq!(clients[10].exchange(GET).text(), "hello");
+    later.extend((1..most - 1).map(|_| connect()));
+    for (number, mut client) in clients.into_iter().enumerate() {
+        if number == 10 {
+            assert_eq!(client.exchange(GET).text(), "hello");
+        } else {
+            client.expect_end();
+        }
+    }
+    assert_eq!(proxy.numbers().connections_evicted as usize, most - 1);
+    assert!(later.iter_mut().all(|client| client.exchange(GET).text() == "hello"));
+}
+
+#[test]
 fn an_idle_connection_takes_little_memory() {
     let (batches, batch) = (10, 100);
     let nodegate = Nodegate::serve(&manifest(&[("", "/", Backend::start().serve("hello"))]), &[]);
