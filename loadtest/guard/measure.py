@@ -1,4 +1,5 @@
-"""Instructions that a request costs, by callgrind's count: of one worker, its access log and everything else in the process.
+"""What a request costs: instructions by callgrind's count, which sees the program alone, and system calls by strace's, since each is worth thousands of those;
+of one worker, its access log and everything else in the process.
 
 Two runs of each workload differ only in their number of requests, so that the difference is the requests' alone: start, configuration and the first
 connections cancel out. One request at a time: the order of events is always the same.
@@ -58,11 +59,27 @@ def connect():
     return socket.create_connection(("127.0.0.1", PORT), timeout=30)
 
 
-def instructions(program, count, request, anew, options, run):
-    """What the whole process executed for so many requests."""
-    out = run / "callgrind.out"
+def executed(out):
+    return int(re.search(r"^(?:summary|totals): (\d+)", out, re.M)[1])
+
+
+def called(out):
+    # Share of the time, seconds, microseconds each, calls, errors if there were any, "total".
+    return int(out.splitlines()[-1].split()[3])
+
+
+# What is counted, by which program, and how that tells.
+METERS = (
+    ("instructions", ("valgrind", "--tool=callgrind", "--callgrind-out-file={}"), executed, "{:,.0f}"),
+    ("system calls", ("strace", "--follow-forks", "--summary-only", "--output={}"), called, "{:.2f}"),
+)
+
+
+def measured(meter, read, program, count, request, anew, options, run):
+    """What the whole process did for so many requests."""
+    out = run / "meter.out"
     out.unlink(missing_ok=True)
-    command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", program, "serve", "--manifests", str(run / "routes.yaml"), "--http", f"127.0.0.1:{PORT}",
+    command = [*(part.format(out) for part in meter), program, "serve", "--manifests", str(run / "routes.yaml"), "--http", f"127.0.0.1:{PORT}",
                "--admin", f"127.0.0.1:{ADMIN}", "--workers", "1", "--access-log", str(run / "access.log"), *options]
     with open(run / "errors", "wb") as errors:
         process = subprocess.Popen(command, stdout=errors, stderr=errors)
@@ -73,7 +90,7 @@ def instructions(program, count, request, anew, options, run):
                 connection = connect()
             except OSError:
                 if process.poll() is not None or time.monotonic() > deadline:
-                    sys.exit(f"nodegate doesn't come up under valgrind: {(run / 'errors').read_text()[-3000:]}")
+                    sys.exit(f"nodegate doesn't come up under {meter[0]}: {(run / 'errors').read_text()[-3000:]}")
                 time.sleep(0.1)
         for number in range(count):
             if anew and number:
@@ -83,11 +100,12 @@ def instructions(program, count, request, anew, options, run):
             if read_message(connection) is None:
                 sys.exit(f"the connection ended at request {number}")
         connection.close()
-        process.send_signal(signal.SIGTERM)
+        os.kill(metered(process.pid), signal.SIGTERM)
         if process.wait(60) != 0:
-            sys.exit(f"nodegate ended with {process.returncode} under valgrind: {(run / 'errors').read_text()[-3000:]}")
+            sys.exit(f"nodegate ended with {process.returncode} under {meter[0]}: {(run / 'errors').read_text()[-3000:]}")
     finally:
         if process.poll() is None:
+            os.kill(metered(process.pid), signal.SIGKILL)
             process.kill()
             process.wait()
     lines = (run / "access.log").read_text().splitlines()
@@ -95,7 +113,13 @@ def instructions(program, count, request, anew, options, run):
     os.truncate(run / "access.log", 0)
     if served != count:
         sys.exit(f"{served} of {count} requests were served: {lines[:1]}")
-    return int(re.search(r"^(?:summary|totals): (\d+)", out.read_text(), re.M)[1])
+    return read(out.read_text())
+
+
+def metered(pid):
+    """The process that is looked at: a child, or, of a meter that takes its place, the same."""
+    children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(children[0]) if children else pid
 
 
 def main():
@@ -112,20 +136,24 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         run = pathlib.Path(directory)
         (run / "routes.yaml").write_text(nodegate(ONE))
-        for name, request, anew, options in WORKLOADS:
-            few, many = (instructions(arguments.program, count, request, anew, options, run) for count in (FEW, MANY))
-            cost = figures[name] = round((many - few) / (MANY - FEW))
-            if cost <= 0:
-                sys.exit(f"{name}: {few:,} instructions for {FEW} requests and {many:,} for {MANY}: that can't be")
-            before = known.get(name)
-            change = f"{cost / before - 1:+.1%} to the baseline's {before:,}" if before else "no baseline"
-            print(f"{name}: {cost:,} instructions, {change}", flush=True)
-            if before is None:
-                unknown.append(name)
-            elif cost > before * (1 + TOLERANCE):
-                worse.append(name)
-            elif cost < before * (1 - TOLERANCE):
-                better.append(name)
+        for what, meter, read, form in METERS:
+            for name, request, anew, options in WORKLOADS:
+                few, many = (measured(meter, read, arguments.program, count, request, anew, options, run) for count in (FEW, MANY))
+                cost = (many - few) / (MANY - FEW)
+                cost = round(cost) if cost > 100 else round(cost, 2)
+                figures.setdefault(what, {})[name] = cost
+                before = known.get(what, {}).get(name)
+                name = f"{name}, {what}"
+                if cost <= 0:
+                    sys.exit(f"{name}: {few:,} for {FEW} requests and {many:,} for {MANY}: that can't be")
+                change = f"{cost / before - 1:+.1%} to the baseline's {form.format(before)}" if before else "no baseline"
+                print(f"{name}: {form.format(cost)}, {change}", flush=True)
+                if before is None:
+                    unknown.append(name)
+                elif cost > before * (1 + TOLERANCE):
+                    worse.append(name)
+                elif cost < before * (1 - TOLERANCE):
+                    better.append(name)
     if arguments.accept:
         arguments.baseline.write_text(json.dumps(figures, indent=2) + "\n")
     elif unknown:
