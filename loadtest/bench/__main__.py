@@ -17,17 +17,18 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager, nullcontext
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
 
 from . import load, peers, report
 from .peers import LOAD_CORE, PORTS, Fleet
-from .workloads import GET_64, MIB, PROXIES, WITH_FLOOR, WORKERS, WORKLOADS, fixed_rate
+from .workloads import GET_64, HOSTS, MIB, PROXIES, WITH_FLOOR, WORKERS, WORKLOADS, fixed_rate
 
 EDIT_INTERVAL_S = 0.1
 # Two files, four uploads at the backend, and a round's access logs.
 SPACE = 1 << 30
-# What is measured beside the workloads.
-EXTRA = ("rate", "idle", "edits", "workers")
+# What is measured beside the workloads, and with which routes.
+EXTRA = {"rate": peers.ONE, "idle": None, "edits": peers.ONE, "workers": peers.ONE, "hosts": peers.MANY}
 
 
 class Bench:
@@ -36,7 +37,7 @@ class Bench:
         self.run, self.host = run, peers.ONE.hosts[0]
         self.rounds, self.seconds = (1, 1) if arguments.quick else (arguments.rounds, arguments.seconds)
         self.quick = arguments.quick
-        self.idle_rounds = min(self.rounds, 3)
+        self.idle_rounds = min(self.rounds, 5)
         self.idle_connections = 1000 if arguments.quick else max(min(10_000, peers.connections() // 1000 * 1000), 200)
         self.only = set(arguments.only.split(",")) if arguments.only else None
         self.started, self.done, self.all = time.monotonic(), 0, 0
@@ -52,13 +53,27 @@ class Bench:
 
     def sample(self, fleet, peer, workload):
         """One round of a workload at one proxy."""
-        before = fleet.cpu(peer)
-        result = workload.run(self, peer, self.seconds)
-        after = fleet.cpu(peer)
+        if workload.settle:
+            result, before, after = self.settled(fleet, peer, workload)
+        else:
+            before = fleet.cpu(peer)
+            result = workload.run(self, peer, self.seconds)
+            after = fleet.cpu(peer)
         fleet.forget_logs()
         count = max(result["requests"], 1) * workload.units
         user, system = ((after[i] - before[i]) / count for i in (0, 1))
         return {**result, "user": user, "system": system, "cpu": user + system, "resident": fleet.resident(peer)}
+
+    def settled(self, fleet, peer, workload):
+        """A load of which the beginning isn't counted: what the backend was asked in between is."""
+        with ThreadPoolExecutor(1) as loads:
+            loaded = loads.submit(workload.run, self, peer, workload.settle + self.seconds)
+            time.sleep(workload.settle)
+            before, first = fleet.cpu(peer), fleet.served()
+            # Not to the end, so as not to count that either.
+            time.sleep(0.9 * self.seconds)
+            after, last = fleet.cpu(peer), fleet.served()
+            return {**loaded.result(), "requests": last - first}, before, after
 
     def measure(self, fleet, workload):
         samples = {peer: [] for peer in workload.peers}
@@ -92,7 +107,7 @@ class Bench:
         """The same load with and without an Ingress that is edited all the time."""
         samples = {"quiet": [], "edited": []}
         for number in range(self.rounds):
-            for name in samples:
+            for name in rotated(list(samples), number):
                 first = fleet.generation("nodegate")
                 with editing(self.run / "nodegate-manifests") if name == "edited" else nullcontext():
                     one = self.sample(fleet, "nodegate", workload)
@@ -160,18 +175,18 @@ def bench(arguments, run, save):
     bench = Bench(arguments, run)
     wanted = [workload for workload in WORKLOADS if bench.wanted(workload.name)]
     extra = [name for name in EXTRA if bench.wanted(name)]
-    sizes = {"rate": len(WITH_FLOOR) + 1, "edits": 2, "workers": 2, "idle": 0}
+    sizes = {"rate": len(WITH_FLOOR) + 1, "edits": 2, "workers": 2, "hosts": 2, "idle": 0}
     bench.all = bench.rounds * (sum(len(workload.peers) for workload in wanted) + sum(sizes[name] for name in extra))
     bench.all += bench.idle_rounds * len(PROXIES) * ("idle" in extra)
     make = lambda routes: Fleet(run, bench.tools, routes)
     data = {"machine": machine(), "versions": {**peers.versions(bench.tools), "revision": revision()},
-            "settings": {"rounds": bench.rounds, "seconds": bench.seconds, "quick": bench.quick}, "workloads": {}}
+            "rustc": arguments.rustc, "settings": {"rounds": bench.rounds, "seconds": bench.seconds, "quick": bench.quick}, "workloads": {}}
     if "idle" in extra:
         data["idle"] = bench.idle(make)
         save(data)
     for routes in dict.fromkeys(workload.routes for workload in WORKLOADS):
         mine = [workload for workload in wanted if workload.routes is routes]
-        also = set(extra) - {"idle"} if routes is peers.ONE else set()
+        also = {name for name in extra if EXTRA[name] is routes}
         if not mine and not also:
             continue
         with make(routes) as fleet:
@@ -190,6 +205,9 @@ def bench(arguments, run, save):
             if "workers" in also:
                 fleet.start("nodegate-2", f"{peers.PROXY_CORE},{LOAD_CORE}")
                 data["workers"] = bench.measure(fleet, WORKERS)
+            if "hosts" in also:
+                fleet.start("nodegate-few", routes=peers.TEN)
+                data["hosts"] = bench.measure(fleet, HOSTS)
             save(data)
 
 
@@ -197,11 +215,11 @@ def main():
     parser = argparse.ArgumentParser(prog="loadtest/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
                                      allow_abbrev=False)
     parser.add_argument("--quick", action="store_true", help="one round of one second each, in some three minutes: to see that it works, not to be quoted")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of each workload (default: 5)")
-    parser.add_argument("--seconds", type=int, default=4, help="seconds of each round (default: 4)")
-    parser.add_argument("--only", help="workloads to run, by name and separated by commas; also rate, idle, edits, workers")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds of each workload (default: 9)")
+    parser.add_argument("--seconds", type=int, default=2, help="seconds of each round (default: 2)")
+    parser.add_argument("--only", help="workloads to run, by name and separated by commas; also rate, idle, edits, workers, hosts")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="directory for RESULTS.md and results/")
-    for name in ("nodegate", "relay", "oha", "venv"):
+    for name in ("nodegate", "rustc", "relay", "oha", "venv"):
         parser.add_argument(f"--{name}", required=True, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     known = {workload.name for workload in WORKLOADS} | set(EXTRA)
@@ -211,8 +229,11 @@ def main():
         sys.exit("bench: one core for the proxy and one for the load are needed")
     # This process and whatever it starts, but for the proxies.
     os.sched_setaffinity(0, {int(LOAD_CORE)})
-    # Two for each of 10,000 connections, for a proxy; it inherits this. Where that is too much, fewer connections do.
+    # Two for each of 10,000 connections, for a proxy; it inherits this. Where that is too much to ask for, fewer connections do.
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with suppress(ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(files, peers.FILES),) * 2)
+        files = max(files, peers.FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     # However it ends, the proxies end with it.
     for number in (signal.SIGTERM, signal.SIGHUP):

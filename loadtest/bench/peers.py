@@ -18,9 +18,11 @@ CONFIGS = HERE.parent / "peers"
 PROXY_CORE, LOAD_CORE = "0", "1"
 # Addresses of the loopback interface only. The backend's stands for a ClusterIP.
 HOST, BACKEND, SOCKETS = "127.0.0.1", "127.43.200.1:9001", "127.43.200.1:9002"
-PORTS = {"relay": 8107, "nginx": 8101, "haproxy": 8102, "envoy": 8103, "traefik": 8104, "caddy": 8105, "nodegate": 8106, "nodegate-2": 8108}
+PORTS = {"relay": 8107, "nginx": 8101, "haproxy": 8102, "envoy": 8103, "traefik": 8104, "caddy": 8105, "nodegate": 8106, "nodegate-2": 8108, "nodegate-few": 8109}
 
 
+# For 12,000 connections of each proxy.
+FILES = 32_000
 # Some read 10,000 hosts for several seconds.
 START_S = 60
 
@@ -46,7 +48,7 @@ def admin(name):
 
 def connections():
     """What each proxy is configured for: HAProxy insists on two and a half files for each."""
-    return max(min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 8, 32_000), 256)
+    return max(min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 8, 12_000), 256)
 
 
 def nginx(routes):
@@ -150,20 +152,21 @@ class Fleet:
             host, port = address.split(":")
             self.wait(name, address, lambda: socket.create_connection((host, int(port)), timeout=5).close())
 
-    def start(self, name, core=PROXY_CORE):
+    def start(self, name, core=PROXY_CORE, routes=None):
+        routes = routes or self.routes
         # Whoever has the port would answer for it, or share it.
         with socket.socket() as probe:
             if probe.connect_ex((HOST, PORTS[name])) == 0:
                 sys.exit(f"something listens at port {PORTS[name]} already: end it, {name} is to have that port")
-        command, environment = self.command(name)
+        command, environment = self.command(name, routes)
         self.spawn(name, core, *command, **environment)
-        address = f"http://{HOST}:{PORTS[name]}{self.routes.paths[-1]}"
-        request = urllib.request.Request(address, headers={"Host": self.routes.hosts[-1]})
+        address = f"http://{HOST}:{PORTS[name]}{routes.paths[-1]}"
+        request = urllib.request.Request(address, headers={"Host": routes.hosts[-1]})
         self.wait(name, address, lambda: DIRECT.open(request, timeout=5).read())
 
-    def command(self, name):
+    def command(self, name, routes):
         """How to start a proxy, and with which environment; its configuration is written."""
-        routes, run = self.routes, self.run
+        run = self.run
         match name:
             case "relay":
                 return (self.tools["relay"], PORTS[name], *BACKEND.split(":")), {}
@@ -215,13 +218,20 @@ class Fleet:
         times = [cpu(pid) for pid in self.processes(name)]
         return tuple(sum(time[kind] for time in times) * 1e6 for kind in (0, 1))
 
+    def served(self):
+        """Requests that the backend has had so far, these questions included."""
+        with DIRECT.open(f"http://{BACKEND}/served", timeout=10) as answer:
+            return int(answer.read().splitlines()[2].split()[2])
+
     def resident(self, name):
-        """Resident memory in bytes. Pages that a master and its worker share count once."""
-        total = 0
+        """Resident memory in bytes. Pages that a master and its worker share count once; those of files do so although others have them, too, as the backend has nginx's."""
+        own, files = 0, 0
         for pid in self.processes(name):
-            lines = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-            total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
-        return total
+            lines = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+            sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
+            own += sizes["Pss_Anon"]
+            files = max(files, sizes["Rss"] - sizes["Anonymous"])
+        return own + files
 
     def generation(self, name):
         """Tables that Nodegate has put in force so far."""

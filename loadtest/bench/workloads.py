@@ -21,6 +21,8 @@ class Workload:
     routes: Routes = ONE
     peers: tuple = WITH_FLOOR
     units: float = 1
+    # Seconds from the start of the load until it is counted.
+    settle: int = 0
 
 
 def url(peer, path="/"):
@@ -55,10 +57,13 @@ def websockets(bench, peer, seconds):
 GET_64 = Workload("get-64", "small GET, 64 keep-alive connections", "request", closed_loop())
 # The cost of a second worker: two on both cores, which the load needs, too.
 WORKERS = replace(GET_64, name="workers", peers=("nodegate", "nodegate-2"))
+# The cost of many hosts: a Nodegate that has them beside one that has ten, each asked for all of its own.
+HOSTS = Workload("hosts", "small GET, 64 connections, 10,000 hosts beside 10", "request",
+                 lambda bench, peer, seconds: closed_loop(hosts=10 if peer == "nodegate-few" else 10_000)(bench, peer, seconds), MANY, ("nodegate", "nodegate-few"))
 WORKLOADS = (
     GET_64,
     Workload("get-1", "small GET, 1 keep-alive connection", "request", closed_loop(connections=1)),
-    Workload("get-1000", "small GET, 1,000 keep-alive connections", "request", closed_loop(connections=1000)),
+    Workload("get-1000", "small GET, 1,000 keep-alive connections", "request", closed_loop(connections=1000), settle=1),
     Workload("connect", "small GET, a new connection for each, 64 at a time (latency without the connecting)", "request", closed_loop(close=True)),
     Workload("post-16k", "POST of 16 KiB, 64 connections", "request", closed_loop("/upload", method="POST", body=16 << 10)),
     Workload("down-1m", "download of 1 MiB, 16 connections", "MiB", closed_loop("/files/1m", 16)),

@@ -16,12 +16,13 @@ LEFT_OUT = ("down-100m", "up-100m")
 
 
 class Trainer(Fleet):
+    # What a workload asks of whoever runs it.
     host = ONE.hosts[0]
 
 
 class BehindCloudflare(Trainer):
-    def command(self, name):
-        command, environment = super().command(name)
+    def command(self, name, routes):
+        command, environment = super().command(name, routes)
         return (*command, "--trusted-proxies", "127.0.0.1/32"), environment
 
 
