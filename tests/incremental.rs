@@ -9,7 +9,10 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
     networking::v1::{Ingress, IngressClass},
 };
-use nodegate::compile::{Compiled, HostOwnership, Incremental, Objects, Options, compile};
+use nodegate::{
+    compile::{Compiled, Delta, Edit, HostOwnership, Incremental, Objects, Options, compile},
+    route::IngressId,
+};
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -70,6 +73,54 @@ impl Cluster {
             "Reread" => self.reread(),
             other => panic!("{other}"),
         }
+    }
+}
+
+/// What has become of the objects of one kind from one moment to the next.
+fn edits<T>(before: &BTreeMap<String, Arc<T>>, now: &BTreeMap<String, Arc<T>>) -> Vec<Edit<T>> {
+    let gone = before.keys().filter(|name| !now.contains_key(*name)).map(|name| {
+        // `null` is how an object without a namespace is called here.
+        let part = |part: &str| Arc::from(serde_json::from_str::<Option<String>>(part).unwrap().unwrap_or_default());
+        let (namespace, name) = name.split_once('/').unwrap();
+        Edit::Remove { namespace: part(namespace), name: part(name) }
+    });
+    let other = now.iter().filter(|(name, object)| before.get(*name).is_none_or(|before| !Arc::ptr_eq(before, object)));
+    gone.chain(other.map(|(_, object)| Edit::Put(Arc::clone(object)))).collect()
+}
+
+/// Follows a cluster from moment to moment.
+struct Follower {
+    incremental: Incremental,
+    seen: Cluster,
+    /// What it has made of that, put together.
+    last: Compiled,
+}
+
+impl Follower {
+    fn new(options: Options) -> Self {
+        Self { incremental: Incremental::new(options), seen: Cluster::default(), last: Compiled::default() }
+    }
+
+    fn compile(&mut self, cluster: &Cluster) -> &Compiled {
+        let before = std::mem::replace(&mut self.seen, cluster.clone());
+        let delta = Delta {
+            ingresses: edits(&before.ingresses, &cluster.ingresses),
+            classes: edits(&before.classes, &cluster.classes),
+            services: edits(&before.services, &cluster.services),
+            slices: edits(&before.slices, &cluster.slices),
+        };
+        let update = self.incremental.compile(delta, &self.last.snapshot);
+        assert!(update.snapshot.as_ref() != Some(&self.last.snapshot), "called another one, and is the same");
+        if let Some(snapshot) = update.snapshot {
+            self.last.snapshot = snapshot;
+        }
+        (self.last.diagnostics, self.last.compiled) = (update.diagnostics, update.compiled);
+        let id = |ingress: &Ingress| {
+            let text = |text: &Option<String>| Arc::from(text.as_deref().unwrap());
+            Arc::new(IngressId { namespace: text(&ingress.metadata.namespace), name: text(&ingress.metadata.name) })
+        };
+        self.last.accepted = self.incremental.ingresses().filter(|(_, accepted)| *accepted).map(|(ingress, _)| id(ingress)).collect();
+        &self.last
     }
 }
 
@@ -159,14 +210,13 @@ proptest! {
     ) {
         let host_ownership = if owned { HostOwnership::Namespace } else { HostOwnership::Shared };
         let options = Options { host_ownership, endpoints_authoritative: authoritative, ..Options::default() };
-        let mut incremental = Incremental::new(options.clone());
+        let mut follower = Follower::new(options.clone());
         let mut cluster = Cluster::default();
         for changes in std::iter::once(first).chain(moments) {
             for change in &changes {
                 cluster.apply(change);
             }
-            let objects = cluster.objects();
-            assert_same(&incremental.compile(&objects), &compile(&objects, &options))?;
+            assert_same(follower.compile(&cluster), &compile(&cluster.objects(), &options))?;
         }
     }
 }
@@ -186,8 +236,8 @@ fn a_change_costs_what_it_concerns() {
         cluster.apply(&simple(&format!("i{number}"), &format!("h{number}.example"), &format!("s{}", number / 2)));
     }
     cluster.apply(&simple("guest", "h7.example", "guest"));
-    let mut incremental = Incremental::new(Options::default());
-    let mut compiled = |cluster: &Cluster| incremental.compile(&cluster.objects()).compiled;
+    let mut follower = Follower::new(Options::default());
+    let mut compiled = |cluster: &Cluster| follower.compile(cluster).compiled;
     assert_eq!(compiled(&cluster), 101);
     assert_eq!(compiled(&cluster), 0, "nothing has changed");
     cluster.apply(&simple("i3", "h3.example", "other"));
@@ -219,8 +269,8 @@ fn where_hosts_are_owned_a_wildcard_concerns_those_below_it() {
     for number in 0..100 {
         cluster.apply(&simple(&format!("i{number}"), &format!("h{number}.example"), "s"));
     }
-    let mut incremental = Incremental::new(Options { host_ownership: HostOwnership::Namespace, ..Options::default() });
-    let mut compiled = |cluster: &Cluster| incremental.compile(&cluster.objects()).compiled;
+    let mut follower = Follower::new(Options { host_ownership: HostOwnership::Namespace, ..Options::default() });
+    let mut compiled = |cluster: &Cluster| follower.compile(cluster).compiled;
     assert_eq!(compiled(&cluster), 100);
     cluster.apply(&simple("i3", "h3.example", "other"));
     assert_eq!(compiled(&cluster), 1, "nobody has the wildcard");
@@ -236,12 +286,14 @@ fn where_hosts_are_owned_a_wildcard_concerns_those_below_it() {
 fn an_old_version_that_made_no_difference_is_not_kept() {
     let mut cluster = Cluster::default();
     cluster.apply(&simple("i", "h.example", "s"));
-    let mut incremental = Incremental::new(Options::default());
-    incremental.compile(&cluster.objects());
+    let mut follower = Follower::new(Options::default());
+    follower.compile(&cluster);
     let old = cluster.ingresses.values().map(Arc::downgrade).next().unwrap();
     cluster.reread();
+    let edits = edits(&follower.seen.ingresses, &cluster.ingresses);
+    follower.seen = Cluster::default();
     assert_eq!(old.strong_count(), 1);
-    incremental.refresh(&cluster.objects().ingresses);
+    follower.incremental.refresh(edits);
     assert_eq!(old.strong_count(), 0);
 }
 
@@ -251,11 +303,11 @@ fn a_backend_that_has_not_changed_is_the_same_one() {
     for number in 0..10 {
         cluster.apply(&simple(&format!("i{number}"), &format!("h{number}.example"), "shared"));
     }
-    let mut incremental = Incremental::new(Options::default());
+    let mut follower = Follower::new(Options::default());
     let backend = |compiled: &Compiled, host: &str, path: &str| Arc::clone(&compiled.snapshot.find(host, path).unwrap().backend);
-    let before = backend(&incremental.compile(&cluster.objects()), "h1.example", "/i1");
+    let before = backend(follower.compile(&cluster), "h1.example", "/i1");
     cluster.apply(&simple("i2", "new.example", "shared"));
-    let after = incremental.compile(&cluster.objects());
+    let after = follower.compile(&cluster);
     assert_eq!(after.compiled, 1);
-    assert!(Arc::ptr_eq(&before, &backend(&after, "new.example", "/i2")));
+    assert!(Arc::ptr_eq(&before, &backend(after, "new.example", "/i2")));
 }

@@ -13,10 +13,13 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
-use k8s_openapi::api::{
-    core::v1::Service,
-    discovery::v1::EndpointSlice,
-    networking::v1::{Ingress, IngressClass},
+use k8s_openapi::{
+    api::{
+        core::v1::Service,
+        discovery::v1::EndpointSlice,
+        networking::v1::{Ingress, IngressClass},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
 use self::{
@@ -24,7 +27,7 @@ use self::{
     tracked::{Number, Tracked},
 };
 use super::{
-    Compiled, Findings, HostOwnership, Objects, Options, Outcome, Together, compile_each,
+    Diagnostic, Findings, HostOwnership, Objects, Options, Outcome, Together, compile_each,
     index::{self, Index},
     parse::{self, BackendRef, Parsed},
 };
@@ -37,7 +40,45 @@ type Numbers = HashSet<Number, RandomState>;
 /// A share of all Ingresses beyond which everything is compiled: then picking them out is no longer worth its cost.
 const MOST: usize = 4;
 
-/// Compiles the objects of one moment after the other. Each time an object must be among them once, as in a store.
+/// What has become of an object since the last time.
+#[derive(Debug, Clone)]
+pub enum Edit<T> {
+    /// It is there, or there in another version.
+    Put(Arc<T>),
+    /// It is gone.
+    Remove {
+        /// `metadata.namespace`; empty for a class.
+        namespace: Arc<str>,
+        /// `metadata.name`.
+        name: Arc<str>,
+    },
+}
+
+/// What has become of all objects that aren't what they were. Each is in it once.
+#[derive(Debug, Clone, Default)]
+pub struct Delta {
+    /// networking.k8s.io/v1 Ingress.
+    pub ingresses: Vec<Edit<Ingress>>,
+    /// networking.k8s.io/v1 IngressClass.
+    pub classes: Vec<Edit<IngressClass>>,
+    /// v1 Service.
+    pub services: Vec<Edit<Service>>,
+    /// discovery.k8s.io/v1 EndpointSlice.
+    pub slices: Vec<Edit<EndpointSlice>>,
+}
+
+/// What comes of a [`Delta`].
+#[derive(Debug)]
+pub struct Update {
+    /// The table, if it is another one than before.
+    pub snapshot: Option<Snapshot>,
+    /// Everything wrong now, as in [`super::Compiled`].
+    pub diagnostics: Vec<Diagnostic>,
+    /// How many Ingresses had to be looked at.
+    pub compiled: usize,
+}
+
+/// Compiles the objects of one moment after the other, told what has changed from one to the next.
 #[derive(Debug)]
 pub struct Incremental {
     options: Options,
@@ -51,7 +92,6 @@ pub struct Incremental {
     /// Those that name a host below a wildcard, whoever owns which has a say in that, where hosts are owned.
     below: HashMap<HostPattern, Numbers, RandomState>,
     by_service: Services,
-    snapshot: Snapshot,
 }
 
 /// One Ingress, and what came of it.
@@ -79,13 +119,12 @@ impl Incremental {
             by_host: HashMap::default(),
             below: HashMap::default(),
             by_service: Services::default(),
-            snapshot: Snapshot::default(),
         }
     }
 
-    /// The same as [`super::compile`] makes of these objects.
-    pub fn compile(&mut self, objects: &Objects) -> Compiled {
-        let Objects { ingresses, classes, services, slices, secrets: _ } = objects;
+    /// Takes note of what has changed, and makes of all objects what [`super::compile`] does. `before` is what it has made of them the last time.
+    pub fn compile(&mut self, delta: Delta, before: &Snapshot) -> Update {
+        let Delta { ingresses, classes, services, slices } = delta;
         let ingresses = self.ingresses.turn(ingresses);
         let classes = self.classes.turn(classes);
         let mut hosts: Hosts = ingresses.gone.iter().flat_map(|(number, _)| self.forget(*number)).collect();
@@ -97,8 +136,8 @@ impl Incremental {
         self.connect(&mut members, &mut hosts);
 
         let whole = !classes.is_empty() || members.len() > self.known.len() / MOST;
-        let picked = if whole { None } else { Some(self.pick(&members, objects)) };
-        let index = Index::new(picked.as_ref().unwrap_or(objects));
+        let objects = if whole { self.objects() } else { self.pick(&members) };
+        let index = Index::new(&objects);
         let Together { snapshot, each, backends } = compile_each(&index, &self.options, &self.by_service);
         let compiled = each.len();
         for Outcome { ingress, accepted, findings } in each {
@@ -108,16 +147,33 @@ impl Incremental {
                 known.findings = findings;
             }
         }
-        self.snapshot = if whole { snapshot } else { self.snapshot.with(&hosts, snapshot) };
+        let snapshot = if whole { Some(snapshot).filter(|snapshot| snapshot != before) } else { before.with(&hosts, snapshot) };
         self.by_service.keep(backends);
         let diagnostics = Findings::all(self.known.values().map(|known| &known.findings));
-        let accepted = self.known.values().filter(|known| known.accepted).map(|known| Arc::clone(&known.id)).collect();
-        Compiled { snapshot: self.snapshot.clone(), diagnostics, accepted, compiled }
+        Update { snapshot, diagnostics, compiled }
     }
 
-    /// Takes newer versions of Ingresses that make no difference, so that the old ones aren't kept until the next time.
-    pub fn refresh(&mut self, ingresses: &[Arc<Ingress>]) {
-        self.ingresses.refresh(ingresses);
+    /// Takes newer versions of Ingresses that make no difference to the table.
+    pub fn refresh(&mut self, ingresses: Vec<Edit<Ingress>>) {
+        let changes = self.ingresses.turn(ingresses);
+        debug_assert!(changes.is_empty(), "they do make one");
+    }
+
+    /// All Ingresses, each with whether it is ours by its class, in any order.
+    pub fn ingresses(&self) -> impl Iterator<Item = (&Arc<Ingress>, bool)> {
+        let accepted = |number| self.known.get(&number).is_some_and(|known| known.accepted);
+        self.ingresses.all().map(move |(ingress, number)| (ingress, accepted(number)))
+    }
+
+    /// What identifies an object of a kind, by the word in its field `kind`.
+    pub fn metadata(&self, kind: &str, namespace: &str, name: &str) -> Option<&ObjectMeta> {
+        match kind {
+            "Ingress" => self.ingresses.get(namespace, name).map(|object| &object.metadata),
+            "Service" => self.services.get(namespace, name).map(|object| &object.metadata),
+            "EndpointSlice" => self.slices.get(namespace, name).map(|object| &object.metadata),
+            "IngressClass" => self.classes.get(index::NO_NAMESPACE, name).map(|object| &object.metadata),
+            _ => None,
+        }
     }
 
     /// Takes note of a new Ingress.
@@ -167,8 +223,18 @@ impl Incremental {
         }
     }
 
+    fn objects(&self) -> Objects {
+        Objects {
+            ingresses: self.ingresses.all().map(|(object, _)| Arc::clone(object)).collect(),
+            classes: self.classes.all().map(|(object, _)| Arc::clone(object)).collect(),
+            services: self.services.all().map(|(object, _)| Arc::clone(object)).collect(),
+            slices: self.slices.all().map(|(object, _)| Arc::clone(object)).collect(),
+            secrets: Vec::new(),
+        }
+    }
+
     /// Of all objects what it takes to compile these Ingresses.
-    fn pick(&self, members: &Numbers, objects: &Objects) -> Objects {
+    fn pick(&self, members: &Numbers) -> Objects {
         let members = || members.iter().filter_map(|member| self.known.get(member));
         let services: HashSet<&ServiceName, RandomState> = members().flat_map(|known| &known.services).collect();
         let slices_of = |service: &ServiceName| {
@@ -177,7 +243,7 @@ impl Incremental {
         };
         Objects {
             ingresses: members().filter_map(|known| self.ingresses.get(&known.id.namespace, &known.id.name)).cloned().collect(),
-            classes: objects.classes.clone(),
+            classes: self.classes.all().map(|(object, _)| Arc::clone(object)).collect(),
             services: services.iter().filter_map(|service| self.services.get(&service.namespace, &service.name)).cloned().collect(),
             slices: services.iter().flat_map(|service| slices_of(service)).collect(),
             secrets: Vec::new(),

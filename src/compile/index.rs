@@ -24,6 +24,9 @@ use crate::route::IngressId;
 /// The label by which an EndpointSlice names its Service.
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
+/// Where an object is that names no namespace, and what a class has for one.
+pub(super) const NO_NAMESPACE: &str = "default";
+
 /// The input's objects by what they are asked for.
 pub(super) struct Index<'a> {
     /// The oldest first: whoever comes first keeps its place.
@@ -69,7 +72,7 @@ pub(super) fn service_of(slice: &EndpointSlice) -> Option<(&str, &str)> {
 
 /// `metadata.namespace`, which files may leave out.
 pub(super) fn namespace(meta: &ObjectMeta) -> &str {
-    meta.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or("default")
+    meta.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or(NO_NAMESPACE)
 }
 
 /// `metadata.name`; empty where there is none, which no API server would have taken.
@@ -78,7 +81,7 @@ pub(super) fn name(meta: &ObjectMeta) -> &str {
 }
 
 /// What an object is known by: its namespace and name.
-pub(crate) fn key(meta: &ObjectMeta) -> (&str, &str) {
+pub(super) fn key(meta: &ObjectMeta) -> (&str, &str) {
     (namespace(meta), name(meta))
 }
 

@@ -24,8 +24,7 @@ use k8s_openapi::api::{
 
 pub use admit::admit;
 pub use diagnostic::{Diagnostic, Severity, Subject};
-pub use incremental::Incremental;
-pub(crate) use index::key;
+pub use incremental::{Delta, Edit, Incremental, Update};
 pub use options::{HostOwnership, OWN_CONTROLLER, Options};
 pub(crate) use same::Same;
 

@@ -55,8 +55,11 @@ impl Snapshot {
             .or(self.default.as_ref())
     }
 
-    /// The same with everything that it says of `hosts` replaced by what `part` says, which says nothing of others.
-    pub(crate) fn with(&self, hosts: &HashSet<HostPattern, RandomState>, part: Self) -> Self {
+    /// The same with everything that it says of `hosts` replaced by what `part` says, which says nothing of others; `None` where both say the same.
+    pub(crate) fn with(&self, hosts: &HashSet<HostPattern, RandomState>, part: Self) -> Option<Self> {
+        if hosts.iter().all(|host| self.says_the_same(host, &part)) {
+            return None;
+        }
         let mut whole = self.clone();
         for host in hosts {
             match host {
@@ -71,7 +74,15 @@ impl Snapshot {
         }
         whole.exact.extend(part.exact);
         whole.wildcard.extend(part.wildcard);
-        whole
+        Some(whole)
+    }
+
+    fn says_the_same(&self, host: &HostPattern, other: &Self) -> bool {
+        match host {
+            HostPattern::Exact(name) => self.exact.get(name) == other.exact.get(name),
+            HostPattern::Wildcard(name) => self.wildcard.get(name) == other.wildcard.get(name),
+            HostPattern::Any => self.any == other.any && self.default == other.default && self.losers == other.losers,
+        }
     }
 
     /// Host names that rules name: exact ones and wildcards.

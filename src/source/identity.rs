@@ -1,88 +1,61 @@
 //! Which objects diagnostics are about: a diagnostic names an object, an Event has to say which of all that ever had this name.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
-use k8s_openapi::{Metadata, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-
 use crate::{
-    compile::{Diagnostic, Objects, Subject},
+    compile::{Diagnostic, Incremental, Subject},
     source::{
         Identity, ObjectName,
         object::{Key, Kind},
     },
 };
 
-/// Kind, namespace, name.
-type Name<'a> = (&'static str, &'a str, &'a str);
-
-/// The identities of what `findings` are about, and of what was in `known`, as far as these objects exist. `held` are those whose newest version is not among
-/// the `objects`.
+/// The identities of what `findings` are about, and of what was in `known`, as far as these are among the `objects` that are compiled. `held` are those
+/// whose newest version is not.
 pub(super) fn identify(
-    objects: &Objects,
+    objects: &Incremental,
     held: &[(Key, Arc<str>)],
     known: &BTreeMap<ObjectName, Identity>,
     findings: &BTreeSet<Diagnostic>,
 ) -> BTreeMap<ObjectName, Identity> {
-    let mut wanted: HashSet<Name<'_>> = findings.iter().filter_map(subject).collect();
-    wanted.extend(known.keys().map(|name| (name.kind, &*name.namespace, &*name.name)));
-    let mut found = Found { wanted, identities: BTreeMap::new() };
-    if found.wanted.is_empty() {
-        return found.identities;
-    }
-    let Objects { ingresses, classes, services, slices, secrets } = objects;
-    found.add(Kind::Ingress, ingresses);
-    found.add(Kind::IngressClass, classes);
-    found.add(Kind::Service, services);
-    found.add(Kind::EndpointSlice, slices);
-    found.add(Kind::Secret, secrets);
-    // Last: the newer version may be of another object, which was given the name of the one in force.
-    for (Key { kind, namespace, name }, uid) in held {
-        found.one(*kind, namespace, name, uid);
-    }
-    found.identities
+    let wanted: HashSet<ObjectName> = findings.iter().filter_map(subject).chain(known.keys().cloned()).collect();
+    let held: HashMap<(&str, &str, &str), &Arc<str>> =
+        held.iter().map(|(Key { kind, namespace, name }, uid)| ((kind.name(), &**namespace, &**name), uid)).collect();
+    let identified = wanted.into_iter().filter_map(|name| {
+        let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name.kind)?;
+        // The newer version may be of another object, which was given the name of the one in force.
+        let newer = held.get(&(name.kind, &*name.namespace, &*name.name)).map(|uid| Arc::clone(uid));
+        let in_force = || objects.metadata(name.kind, &name.namespace, &name.name)?.uid.as_deref().map(Arc::from);
+        let uid = newer.or_else(in_force)?;
+        Some((name, Identity { api_version: kind.api_version(), uid }))
+    });
+    identified.collect()
 }
 
-fn subject(finding: &Diagnostic) -> Option<Name<'_>> {
+fn subject(finding: &Diagnostic) -> Option<ObjectName> {
     match &finding.subject {
-        Subject::Object { kind, namespace, name, field: _ } => Some((kind, namespace, name)),
+        Subject::Object { kind, namespace, name, field: _ } => {
+            Some(ObjectName { kind, namespace: Arc::clone(namespace), name: Arc::clone(name) })
+        }
         Subject::File { .. } => None,
-    }
-}
-
-struct Found<'a> {
-    wanted: HashSet<Name<'a>>,
-    identities: BTreeMap<ObjectName, Identity>,
-}
-
-impl Found<'_> {
-    fn add<T: Metadata<Ty = ObjectMeta>>(&mut self, kind: Kind, objects: &[Arc<T>]) {
-        for metadata in objects.iter().map(|object| object.metadata()) {
-            let ObjectMeta { namespace, name, uid, .. } = metadata;
-            if let (Some(name), Some(uid)) = (name, uid) {
-                self.one(kind, namespace.as_deref().unwrap_or_default(), name, uid);
-            }
-        }
-    }
-
-    fn one(&mut self, kind: Kind, namespace: &str, name: &str, uid: &str) {
-        if self.wanted.contains(&(kind.name(), namespace, name)) {
-            let name = ObjectName { kind: kind.name(), namespace: namespace.into(), name: name.into() };
-            self.identities.insert(name, Identity { api_version: kind.api_version(), uid: uid.into() });
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        compile::{Delta, Edit, Options},
+        route::Snapshot,
+    };
     use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
     use serde_json::json;
 
-    fn ingress(name: &str, uid: Option<&str>) -> Arc<Ingress> {
-        Arc::new(serde_json::from_value(json!({"metadata": {"namespace": "n", "name": name, "uid": uid}})).unwrap())
+    fn ingress(name: &str, uid: Option<&str>) -> Edit<Ingress> {
+        Edit::Put(Arc::new(serde_json::from_value(json!({"metadata": {"namespace": "n", "name": name, "uid": uid}})).unwrap()))
     }
 
     fn finding(kind: &'static str, namespace: &str, name: &str) -> Diagnostic {
@@ -99,8 +72,12 @@ mod tests {
     #[test]
     fn what_has_or_had_a_finding_is_known_for_as_long_as_it_exists() {
         let class = serde_json::from_value::<IngressClass>(json!({"metadata": {"name": "c", "uid": "u4"}})).unwrap();
-        let mut objects = Objects { classes: vec![Arc::new(class)], ..Objects::default() };
-        objects.ingresses = vec![ingress("good", Some("u1")), ingress("bad", Some("u2")), ingress("from-a-file", None)];
+        let mut objects = Incremental::new(Options::default());
+        let change = |objects: &mut Incremental, classes, ingresses| {
+            drop(objects.compile(Delta { ingresses, classes, ..Delta::default() }, &Snapshot::default()));
+        };
+        let ingresses = vec![ingress("good", Some("u1")), ingress("bad", Some("u2")), ingress("from-a-file", None)];
+        change(&mut objects, vec![Edit::Put(Arc::new(class))], ingresses);
         let held = [(Key { kind: Kind::Service, namespace: "n".into(), name: "odd".into() }, Arc::from("u3"))];
         let findings = BTreeSet::from([
             finding("Ingress", "n", "bad"),
@@ -117,8 +94,11 @@ mod tests {
         let second = identify(&objects, &[], &first, &BTreeSet::new());
         assert_eq!(shown(&second), [bad, class]);
         // Another one of that name; then none.
-        objects.ingresses = vec![ingress("bad", Some("u5"))];
+        change(&mut objects, Vec::new(), vec![ingress("bad", Some("u5"))]);
         assert_eq!(shown(&identify(&objects, &[], &second, &BTreeSet::new())), ["networking.k8s.io/v1 Ingress n/bad u5", class]);
-        assert_eq!(shown(&identify(&Objects::default(), &[], &second, &BTreeSet::new())), Vec::<String>::new());
+        let gone = |namespace: &str, name: &str| (Arc::from(namespace), Arc::from(name));
+        let ((namespace, name), (none, class)) = (gone("n", "bad"), gone("", "c"));
+        change(&mut objects, vec![Edit::Remove { namespace: none, name: class }], vec![Edit::Remove { namespace, name }]);
+        assert_eq!(shown(&identify(&objects, &[], &second, &BTreeSet::new())), Vec::<String>::new());
     }
 }

@@ -157,6 +157,8 @@ impl Stored for IngressClass {
 
     fn into_object(mut self) -> Object {
         slim(&mut self.metadata);
+        // It has none, whatever a file says.
+        self.metadata.namespace = None;
         Object::IngressClass(Arc::new(self))
     }
 }

@@ -1,20 +1,18 @@
 //! The control loop: dirty mark -> debounce -> compile -> publish what differs -> report. The only writer of the table.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use foldhash::fast::RandomState;
-use k8s_openapi::api::networking::v1::Ingress;
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
 
 use crate::{
-    compile::{self, Compiled, Diagnostic, Incremental, Options, Severity},
+    compile::{Diagnostic, Incremental, Options, Severity, Update},
     config::limits::{REBUILD_CEILING, REBUILD_DEBOUNCE},
     route::Snapshot,
     source::{
@@ -59,34 +57,35 @@ pub(super) async fn run(
             () = publisher.reclaim() => continue,
         }
         settle(shared, pace).await;
-        let Inputs { objects, diagnostics, held, since } = match shared.take() {
+        let Inputs { delta, diagnostics, held, since } = match shared.take() {
             None => continue,
             Some(Work::Rebuild(inputs)) => inputs,
-            Some(Work::Refresh(ingresses)) => {
-                incremental.refresh(&ingresses);
-                report.send_modify(|report| report.ingresses = refreshed(ingresses, &report.ingresses));
+            Some(Work::Refresh(delta)) => {
+                incremental.refresh(delta.ingresses);
+                report.send_modify(|report| report.ingresses = served(&incremental));
                 continue;
             }
         };
         let known = Arc::clone(&report.borrow().identities);
+        // What was made the last time is what is in force.
+        let current = publisher.current();
+        let before = Arc::clone(&current);
         // With ten thousand Ingresses compiling all takes a tenth of a second, in which this thread has watches to read and probes to answer.
         let compiled = tokio::task::spawn_blocking(move || {
             let begun = Instant::now();
-            let Compiled { snapshot, diagnostics: found, accepted, compiled } = incremental.compile(&objects);
+            let Update { snapshot, diagnostics: found, compiled } = incremental.compile(delta, &before.snapshot);
             let compile_seconds = begun.elapsed().as_secs_f64();
             let findings: BTreeSet<Diagnostic> = diagnostics.into_iter().chain(found).collect();
-            let identities = identity::identify(&objects, &held, &known, &findings);
-            let accepted = accepted.iter().map(|id| (&*id.namespace, &*id.name)).collect();
-            let ingresses = served(objects.ingresses, &accepted);
+            let identities = identity::identify(&incremental, &held, &known, &findings);
+            let ingresses = served(&incremental);
             (Built { snapshot, findings, identities, ingresses, compiled, compile_seconds }, incremental)
         });
         let built;
         (built, incremental) = compiled.await.map_err(|_| SourceError::Stopped("compiling"))?;
         let Built { snapshot, findings, identities, ingresses, compiled, compile_seconds } = built;
 
-        let current = publisher.current();
-        let differs = current.generation == 0 || current.snapshot != snapshot;
-        let generation = if differs { publisher.publish(snapshot) } else { current.generation };
+        let differs = current.generation == 0 || snapshot.is_some();
+        let generation = if differs { publisher.publish(snapshot.unwrap_or_default()) } else { current.generation };
         log_changes(&report.borrow().diagnostics, &findings);
         report.send_modify(|report| {
             report.ready = true;
@@ -105,21 +104,16 @@ pub(super) async fn run(
     }
 }
 
-/// Those that are ours, by namespace and name, and those that somebody's status is kept on.
-fn served(ingresses: Vec<Arc<Ingress>>, accepted: &HashSet<(&str, &str), RandomState>) -> Arc<[Served]> {
-    let served = ingresses.into_iter().map(|object| Served { accepted: accepted.contains(&compile::key(&object.metadata)), object });
-    served.filter(|served| served.accepted || served.object.metadata.managed_fields.is_some()).collect()
-}
-
-/// The same after changes that leave the table as it is: ours are those that were.
-fn refreshed(ingresses: Vec<Arc<Ingress>>, before: &[Served]) -> Arc<[Served]> {
-    let accepted = before.iter().filter(|served| served.accepted).map(|served| compile::key(&served.object.metadata)).collect();
-    served(ingresses, &accepted)
+/// Those that are ours, and those that somebody's status is kept on.
+fn served(incremental: &Incremental) -> Arc<[Served]> {
+    let shown = incremental.ingresses().filter(|(object, accepted)| *accepted || object.metadata.managed_fields.is_some());
+    shown.map(|(object, accepted)| Served { object: Arc::clone(object), accepted }).collect()
 }
 
 /// What one compilation makes of the objects.
 struct Built {
-    snapshot: Snapshot,
+    /// Where it is another one than before.
+    snapshot: Option<Snapshot>,
     findings: BTreeSet<Diagnostic>,
     identities: BTreeMap<ObjectName, Identity>,
     ingresses: Arc<[Served]>,

@@ -2,11 +2,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use k8s_openapi::api::networking::v1::Ingress;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    compile::{Diagnostic, Objects},
+    compile::{Delta, Diagnostic},
     source::{
         object::Key,
         stores::{Change, Effect, Stores},
@@ -34,15 +33,15 @@ struct State {
 pub(super) enum Work {
     /// A table is to be made.
     Rebuild(Inputs),
-    /// The table is what it was; these are the Ingresses, some with another status.
-    Refresh(Vec<Arc<Ingress>>),
+    /// The table is what it was; some Ingresses have another status.
+    Refresh(Delta),
 }
 
 /// What a table is made of.
 #[derive(Debug)]
 pub(super) struct Inputs {
-    /// The objects in force.
-    pub objects: Objects,
+    /// What has become of the objects in force since the last time.
+    pub delta: Delta,
     /// What the source and the stores found wrong.
     pub diagnostics: Vec<Diagnostic>,
     /// The uids of objects whose newest version isn't in force.
@@ -95,10 +94,11 @@ impl Shared {
         if !state.stores.complete() {
             return None;
         }
-        let Some(since) = state.since.take() else { return Some(Work::Refresh(state.stores.ingresses())) };
+        let delta = state.stores.delta();
+        let Some(since) = state.since.take() else { return Some(Work::Refresh(delta)) };
         let diagnostics = state.findings.iter().chain(state.stores.diagnostics()).cloned().collect();
         let held = state.stores.held().map(|(key, uid)| (key.clone(), Arc::clone(uid))).collect();
-        Some(Work::Rebuild(Inputs { objects: state.stores.objects(), diagnostics, held, since }))
+        Some(Work::Rebuild(Inputs { delta, diagnostics, held, since }))
     }
 
     /// A thread that panicked while it held the lock left whole objects behind: every write replaces entries one by one.

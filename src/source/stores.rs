@@ -5,10 +5,8 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::api::networking::v1::Ingress;
-
 use crate::{
-    compile::{self, Diagnostic, Objects},
+    compile::{self, Delta, Diagnostic, Edit, Objects},
     source::object::{Key, Kind, Object},
 };
 
@@ -75,22 +73,26 @@ pub(super) struct List {
 /// The objects in force. An object whose new version cannot be decoded, or isn't admitted, keeps its previous version, where there was one.
 #[derive(Debug, Default)]
 pub(super) struct Stores {
-    entries: HashMap<Key, Entry>,
+    good: HashMap<Key, Object>,
+    /// Objects whose newest version isn't in force.
+    held: HashMap<Key, Held>,
+    /// Those that may be another version than the last [`Stores::delta`] told of, or gone.
+    changed: HashSet<Key>,
     awaited: HashSet<List>,
 }
 
+/// A version that couldn't come into force.
 #[derive(Debug)]
-struct Entry {
-    good: Option<Object>,
+struct Held {
     problems: Vec<Diagnostic>,
-    /// `metadata.uid` of the version with the problems.
+    /// Its `metadata.uid`.
     uid: Option<Arc<str>>,
 }
 
 impl Stores {
     /// Empty stores, which are complete once each of `lists` was delivered.
     pub(super) fn new(lists: impl IntoIterator<Item = List>) -> Self {
-        Self { entries: HashMap::new(), awaited: lists.into_iter().collect() }
+        Self { awaited: lists.into_iter().collect(), ..Self::default() }
     }
 
     /// Takes note of a change. What it means is looked at where it can come ten thousand times in a row: a status is written to each Ingress.
@@ -98,7 +100,7 @@ impl Stores {
         match change {
             Change::Upsert(version) => self.put(version),
             Change::Delete(key) => {
-                self.entries.remove(&key);
+                self.remove(&key);
                 Effect::Table
             }
             Change::ReplaceAll { list, versions } => {
@@ -116,7 +118,7 @@ impl Stores {
     /// The objects in force, in any order. The cost is a reference count for each.
     pub(super) fn objects(&self) -> Objects {
         let mut objects = Objects::default();
-        for object in self.entries.values().filter_map(|entry| entry.good.as_ref()) {
+        for object in self.good.values() {
             match object {
                 Object::Ingress(object) => objects.ingresses.push(Arc::clone(object)),
                 Object::IngressClass(object) => objects.classes.push(Arc::clone(object)),
@@ -128,29 +130,47 @@ impl Stores {
         objects
     }
 
-    /// The Ingresses in force alone.
-    pub(super) fn ingresses(&self) -> Vec<Arc<Ingress>> {
-        let objects = self.entries.values().filter_map(|entry| entry.good.as_ref());
-        objects.filter_map(|object| if let Object::Ingress(ingress) = object { Some(Arc::clone(ingress)) } else { None }).collect()
+    /// What has become of the objects in force since the last call. The cost is that of what has changed.
+    pub(super) fn delta(&mut self) -> Delta {
+        let mut delta = Delta::default();
+        for key in self.changed.drain() {
+            let Key { kind, namespace, name } = &key;
+            let (namespace, name) = (Arc::clone(namespace), Arc::clone(name));
+            match (self.good.get(&key), kind) {
+                (Some(Object::Ingress(object)), _) => delta.ingresses.push(Edit::Put(Arc::clone(object))),
+                (Some(Object::IngressClass(object)), _) => delta.classes.push(Edit::Put(Arc::clone(object))),
+                (Some(Object::Service(object)), _) => delta.services.push(Edit::Put(Arc::clone(object))),
+                (Some(Object::EndpointSlice(object)), _) => delta.slices.push(Edit::Put(Arc::clone(object))),
+                (None, Kind::Ingress) => delta.ingresses.push(Edit::Remove { namespace, name }),
+                (None, Kind::IngressClass) => delta.classes.push(Edit::Remove { namespace, name }),
+                (None, Kind::Service) => delta.services.push(Edit::Remove { namespace, name }),
+                (None, Kind::EndpointSlice) => delta.slices.push(Edit::Remove { namespace, name }),
+                // It has nothing to say until TLS is served.
+                (Some(Object::Secret(_)), _) | (None, Kind::Secret) => {}
+            }
+        }
+        delta
     }
 
     /// What is wrong with the newest versions of those objects that couldn't take them, in any order.
     pub(super) fn diagnostics(&self) -> impl Iterator<Item = &Diagnostic> {
-        self.entries.values().flat_map(|entry| &entry.problems)
+        self.held.values().flat_map(|held| &held.problems)
     }
 
     /// The uids of those objects: some of them have no version in force, and aren't in [`Stores::objects`].
     pub(super) fn held(&self) -> impl Iterator<Item = (&Key, &Arc<str>)> {
-        self.entries.iter().filter_map(|(key, entry)| Some((key, entry.uid.as_ref()?)))
+        self.held.iter().filter_map(|(key, held)| Some((key, held.uid.as_ref()?)))
     }
 
     fn put(&mut self, version: Version) -> Effect {
         match version {
             Version::Decoded(object) => match refusals(&object) {
                 None => {
-                    let new = Entry { good: Some(object.clone()), problems: Vec::new(), uid: None };
-                    let old = self.entries.insert(object.key(), new);
-                    let same = old.is_some_and(|old| old.problems.is_empty() && old.good.is_some_and(|old| old.routes_like(&object)));
+                    let key = object.key();
+                    let mended = self.held.remove(&key).is_some();
+                    let old = self.good.insert(key.clone(), object.clone());
+                    self.changed.insert(key);
+                    let same = !mended && old.is_some_and(|old| old.routes_like(&object));
                     return if same { Effect::Status } else { Effect::Table };
                 }
                 Some(problems) => self.hold(object.key(), object.uid().map(Arc::from), problems),
@@ -162,19 +182,29 @@ impl Stores {
 
     /// Keeps the version in force, if there is one, in the place of a newer one that is no good.
     fn hold(&mut self, key: Key, uid: Option<Arc<str>>, mut problems: Vec<Diagnostic>) {
-        let entry = self.entries.entry(key).or_insert(Entry { good: None, problems: Vec::new(), uid: None });
-        if entry.good.is_some() {
+        if self.good.contains_key(&key) {
             for problem in &mut problems {
                 problem.message.push_str("; the previous version stays in force");
             }
         }
-        (entry.problems, entry.uid) = (problems, uid);
+        self.held.insert(key, Held { problems, uid });
+    }
+
+    fn remove(&mut self, key: &Key) {
+        self.held.remove(key);
+        if self.good.remove(key).is_some() {
+            self.changed.insert(key.clone());
+        }
     }
 
     fn replace(&mut self, list: &List, versions: Vec<Version>) {
         let present: HashSet<Key> = versions.iter().map(Version::key).collect();
-        let covered = |key: &Key| key.kind == list.kind && list.namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace);
-        self.entries.retain(|key, _| !covered(key) || present.contains(key));
+        let covered = |key: &&Key| key.kind == list.kind && list.namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace);
+        let absent: Vec<Key> =
+            self.good.keys().chain(self.held.keys()).filter(covered).filter(|key| !present.contains(*key)).cloned().collect();
+        for key in absent {
+            self.remove(&key);
+        }
         for version in versions {
             self.put(version);
         }

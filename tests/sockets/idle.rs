@@ -189,7 +189,7 @@ fn those_who_have_been_idle_longest_make_room_first_and_who_stirs_stays() {
         client
     };
     let mut clients: Vec<_> = (0..most).map(|_| connect()).collect();
-    proxy.wait_for(|numbers| numbers.connections_idle as usize == most);
+    proxy.wait_for(|numbers| numbers.connections_idle == most as u64);
     // Nobody is told to go who hasn't been idle for this long.
     std::thread::park_timeout(limits::FIRST_REQUEST_GRACE);
     let mut later = vec![connect()];
@@ -203,7 +203,7 @@ fn those_who_have_been_idle_longest_make_room_first_and_who_stirs_stays() {
             client.expect_end();
         }
     }
-    assert_eq!(proxy.numbers().connections_evicted as usize, most - 1);
+    assert_eq!(proxy.numbers().connections_evicted, most as u64 - 1);
     assert!(later.iter_mut().all(|client| client.exchange(GET).text() == "hello"));
 }
 

@@ -5,7 +5,13 @@ use std::{collections::HashMap, sync::Arc};
 use foldhash::fast::RandomState;
 use k8s_openapi::{Metadata, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
-use super::super::{index::key, same::Same};
+use super::{
+    super::{
+        index::{NO_NAMESPACE, key},
+        same::Same,
+    },
+    Edit,
+};
 
 /// Stands for one version of an object that differs from the last one; never used again.
 pub(super) type Number = u64;
@@ -17,8 +23,6 @@ type ByName<T> = HashMap<Box<str>, T, RandomState>;
 pub(super) struct Tracked<T> {
     /// By namespace, then by name.
     seen: ByName<ByName<Seen<T>>>,
-    len: usize,
-    turn: u64,
     last: Number,
 }
 
@@ -26,8 +30,6 @@ pub(super) struct Tracked<T> {
 struct Seen<T> {
     object: Arc<T>,
     number: Number,
-    /// When it was there last.
-    turn: u64,
 }
 
 /// What a turn has brought. An object that was changed is in both.
@@ -38,60 +40,53 @@ pub(super) struct Changes<T> {
 
 impl<T> Default for Tracked<T> {
     fn default() -> Self {
-        Self { seen: HashMap::default(), len: 0, turn: 0, last: 0 }
+        Self { seen: HashMap::default(), last: 0 }
     }
 }
 
 impl<T: Metadata<Ty = ObjectMeta> + Same> Tracked<T> {
-    /// Takes note of the objects of a moment.
-    pub(super) fn turn(&mut self, objects: &[Arc<T>]) -> Changes<T> {
-        self.turn += 1;
+    /// Takes note of what has become of some objects.
+    pub(super) fn turn(&mut self, edits: Vec<Edit<T>>) -> Changes<T> {
         let mut changes = Changes { gone: Vec::new(), new: Vec::new() };
-        for object in objects {
-            let (namespace, name) = key(object.metadata());
-            if let Some(seen) = self.seen.get_mut(namespace).and_then(|names| names.get_mut(name)) {
-                seen.turn = self.turn;
-                if Arc::ptr_eq(&seen.object, object) {
-                    continue;
-                }
-                let old = std::mem::replace(&mut seen.object, Arc::clone(object));
-                if old.same(object) {
-                    continue;
-                }
-                self.last += 1;
-                changes.gone.push((std::mem::replace(&mut seen.number, self.last), old));
-            } else {
-                self.last += 1;
-                self.len += 1;
-                let seen = Seen { object: Arc::clone(object), number: self.last, turn: self.turn };
-                self.seen.entry(namespace.into()).or_default().insert(name.into(), seen);
+        for edit in edits {
+            match edit {
+                Edit::Put(object) => self.put(object, &mut changes),
+                Edit::Remove { namespace, name } if namespace.is_empty() => changes.gone.extend(self.remove(NO_NAMESPACE, &name)),
+                Edit::Remove { namespace, name } => changes.gone.extend(self.remove(&namespace, &name)),
             }
-            changes.new.push((self.last, Arc::clone(object)));
-        }
-        if self.len > objects.len() {
-            self.drop_unseen(&mut changes.gone);
         }
         changes
     }
 
-    fn drop_unseen(&mut self, gone: &mut Vec<(Number, Arc<T>)>) {
-        let (turn, before) = (self.turn, gone.len());
-        self.seen.retain(|_, names| {
-            gone.extend(names.extract_if(|_, seen| seen.turn != turn).map(|(_, seen)| (seen.number, seen.object)));
-            !names.is_empty()
-        });
-        self.len -= gone.len() - before;
+    fn put(&mut self, object: Arc<T>, changes: &mut Changes<T>) {
+        let (namespace, name) = key(object.metadata());
+        let number = self.last + 1;
+        if let Some(seen) = self.seen.get_mut(namespace).and_then(|names| names.get_mut(name)) {
+            let old = std::mem::replace(&mut seen.object, Arc::clone(&object));
+            if old.same(&object) {
+                return;
+            }
+            changes.gone.push((std::mem::replace(&mut seen.number, number), old));
+        } else {
+            let seen = Seen { object: Arc::clone(&object), number };
+            self.seen.entry(namespace.into()).or_default().insert(name.into(), seen);
+        }
+        self.last = number;
+        changes.new.push((number, object));
     }
 
-    /// Takes newer versions that make no difference, so that the old ones aren't kept.
-    pub(super) fn refresh(&mut self, objects: &[Arc<T>]) {
-        for object in objects {
-            let (namespace, name) = key(object.metadata());
-            let seen = self.seen.get_mut(namespace).and_then(|names| names.get_mut(name));
-            if let Some(seen) = seen.filter(|seen| !Arc::ptr_eq(&seen.object, object) && seen.object.same(object)) {
-                seen.object = Arc::clone(object);
-            }
+    fn remove(&mut self, namespace: &str, name: &str) -> Option<(Number, Arc<T>)> {
+        let names = self.seen.get_mut(namespace)?;
+        let Seen { object, number } = names.remove(name)?;
+        if names.is_empty() {
+            self.seen.remove(namespace);
         }
+        Some((number, object))
+    }
+
+    /// All of them, each with its number, in any order.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Arc<T>, Number)> {
+        self.seen.values().flat_map(|names| names.values()).map(|seen| (&seen.object, seen.number))
     }
 
     pub(super) fn get(&self, namespace: &str, name: &str) -> Option<&Arc<T>> {

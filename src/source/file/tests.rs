@@ -3,7 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::{compile::Objects, source::shared::Work};
+use k8s_openapi::api::core::v1::Service;
+
+use crate::{
+    compile::{Delta, Edit},
+    source::shared::Work,
+};
 
 /// The Service that a change brings, and the change.
 type Step = (&'static str, fn(&Path));
@@ -15,8 +20,9 @@ async fn looks_until(watcher: &mut Watcher, shared: &Shared, service: &str, mut 
         watcher.wait(pause).await;
         events += watcher.events;
         pause = watcher.look(shared).await.unwrap();
-        let objects = if let Some(Work::Rebuild(inputs)) = shared.take() { inputs.objects } else { Objects::default() };
-        if objects.services.iter().any(|one| one.metadata.name.as_deref() == Some(service)) {
+        let delta = if let Some(Work::Rebuild(inputs)) = shared.take() { inputs.delta } else { Delta::default() };
+        let is_it = |edit: &Edit<Service>| if let Edit::Put(one) = edit { one.metadata.name.as_deref() == Some(service) } else { false };
+        if delta.services.iter().any(is_it) {
             return (looks, events);
         }
     }

@@ -173,7 +173,8 @@ async fn a_status_is_reported_without_a_rebuild() {
     }
     let report = rig.rebuilt().await;
     assert_eq!(report.rebuilds, 1, "no table is made of a status");
-    let mut seen: Vec<_> = report.ingresses.iter().map(|served| (compile::key(&served.object.metadata).1, served.accepted)).collect();
+    let mut seen: Vec<_> =
+        report.ingresses.iter().map(|served| (served.object.metadata.name.as_deref().unwrap(), served.accepted)).collect();
     seen.sort_unstable();
     assert_eq!(seen, [("ours", true), ("theirs", false)]);
     for served in report.ingresses.iter() {
