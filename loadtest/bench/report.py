@@ -186,7 +186,8 @@ class Page:
     def memory(self):
         idle = self.data.get("idle")
         if idle:
-            self.add("## Memory\n", f"{idle['connections']:,} keep-alive connections that had one answer each and are idle for 3 s; what the process grew by, for each:\n",
+            limited = "" if idle["connections"] >= 10_000 else " (as many as the limit on open files, which all proxies are given, has room for)"
+            self.add("## Memory\n", f"{idle['connections']:,} keep-alive connections{limited} that had one answer each and are idle for 3 s; what the process grew by, for each:\n",
                      "![Memory](results/memory.svg)\n", table(("", "KiB"), [(NAMES[peer], f"{statistics.median(values) / 1024:.1f}") for peer, values in idle["samples"].items()]))
         get = self.data["workloads"].get("get-64")
         if get:
