@@ -231,6 +231,24 @@ fn an_idle_connection_takes_little_memory() {
     assert!(each < BYTES, "an idle connection takes {each} bytes");
 }
 
+/// Opened in advance, as browsers do, or by somebody who wants to do harm: all at once, so that none takes what another has given back.
+#[test]
+fn a_connection_that_has_said_nothing_yet_takes_little_memory_from_the_start() {
+    let nodegate = Nodegate::serve(&manifest(&[("", "/", Backend::start().serve("hello"))]), &[]);
+    // What the first one makes for all.
+    assert_eq!(nodegate.connect().exchange(GET).text(), "hello");
+    let before = nodegate.memory();
+    let mut clients: Vec<_> = (0..1000).map(|_| nodegate.connect()).collect();
+    // Behind them in the queue, so that all are accepted.
+    assert_eq!(nodegate.connect().exchange(GET).text(), "hello");
+    let each = nodegate.memory().saturating_sub(before) / clients.len() as u64;
+    println!("a silent connection takes {each} bytes");
+    assert!(each < BYTES, "a silent connection takes {each} bytes");
+    for client in clients.iter_mut().step_by(100) {
+        assert_eq!(client.exchange(GET).text(), "hello");
+    }
+}
+
 fn idle_connections(nodegate: &Nodegate) -> usize {
     let metrics = Wire::page(nodegate.admin, "/metrics");
     let line = metrics.text().lines().find_map(|line| line.strip_prefix("nodegate_connections_idle ")).unwrap();

@@ -92,8 +92,9 @@ impl Guard {
             if !self.stash.is_empty() || self.conn.wants_to_end() || self.conn.poll_late(cx).is_ready() {
                 return Poll::Ready(());
             }
-            // Whatever is wrong with the socket, reading from it will tell.
-            self.stream.poll_read_ready(cx).map(drop)
+            // Read, and not only asked for: of a new connection the runtime assumes that there is something, and a server for one that has said nothing yet
+            // would keep its buffers for a second. Of an end, or of what is wrong with the socket, the server is told when it reads.
+            self.poll_stash(cx).map(drop)
         })
         .await;
     }
