@@ -94,11 +94,13 @@ struct Follower {
     seen: Cluster,
     /// What it has made of that, put together.
     last: Compiled,
+    /// How many Ingresses it looked at for it.
+    compiled: usize,
 }
 
 impl Follower {
     fn new(options: Options) -> Self {
-        Self { incremental: Incremental::new(options), seen: Cluster::default(), last: Compiled::default() }
+        Self { incremental: Incremental::new(options), seen: Cluster::default(), last: Compiled::default(), compiled: 0 }
     }
 
     fn compile(&mut self, cluster: &Cluster) -> &Compiled {
@@ -114,7 +116,7 @@ impl Follower {
         if let Some(snapshot) = update.snapshot {
             self.last.snapshot = snapshot;
         }
-        (self.last.diagnostics, self.last.compiled) = (update.diagnostics, update.compiled);
+        (self.last.diagnostics, self.compiled) = (update.diagnostics, update.compiled);
         let id = |ingress: &Ingress| {
             let text = |text: &Option<String>| Arc::from(text.as_deref().unwrap());
             Arc::new(IngressId { namespace: text(&ingress.metadata.namespace), name: text(&ingress.metadata.name) })
@@ -237,7 +239,10 @@ fn a_change_costs_what_it_concerns() {
     }
     cluster.apply(&simple("guest", "h7.example", "guest"));
     let mut follower = Follower::new(Options::default());
-    let mut compiled = |cluster: &Cluster| follower.compile(cluster).compiled;
+    let mut compiled = |cluster: &Cluster| {
+        follower.compile(cluster);
+        follower.compiled
+    };
     assert_eq!(compiled(&cluster), 101);
     assert_eq!(compiled(&cluster), 0, "nothing has changed");
     cluster.apply(&simple("i3", "h3.example", "other"));
@@ -270,7 +275,10 @@ fn where_hosts_are_owned_a_wildcard_concerns_those_below_it() {
         cluster.apply(&simple(&format!("i{number}"), &format!("h{number}.example"), "s"));
     }
     let mut follower = Follower::new(Options { host_ownership: HostOwnership::Namespace, ..Options::default() });
-    let mut compiled = |cluster: &Cluster| follower.compile(cluster).compiled;
+    let mut compiled = |cluster: &Cluster| {
+        follower.compile(cluster);
+        follower.compiled
+    };
     assert_eq!(compiled(&cluster), 100);
     cluster.apply(&simple("i3", "h3.example", "other"));
     assert_eq!(compiled(&cluster), 1, "nobody has the wildcard");
@@ -307,7 +315,12 @@ fn a_backend_that_has_not_changed_is_the_same_one() {
     let backend = |compiled: &Compiled, host: &str, path: &str| Arc::clone(&compiled.snapshot.find(host, path).unwrap().backend);
     let before = backend(follower.compile(&cluster), "h1.example", "/i1");
     cluster.apply(&simple("i2", "new.example", "shared"));
-    let after = follower.compile(&cluster);
-    assert_eq!(after.compiled, 1);
-    assert!(Arc::ptr_eq(&before, &backend(after, "new.example", "/i2")));
+    let after = backend(follower.compile(&cluster), "new.example", "/i2");
+    assert_eq!(follower.compiled, 1);
+    assert!(Arc::ptr_eq(&before, &after));
+    // Nor where nobody else leads there.
+    cluster.ingresses.retain(|name, _| name.contains("i2"));
+    follower.compile(&cluster);
+    cluster.apply(&simple("i2", "newer.example", "shared"));
+    assert!(Arc::ptr_eq(&before, &backend(follower.compile(&cluster), "newer.example", "/i2")));
 }

@@ -73,7 +73,7 @@ class Bench:
             # Not to the end, so as not to count that either.
             time.sleep(0.9 * self.seconds)
             after, last = fleet.cpu(peer), fleet.served()
-            return {**loaded.result(), "requests": last - first}, before, after
+            return {**loaded.result(), "requests": last - first, "rate": (last - first) / (0.9 * self.seconds)}, before, after
 
     def measure(self, fleet, workload):
         samples = {peer: [] for peer in workload.peers}

@@ -18,7 +18,7 @@ def median(samples, key):
 
 
 def paired(ours, theirs, of):
-    """A figure of each round, of two samples that were taken close to each other: what the machine did then fell on both."""
+    """A figure of each round: what the machine did then fell on both samples."""
     return [of(one, other) for one, other in zip(ours, theirs)]
 
 
@@ -78,7 +78,7 @@ class Page:
             if best and "nodegate" in rate and "direct" in rate:
                 to_best = paired(rate["nodegate"], rate[best], lambda a, b: a["p99"] / b["p99"])
                 added = paired(rate["nodegate"], rate["direct"], lambda a, b: (a["p99"] - b["p99"]) / 1000)
-            at_most(f"p99 at the fixed rate: Nodegate to the best peer ({NAMES.get(best)})", to_best, 1)
+            at_most(f"p99 at the fixed rate: Nodegate to the best peer ({NAMES.get(best, '?')})", to_best, 1)
             at_most("p99 at the fixed rate: what Nodegate adds, in ms", added, 1)
         if self.data.get("idle"):
             at_most("memory of an idle connection, in KiB", [value / 1024 for value in self.data["idle"]["samples"]["nodegate"]], 10, "{:.1f}")
@@ -86,8 +86,8 @@ class Page:
             serving = self.data["workloads"]["get-64"]["samples"]["nodegate"]
             at_most("resident memory serving 64 connections, in MiB", [sample["resident"] / (1 << 20) for sample in serving], 20, "{:.1f}")
         if self.data.get("hosts"):
-            samples = self.data["hosts"]["samples"]
-            at_most("CPU with 10,000 hosts to CPU with 10", paired(samples["nodegate"], samples["nodegate-few"], lambda a, b: a["cpu"] / b["cpu"]), 1.05, "{:.3f}")
+            many, few = self.data["hosts"]["samples"]["nodegate"], self.data["hosts"]["samples"]["nodegate-few"]
+            at_most("CPU with 10,000 hosts to CPU with 10", None if is_void(many + few) else paired(many, few, lambda a, b: a["cpu"] / b["cpu"]), 1.05, "{:.3f}")
         if self.data.get("edits"):
             samples = self.data["edits"]["samples"]
             # Without edits, the two below would be easily kept.
@@ -95,7 +95,8 @@ class Page:
             found.append(("tables put in force in a round of these edits", f"{statistics.median(tables):.0f} (more than 1)", middle(tables, "{:.0f}"), min(tables) > 1))
             failed = sum(sample["failed"] for sample in samples["edited"])
             found.append(("requests that failed while an Ingress was edited every 100 ms", f"{failed} (none)", "all", failed == 0))
-            at_most("p99 with these edits to p99 without", paired(samples["edited"], samples["quiet"], lambda a, b: a["p99"] / b["p99"]), 1.1)
+            void = is_void(samples["edited"] + samples["quiet"])
+            at_most("p99 with these edits to p99 without", None if void else paired(samples["edited"], samples["quiet"], lambda a, b: a["p99"] / b["p99"]), 1.1)
         return sorted(found, key=lambda goal: goal[3])
 
     def title(self, workload):
@@ -115,12 +116,12 @@ class Page:
             self.add("**A quick run: it shows that everything works, and its figures are not to be quoted.**\n")
         self.add(f"{machine['date']}, revision {data['versions']['revision']}; {machine['cpu']}, {machine['cores']} cores, {machine['memory'] / (1 << 30):.0f} GiB, "
                  f"Linux {machine['kernel']}, load {machine['load']:.1f} before. {rounds.capitalize()}, interleaved; the median round is shown.\n")
-        self.add(f"Nodegate was compiled by {data['rustc']}.\n" if "rustc" in data else "", "Versions: " + ", ".join(version for name, version in data["versions"].items() if name not in ("revision", "envoy", "traefik", "caddy"))
+        self.add(f"Nodegate was compiled by {data['rustc']}.\n", "Versions: " + ", ".join(version for name, version in data["versions"].items() if name not in ("revision", "envoy", "traefik", "caddy"))
                  + f", Envoy {data['versions']['envoy']}, Traefik {data['versions']['traefik']}, Caddy {data['versions']['caddy']}.\n")
         goals = self.goals()
         if goals:
             self.add("## Our goals, those that we miss first\n",
-                     "A figure that compares two was taken in each round, from samples close to each other, and the median counts; beside it is the middle half of the rounds. "
+                     "A figure that compares two is of samples of the same round, and the median of the rounds counts; beside it is the middle half of the rounds. "
                      "What keeps us from the goals that we miss is in [README.md](README.md#what-limits-nodegate).\n",
                      table(("goal", "figure", "in half of the rounds", ""), [(*goal, "kept" if kept else "**missed**") for *goal, kept in goals]))
         self.costs()

@@ -127,12 +127,13 @@ impl Incremental {
         let Delta { ingresses, classes, services, slices } = delta;
         let ingresses = self.ingresses.turn(ingresses);
         let classes = self.classes.turn(classes);
-        let mut hosts: Hosts = ingresses.gone.iter().flat_map(|(number, _)| self.forget(*number)).collect();
-        let mut members = self.by_service.turn(&self.services.turn(services), &self.slices.turn(slices));
+        // Before the old versions are forgotten, so that nothing is that the new ones have in common with them.
         for (number, object) in &ingresses.new {
             self.enter(*number, object);
-            members.insert(*number);
         }
+        let mut hosts: Hosts = ingresses.gone.iter().flat_map(|(number, _)| self.forget(*number)).collect();
+        let mut members = self.by_service.turn(&self.services.turn(services), &self.slices.turn(slices));
+        members.extend(ingresses.new.iter().map(|(number, _)| *number));
         self.connect(&mut members, &mut hosts);
 
         let whole = !classes.is_empty() || members.len() > self.known.len() / MOST;

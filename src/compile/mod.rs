@@ -58,8 +58,6 @@ pub struct Compiled {
     pub diagnostics: Vec<Diagnostic>,
     /// The Ingresses that are ours by their class, whatever is wrong with them otherwise; in any order.
     pub accepted: Vec<Arc<IngressId>>,
-    /// How many Ingresses had to be looked at.
-    pub compiled: usize,
 }
 
 /// What comes of each Ingress, and of all together.
@@ -102,10 +100,9 @@ impl Findings {
 pub fn compile(objects: &Objects, options: &Options) -> Compiled {
     let (index, earlier) = (Index::new(objects), Services::default());
     let Together { snapshot, each, backends: _ } = compile_each(&index, options, &earlier);
-    let compiled = each.len();
     let accepted = each.iter().filter(|outcome| outcome.accepted).map(|outcome| Arc::clone(&outcome.ingress.id)).collect();
     let diagnostics = Findings::all(each.iter().map(|outcome| &outcome.findings));
-    Compiled { snapshot, diagnostics, accepted, compiled }
+    Compiled { snapshot, diagnostics, accepted }
 }
 
 /// Compiles, and tells whose each finding is: that of every Ingress on whose way it was met. `earlier` are Services whose backends may be used again.

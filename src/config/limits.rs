@@ -65,7 +65,8 @@ pub const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 pub const REQUESTS_PER_CONNECTION: u64 = 100_000;
 
 /// Client connections of one worker. At the limit: idle ones are closed to make room, then accepting stops until one ends; the kernel's queue
-/// holds the rest. At some 30 KB each, with a request under way, this is 500 MB at the worst; idle ones take a quarter. The file-descriptor limit may lower it.
+/// holds the rest. At some 45 KB each, with a small request under way, that to the backend included, this is 740 MB; idle ones take a tenth, large
+/// bodies several times as much. The file-descriptor limit may lower it.
 pub const CONNECTIONS_PER_WORKER: usize = 16_384;
 
 /// Idle client connections that a worker at its limit chooses at once, to close them one by one as others come in: choosing takes a look at all.

@@ -1,7 +1,7 @@
 //! The open client connections of one worker.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::VecDeque,
     rc::{Rc, Weak},
 };
@@ -10,7 +10,7 @@ use slab::Slab;
 use tokio::time::Instant;
 
 use super::connection::Connection;
-use crate::config::limits::EVICTION_BATCH;
+use crate::config::limits::{DEADLINE_TICK, EVICTION_BATCH};
 
 /// See above.
 #[derive(Default)]
@@ -19,6 +19,8 @@ pub(crate) struct Connections {
     /// Those that had been idle longest when all were looked at last, and since when, the longest first: to look at all of them for each newcomer would
     /// make a flood dearer than it is.
     longest_idle: RefCell<VecDeque<(Instant, Weak<Connection>)>>,
+    /// Up to when nobody had been idle for long enough, the last time that there was none to be found.
+    in_vain: Cell<Option<Instant>>,
 }
 
 impl Connections {
@@ -56,8 +58,13 @@ impl Connections {
     }
 
     fn find_longest_idle(&self, latest: Instant) {
-        let mut idle: Vec<_> = self.all();
+        // Nor is it looked for again at once.
+        if self.in_vain.get().is_some_and(|before| latest < before + DEADLINE_TICK) {
+            return;
+        }
+        let mut idle = self.all();
         idle.retain(|connection| may_leave(connection) && connection.idle_since() < latest);
+        self.in_vain.set(idle.is_empty().then_some(latest));
         idle.sort_unstable_by_key(|connection| connection.idle_since());
         let longest = idle.iter().take(EVICTION_BATCH);
         *self.longest_idle.borrow_mut() = longest.map(|connection| (connection.idle_since(), Rc::downgrade(connection))).collect();

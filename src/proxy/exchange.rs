@@ -29,7 +29,7 @@ pub(crate) struct Exchange {
     pub(crate) trail: Trail,
     pub(crate) request_id: HeaderValue,
     pub(crate) bytes_in: u64,
-    /// All of the request's body has gone to the backend, or there was none to go.
+    /// All of the request's body was taken by a backend's connection.
     pub(crate) body_taken: bool,
     pub(crate) bytes_out: u64,
     status: Option<StatusCode>,

@@ -266,5 +266,7 @@ mod tests {
         let metadata = ObjectMeta { name: Some("c".into()), namespace: Some("n".into()), ..ObjectMeta::default() };
         assert_eq!(Key::of(Kind::IngressClass, &metadata).to_string(), "IngressClass c");
         assert_eq!(Key::of(Kind::Service, &metadata).to_string(), "Service n/c");
+        let Object::IngressClass(class) = (IngressClass { metadata, spec: None }).into_object() else { panic!("no class") };
+        assert_eq!(class.metadata.namespace, None, "whoever looks for it by this one finds nothing");
     }
 }

@@ -60,8 +60,9 @@ pub(super) async fn run(
         let Inputs { delta, diagnostics, held, since } = match shared.take() {
             None => continue,
             Some(Work::Rebuild(inputs)) => inputs,
-            Some(Work::Refresh(delta)) => {
-                incremental.refresh(delta.ingresses);
+            Some(Work::Refresh(ingresses)) if ingresses.is_empty() => continue,
+            Some(Work::Refresh(ingresses)) => {
+                incremental.refresh(ingresses);
                 report.send_modify(|report| report.ingresses = served(&incremental));
                 continue;
             }

@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use k8s_openapi::api::networking::v1::Ingress;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    compile::{Delta, Diagnostic},
+    compile::{Delta, Diagnostic, Edit},
     source::{
         object::Key,
         stores::{Change, Effect, Stores},
@@ -33,8 +34,8 @@ struct State {
 pub(super) enum Work {
     /// A table is to be made.
     Rebuild(Inputs),
-    /// The table is what it was; some Ingresses have another status.
-    Refresh(Delta),
+    /// The table is what it was; these Ingresses have another status.
+    Refresh(Vec<Edit<Ingress>>),
 }
 
 /// What a table is made of.
@@ -95,7 +96,7 @@ impl Shared {
             return None;
         }
         let delta = state.stores.delta();
-        let Some(since) = state.since.take() else { return Some(Work::Refresh(delta)) };
+        let Some(since) = state.since.take() else { return Some(Work::Refresh(delta.ingresses)) };
         let diagnostics = state.findings.iter().chain(state.stores.diagnostics()).cloned().collect();
         let held = state.stores.held().map(|(key, uid)| (key.clone(), Arc::clone(uid))).collect();
         Some(Work::Rebuild(Inputs { delta, diagnostics, held, since }))

@@ -133,7 +133,7 @@ impl Stores {
     /// What has become of the objects in force since the last call. The cost is that of what has changed.
     pub(super) fn delta(&mut self) -> Delta {
         let mut delta = Delta::default();
-        for key in self.changed.drain() {
+        for key in std::mem::take(&mut self.changed) {
             let Key { kind, namespace, name } = &key;
             let (namespace, name) = (Arc::clone(namespace), Arc::clone(name));
             match (self.good.get(&key), kind) {
@@ -227,7 +227,16 @@ mod tests {
         compile::{Severity, Subject},
         source::object::Stored,
     };
-    use k8s_openapi::api::core::v1::Service;
+    use k8s_openapi::{
+        Metadata,
+        api::{
+            core::v1::Service,
+            discovery::v1::EndpointSlice,
+            networking::v1::{Ingress, IngressClass},
+        },
+        apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    };
+    use serde::de::DeserializeOwned;
     use serde_json::json;
 
     fn service(namespace: &str, name: &str, version: &str) -> Version {
@@ -291,6 +300,52 @@ mod tests {
         }
         stores.apply(Change::ReplaceAll { list: list(None), versions: vec![broken("n", "a"), service("n", "b", "2")] });
         assert_eq!(contents(&stores), ["a@1", "b@2"]);
+    }
+
+    /// What a delta says, in order: `+` what is there, `-` what is gone.
+    fn told(stores: &mut Stores) -> Vec<String> {
+        fn one<T: Metadata<Ty = ObjectMeta>>(kind: &str, edits: Vec<Edit<T>>) -> Vec<String> {
+            let text = |edit| match edit {
+                Edit::Put(object) => format!("+{kind} {}", T::metadata(&object).name.as_deref().unwrap()),
+                Edit::Remove { namespace, name } => format!("-{kind} {namespace}/{name}"),
+            };
+            edits.into_iter().map(text).collect()
+        }
+        let Delta { ingresses, classes, services, slices } = stores.delta();
+        let mut all =
+            [one("Ingress", ingresses), one("IngressClass", classes), one("Service", services), one("EndpointSlice", slices)].concat();
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn a_delta_tells_once_what_has_become_of_each_object() {
+        fn put<K: Stored + DeserializeOwned>(value: serde_json::Value) -> Change {
+            Change::Upsert(Version::Decoded(serde_json::from_value::<K>(value).unwrap().into_object()))
+        }
+        let delete = |kind, namespace: &str, name: &str| Change::Delete(Key { kind, namespace: namespace.into(), name: name.into() });
+        // A file may write a namespace for a class, which has none.
+        let metadata = json!({"namespace": "n", "name": "x"});
+        let slice = json!({"metadata": metadata, "addressType": "IPv4", "endpoints": []});
+        let ingress = json!({"metadata": metadata, "spec": {"defaultBackend": {"service": {"name": "s", "port": {"number": 80}}}}});
+        let mut stores = Stores::new([]);
+        stores.apply(put::<Ingress>(ingress));
+        stores.apply(put::<IngressClass>(json!({"metadata": metadata})));
+        stores.apply(put::<Service>(json!({"metadata": metadata})));
+        stores.apply(put::<EndpointSlice>(slice));
+        stores.apply(Change::Upsert(service("n", "brief", "1")));
+        stores.apply(delete(Kind::Service, "n", "brief"));
+        assert_eq!(told(&mut stores), ["+EndpointSlice x", "+Ingress x", "+IngressClass x", "+Service x", "-Service n/brief"]);
+        assert_eq!(told(&mut stores), Vec::<String>::new());
+
+        stores.apply(Change::Upsert(broken("n", "x")));
+        assert_eq!(told(&mut stores), Vec::<String>::new(), "the previous version stays in force");
+        for kind in [Kind::Ingress, Kind::Service, Kind::EndpointSlice] {
+            stores.apply(delete(kind, "n", "x"));
+        }
+        stores.apply(delete(Kind::IngressClass, "", "x"));
+        assert_eq!(told(&mut stores), ["-EndpointSlice n/x", "-Ingress n/x", "-IngressClass /x", "-Service n/x"]);
+        assert_eq!(stores.diagnostics().count(), 0);
     }
 
     #[test]

@@ -93,7 +93,7 @@ impl Guard {
                 return Poll::Ready(());
             }
             // Read, and not only asked for: of a new connection the runtime assumes that there is something, and a server for one that has said nothing yet
-            // would keep its buffers for a second. Of an end, or of what is wrong with the socket, the server is told when it reads.
+            // would keep its buffers for a second. What has ended, or is wrong with the socket, is an end for the server, too, when it reads.
             self.poll_stash(cx).map(drop)
         })
         .await;
