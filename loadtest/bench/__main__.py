@@ -215,7 +215,7 @@ def main():
     parser = argparse.ArgumentParser(prog="loadtest/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
                                      allow_abbrev=False)
     parser.add_argument("--quick", action="store_true", help="one round of one second each, in some three minutes: to see that it works, not to be quoted")
-    parser.add_argument("--rounds", type=int, default=9, help="rounds of each workload (default: 9)")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of each workload (default: 7)")
     parser.add_argument("--seconds", type=int, default=2, help="seconds of each round (default: 2)")
     parser.add_argument("--only", help="workloads to run, by name and separated by commas; also rate, idle, edits, workers, hosts")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="directory for RESULTS.md and results/")

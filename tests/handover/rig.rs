@@ -6,7 +6,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU8, Ordering},
     },
     thread,
@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Backend, GET, Wire, eventually, manifest};
+use crate::support::{Backend, GET, PATIENCE, Wire, eventually, manifest, within};
 
 /// Addresses that no other test has, a backend that answers "hello", and manifests that lead to it.
 pub struct Node {
@@ -211,10 +211,11 @@ impl Process {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Waits for the end of the process.
+    /// Waits for the end of the process: after its last word the kernel still has to give its inotify instance back, for which it waits until all cores
+    /// have been elsewhere. On a busy machine that takes half a minute.
     #[track_caller]
     pub fn exit(&mut self) -> ExitStatus {
-        eventually("the end of the process", || self.child.try_wait().unwrap())
+        within(3 * PATIENCE, "the end of the process", || self.child.try_wait().unwrap())
     }
 }
 
@@ -238,6 +239,10 @@ impl Contained {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if thread::panicking() {
+            println!("process {} said:", self.child.id());
+            self.log.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|line| println!("  {line}"));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

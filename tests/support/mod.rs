@@ -26,13 +26,19 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits until `met` gives something. For states that nobody announces.
 #[track_caller]
-pub fn eventually<T>(what: &str, mut met: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub fn eventually<T>(what: &str, met: impl FnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, met)
+}
+
+/// As [`eventually`], for what takes longer than that.
+#[track_caller]
+pub fn within<T>(patience: Duration, what: &str, mut met: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(value) = met() {
             return value;
         }
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain: {what}");
+        assert!(Instant::now() < deadline, "waited {patience:?} in vain: {what}");
         thread::park_timeout(Duration::from_millis(2));
     }
 }
