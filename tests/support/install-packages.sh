@@ -10,7 +10,7 @@ needed=$(cat)
 missing() { # the third column's, or else the packages of what isn't there
     local what package service
     while read -r what package service; do
-        command -v "$what" >/dev/null || echo "${!1}"
+        command -v "$what" >/dev/null || [ -e "$what" ] || echo "${!1}"
     done <<<"$needed" | sed '/^$/d' | sort -u
 }
 
