@@ -8,7 +8,10 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{Api, Client, api::ListParams};
-use nodegate::config::limits::{EVENT_BURST, EVENT_INTERVAL};
+use nodegate::{
+    compile::OWN_CONTROLLER,
+    config::limits::{EVENT_BURST, EVENT_INTERVAL},
+};
 use serde_json::Value;
 
 use crate::rig::{App, Cluster, Nodegate, eventually, objects};
@@ -22,15 +25,22 @@ async fn leader(cluster: &Cluster, lease: &str) -> Nodegate {
     Nodegate::start_with(&cluster.nodegate_kubeconfig(cluster.api_address()), &flags).await
 }
 
-/// The Events in a namespace as `Type Reason Kind/name message`, sorted.
-async fn events(client: &Client, namespace: &str) -> Vec<String> {
+/// Our Events in a namespace: the API server has some of its own, as when it mends the books of a ClusterIP.
+async fn ours(client: &Client, namespace: &str) -> Vec<Event> {
     let list = Api::<Event>::namespaced(client.clone(), namespace).list(&ListParams::default()).await.expect("a list");
+    let mut events = list.items;
+    events.retain(|event| event.reporting_component.as_deref() == Some(OWN_CONTROLLER));
+    events
+}
+
+/// These as `Type Reason Kind/name message`, sorted.
+async fn events(client: &Client, namespace: &str) -> Vec<String> {
     let text = |event: Event| {
         let (object, text) = (event.involved_object, Option::<String>::unwrap_or_default);
         let (kind, name) = (text(object.kind), text(object.name));
         format!("{} {} {kind}/{name} {}", text(event.type_), text(event.reason), text(event.message))
     };
-    let mut events: Vec<_> = list.items.into_iter().map(text).collect();
+    let mut events: Vec<_> = ours(client, namespace).await.into_iter().map(text).collect();
     events.sort();
     events
 }
@@ -60,8 +70,7 @@ async fn describe_shows_what_is_wrong_then_that_it_is_fixed_through_a_restart_to
     for part in ["UnknownService", "nodegate.dev/ingress-controller", field, "app", "this path answers 503", "create it"] {
         assert!(line.contains(part), "{part}: {description}");
     }
-    let list = Api::<Event>::namespaced(client.clone(), "described").list(&ListParams::default()).await.expect("a list");
-    assert_eq!(list.items[0].reporting_instance.as_deref(), Some("nodegate-x7k2p"));
+    assert_eq!(ours(&client, "described").await[0].reporting_instance.as_deref(), Some("nodegate-x7k2p"));
 
     // Another process meets the Event of the first by its name.
     drop(nodegate);
