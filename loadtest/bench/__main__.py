@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 
 from . import load, peers, report
 from .peers import LOAD_CORE, PORTS, Fleet
@@ -66,14 +66,15 @@ class Bench:
 
     def settled(self, fleet, peer, workload):
         """A load of which the beginning isn't counted: what the backend was asked in between is."""
+        # Not to the end, so as not to count that either.
+        counted = 0.9 * self.seconds
         with ThreadPoolExecutor(1) as loads:
             loaded = loads.submit(workload.run, self, peer, workload.settle + self.seconds)
             time.sleep(workload.settle)
             before, first = fleet.cpu(peer), fleet.served()
-            # Not to the end, so as not to count that either.
-            time.sleep(0.9 * self.seconds)
+            time.sleep(counted)
             after, last = fleet.cpu(peer), fleet.served()
-            return {**loaded.result(), "requests": last - first, "rate": (last - first) / (0.9 * self.seconds)}, before, after
+            return {**loaded.result(), "requests": last - first, "rate": (last - first) / counted}, before, after
 
     def measure(self, fleet, workload):
         samples = {peer: [] for peer in workload.peers}
@@ -230,11 +231,11 @@ def main():
     # This process and whatever it starts, but for the proxies.
     os.sched_setaffinity(0, {int(LOAD_CORE)})
     # Two for each of 10,000 connections, for a proxy; it inherits this. Where that is too much to ask for, fewer connections do.
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    with suppress(ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(files, peers.FILES),) * 2)
-        files = max(files, peers.FILES)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(allowed, peers.FILES),) * 2)
+    except ValueError:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
     # However it ends, the proxies end with it.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(f"bench: ended by signal {number}"))

@@ -18,8 +18,12 @@ def median(samples, key):
 
 
 def paired(ours, theirs, of):
-    """A figure of each round: what the machine did then fell on both samples."""
-    return [of(one, other) for one, other in zip(ours, theirs)]
+    """A figure of each round: what the machine did then fell on both samples. `None` where too much failed for that to say anything."""
+    return None if is_void(ours) or is_void(theirs) else [of(one, other) for one, other in zip(ours, theirs)]
+
+
+def ratio(key):
+    return lambda one, other: one[key] / other[key]
 
 
 def middle(values, form):
@@ -52,10 +56,9 @@ class Page:
         self.parts = []
 
     def ratios(self, workload, peer):
-        """Nodegate's CPU time to a peer's, in each round; none where it wasn't measured, and `None` where too much failed for that to say anything."""
+        """Nodegate's CPU time to a peer's, as `paired`; none where it wasn't measured."""
         samples = self.data["workloads"].get(workload, {}).get("samples", {})
-        ours, theirs = samples.get("nodegate", []), samples.get(peer, [])
-        return None if ours and theirs and (is_void(ours) or is_void(theirs)) else paired(ours, theirs, lambda a, b: a["cpu"] / b["cpu"])
+        return paired(samples["nodegate"], samples[peer], ratio("cpu")) if samples.keys() >= {"nodegate", peer} else []
 
     def goals(self):
         """(goal, figure, in the rounds, kept), those that are missed first."""
@@ -76,7 +79,7 @@ class Page:
             best = min((peer for peer in rate if peer not in ("direct", "relay", "nodegate")), key=lambda peer: median(rate[peer], "p99"), default=None)
             to_best, added = None, None
             if best and "nodegate" in rate and "direct" in rate:
-                to_best = paired(rate["nodegate"], rate[best], lambda a, b: a["p99"] / b["p99"])
+                to_best = paired(rate["nodegate"], rate[best], ratio("p99"))
                 added = paired(rate["nodegate"], rate["direct"], lambda a, b: (a["p99"] - b["p99"]) / 1000)
             at_most(f"p99 at the fixed rate: Nodegate to the best peer ({NAMES.get(best, '?')})", to_best, 1)
             at_most("p99 at the fixed rate: what Nodegate adds, in ms", added, 1)
@@ -86,8 +89,8 @@ class Page:
             serving = self.data["workloads"]["get-64"]["samples"]["nodegate"]
             at_most("resident memory serving 64 connections, in MiB", [sample["resident"] / (1 << 20) for sample in serving], 20, "{:.1f}")
         if self.data.get("hosts"):
-            many, few = self.data["hosts"]["samples"]["nodegate"], self.data["hosts"]["samples"]["nodegate-few"]
-            at_most("CPU with 10,000 hosts to CPU with 10", None if is_void(many + few) else paired(many, few, lambda a, b: a["cpu"] / b["cpu"]), 1.05, "{:.3f}")
+            samples = self.data["hosts"]["samples"]
+            at_most("CPU with 10,000 hosts to CPU with 10", paired(samples["nodegate"], samples["nodegate-few"], ratio("cpu")), 1.05, "{:.3f}")
         if self.data.get("edits"):
             samples = self.data["edits"]["samples"]
             # Without edits, the two below would be easily kept.
@@ -95,8 +98,7 @@ class Page:
             found.append(("tables put in force in a round of these edits", f"{statistics.median(tables):.0f} (more than 1)", middle(tables, "{:.0f}"), min(tables) > 1))
             failed = sum(sample["failed"] for sample in samples["edited"])
             found.append(("requests that failed while an Ingress was edited every 100 ms", f"{failed} (none)", "all", failed == 0))
-            void = is_void(samples["edited"] + samples["quiet"])
-            at_most("p99 with these edits to p99 without", None if void else paired(samples["edited"], samples["quiet"], lambda a, b: a["p99"] / b["p99"]), 1.1)
+            at_most("p99 with these edits to p99 without", paired(samples["edited"], samples["quiet"], ratio("p99")), 1.1)
         return sorted(found, key=lambda goal: goal[3])
 
     def title(self, workload):
