@@ -172,7 +172,7 @@ impl Incremental {
             "Ingress" => self.ingresses.get(namespace, name).map(|object| &object.metadata),
             "Service" => self.services.get(namespace, name).map(|object| &object.metadata),
             "EndpointSlice" => self.slices.get(namespace, name).map(|object| &object.metadata),
-            "IngressClass" => self.classes.get(index::NO_NAMESPACE, name).map(|object| &object.metadata),
+            "IngressClass" => self.classes.get(namespace, name).map(|object| &object.metadata),
             _ => None,
         }
     }
@@ -226,10 +226,10 @@ impl Incremental {
 
     fn objects(&self) -> Objects {
         Objects {
-            ingresses: self.ingresses.all().map(|(object, _)| Arc::clone(object)).collect(),
-            classes: self.classes.all().map(|(object, _)| Arc::clone(object)).collect(),
-            services: self.services.all().map(|(object, _)| Arc::clone(object)).collect(),
-            slices: self.slices.all().map(|(object, _)| Arc::clone(object)).collect(),
+            ingresses: self.ingresses.objects(),
+            classes: self.classes.objects(),
+            services: self.services.objects(),
+            slices: self.slices.objects(),
             secrets: Vec::new(),
         }
     }
@@ -244,7 +244,7 @@ impl Incremental {
         };
         Objects {
             ingresses: members().filter_map(|known| self.ingresses.get(&known.id.namespace, &known.id.name)).cloned().collect(),
-            classes: self.classes.all().map(|(object, _)| Arc::clone(object)).collect(),
+            classes: self.classes.objects(),
             services: services.iter().filter_map(|service| self.services.get(&service.namespace, &service.name)).cloned().collect(),
             slices: services.iter().flat_map(|service| slices_of(service)).collect(),
             secrets: Vec::new(),

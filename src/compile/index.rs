@@ -24,9 +24,6 @@ use crate::route::IngressId;
 /// The label by which an EndpointSlice names its Service.
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
-/// Where an object is that names no namespace, and what a class has for one.
-pub(super) const NO_NAMESPACE: &str = "default";
-
 /// The input's objects by what they are asked for.
 pub(super) struct Index<'a> {
     /// The oldest first: whoever comes first keeps its place.
@@ -72,7 +69,12 @@ pub(super) fn service_of(slice: &EndpointSlice) -> Option<(&str, &str)> {
 
 /// `metadata.namespace`, which files may leave out.
 pub(super) fn namespace(meta: &ObjectMeta) -> &str {
-    meta.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or(NO_NAMESPACE)
+    or_default(meta.namespace.as_deref().unwrap_or_default())
+}
+
+/// Where an object is kept that is in no namespace, or names none.
+pub(super) fn or_default(namespace: &str) -> &str {
+    if namespace.is_empty() { "default" } else { namespace }
 }
 
 /// `metadata.name`; empty where there is none, which no API server would have taken.

@@ -35,7 +35,7 @@ pub(super) async fn handle(connection: Rc<Connection>, request: Request<Incoming
     let mut exchange = Exchange::begin(Rc::clone(&connection), &request);
     let form = Form::of(request.headers());
     let close_delimited = request.version() < Version::HTTP_11;
-    let is_chunked = !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
+    let is_chunked = is_chunked(request.body());
     let result = forward(&mut exchange, request).await;
     // With part of the request's body unread, the server closes the connection behind the response: the client is to know before it sends another. Of one in
     // chunks it reads no more than one to find its end, so that it may be all there, and unread.
@@ -132,11 +132,16 @@ fn origin_form(uri: &Uri, path: &str) -> Result<Uri, ProxyError> {
     Ok(Uri::from(path_and_query))
 }
 
+/// Whether there is a body whose length nobody has told.
+fn is_chunked(body: &impl Body) -> bool {
+    !body.is_end_stream() && body.size_hint().exact().is_none()
+}
+
 /// The hop-by-hop headers that are ours to set on the way to the backend.
 fn set_framing(headers: &mut HeaderMap, body: &RequestBody, upgrade: Upgrade) {
     // The server answers the expectation itself.
     headers.remove(EXPECT);
-    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+    if is_chunked(body) {
         // Without it, the client would drop the body of a GET.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }

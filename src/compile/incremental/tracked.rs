@@ -7,7 +7,7 @@ use k8s_openapi::{Metadata, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use super::{
     super::{
-        index::{NO_NAMESPACE, key},
+        index::{key, or_default},
         same::Same,
     },
     Edit,
@@ -51,7 +51,6 @@ impl<T: Metadata<Ty = ObjectMeta> + Same> Tracked<T> {
         for edit in edits {
             match edit {
                 Edit::Put(object) => self.put(object, &mut changes),
-                Edit::Remove { namespace, name } if namespace.is_empty() => changes.gone.extend(self.remove(NO_NAMESPACE, &name)),
                 Edit::Remove { namespace, name } => changes.gone.extend(self.remove(&namespace, &name)),
             }
         }
@@ -76,6 +75,7 @@ impl<T: Metadata<Ty = ObjectMeta> + Same> Tracked<T> {
     }
 
     fn remove(&mut self, namespace: &str, name: &str) -> Option<(Number, Arc<T>)> {
+        let namespace = or_default(namespace);
         let names = self.seen.get_mut(namespace)?;
         let Seen { object, number } = names.remove(name)?;
         if names.is_empty() {
@@ -89,8 +89,13 @@ impl<T: Metadata<Ty = ObjectMeta> + Same> Tracked<T> {
         self.seen.values().flat_map(|names| names.values()).map(|seen| (&seen.object, seen.number))
     }
 
+    /// All of them, in any order.
+    pub(super) fn objects(&self) -> Vec<Arc<T>> {
+        self.all().map(|(object, _)| Arc::clone(object)).collect()
+    }
+
     pub(super) fn get(&self, namespace: &str, name: &str) -> Option<&Arc<T>> {
-        Some(&self.seen.get(namespace)?.get(name)?.object)
+        Some(&self.seen.get(or_default(namespace))?.get(name)?.object)
     }
 
     pub(super) fn number(&self, namespace: &str, name: &str) -> Option<Number> {
