@@ -98,7 +98,11 @@ def ingress(host, paths, name):
 def nodegate(routes):
     address, port = BACKEND.split(":")
     service = f"apiVersion: v1\nkind: Service\nmetadata: {{name: api, namespace: bench}}\nspec: {{clusterIP: {address}, ports: [{{port: {port}}}]}}\n"
-    return "---\n".join([service, *(ingress(host, routes.paths, f"i{number}") for number, host in enumerate(routes.hosts))])
+    # As any cluster has it for each Service.
+    pods = ("apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n"
+            "metadata: {name: api, namespace: bench, labels: {kubernetes.io/service-name: api}}\n"
+            f"endpoints: [{{addresses: [{address}], conditions: {{ready: true}}}}]\nports: [{{port: {port}}}]\n")
+    return "---\n".join([service, pods, *(ingress(host, routes.paths, f"i{number}") for number, host in enumerate(routes.hosts))])
 
 
 @dataclass

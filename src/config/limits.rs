@@ -121,8 +121,8 @@ pub const CLIENT_BUFFER_BYTES: usize = 64 * 1024;
 pub const TUNNEL_BUFFER_BYTES: usize = 16 * 1024;
 
 /// Idle connections that one worker keeps to one backend address. Beyond: closed when given back. They cost some 10 KB each. Only as many
-/// as were needed at once are ever there; since they are used in turn, a steady load may keep them until [`POOL_MAX_AGE`]. With 256, a load of 1,000 clients dialled
-/// for every tenth request.
+/// as were needed at once are ever there; where they are used in turn, for the sake of several pods, a steady load may keep them until [`POOL_MAX_AGE`].
+/// With 256, a load of 1,000 clients dialled for every tenth request.
 pub const POOL_IDLE_PER_BACKEND: usize = 1024;
 
 /// Idle connections that one worker keeps in all. Beyond: one of another backend is closed for each that is given back.

@@ -100,6 +100,24 @@ fn several_connections_are_opened_for_each_pod_and_used_in_turn() {
 }
 
 #[test]
+fn where_all_connections_lead_to_one_pod_the_one_that_was_used_last_goes_first() {
+    for kind in [Service::ClusterIp as fn(SocketAddr) -> Service<'static>, Service::DialEndpoints] {
+        let backend = Backend::start();
+        let proxy = Proxy::start(&service(kind(backend.address()), &[Ready(backend.address())]));
+        let (mut client, mut upstream) = proxy.begin(&backend);
+        let (mut other_client, mut other) = proxy.begin(&backend);
+        other.send(NO_CONTENT);
+        assert_eq!(other_client.message().status(), 204);
+        upstream.send(NO_CONTENT);
+        assert_eq!(client.message().status(), 204);
+        for _ in 0..3 {
+            again(&mut other_client, &mut upstream);
+        }
+        assert!(!other.stirs(Duration::from_millis(1)), "the other one was used, too");
+    }
+}
+
+#[test]
 fn a_connection_that_was_never_used_goes_first() {
     let backend = Backend::start().serve_numbers();
     let proxy = Proxy::start(&with_pods(backend, [1, 2]));

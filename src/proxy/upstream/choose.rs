@@ -10,6 +10,7 @@ use super::{
         worker::Worker,
     },
     dial::{self, Lease},
+    pool::Order,
     race::{Event, Race},
 };
 use crate::{
@@ -150,9 +151,16 @@ impl<'a> Candidates<'a> {
     }
 
     fn idle(&self, worker: &Rc<Worker>, address: SocketAddr) -> Option<Lease> {
-        let lease = if self.pooled { worker.pools.take(worker, address, self.hints) } else { None }?;
+        let lease = if self.pooled { worker.pools.take(worker, address, self.hints, self.order()) } else { None }?;
         self.spread(worker, address);
         Some(lease)
+    }
+
+    fn order(&self) -> Order {
+        match self.addresses {
+            Addresses::InOrder(_) if self.hints.is_none_or(|pods| pods.len() > 1) => Order::InTurn,
+            Addresses::InOrder(_) | Addresses::Pods(_) => Order::LatestFirst,
+        }
     }
 
     fn choose(&self, worker: &Worker) -> Option<SocketAddr> {

@@ -1,5 +1,5 @@
-//! A worker's idle backend connections. Those that were never used come first, then the one that has been idle for longest, so that load goes round;
-//! pods that go away retire those that were opened while they were there, since nobody but kube-proxy knows which connection leads to which pod.
+//! A worker's idle backend connections. Those to several pods are used in turn, so that load goes round; of those to one, the one that was used last is
+//! next. Pods that go away retire those that were opened while they were there: only kube-proxy knows which connection leads to which pod.
 
 use std::{
     cell::{Cell, RefCell},
@@ -31,6 +31,7 @@ pub(crate) struct Pools {
 
 #[derive(Default)]
 struct Pool {
+    /// Those that were never used, then those that were, the one that was used last at the back.
     idle: VecDeque<Idle>,
     /// Connections to this address that exist, idle ones and those being dialled included.
     open: usize,
@@ -47,6 +48,15 @@ struct Pool {
 struct Idle {
     link: Link,
     since: Instant,
+}
+
+/// Which idle connection is used next.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Order {
+    /// The one that has been idle for longest: each may lead to another pod.
+    InTurn,
+    /// The one that was used last, which the caches know best: all lead to one pod. What a burst has left over becomes old enough to be closed.
+    LatestFirst,
 }
 
 /// A connection that exists, in the books of its pool until it is dropped.
@@ -74,7 +84,13 @@ impl Drop for Open {
 
 impl Pools {
     /// An idle connection to `address`. `endpoints` are the pods behind it now, where that is known.
-    pub(super) fn take(&self, worker: &Rc<Worker>, address: SocketAddr, endpoints: Option<&Arc<[SocketAddr]>>) -> Option<Lease> {
+    pub(super) fn take(
+        &self,
+        worker: &Rc<Worker>,
+        address: SocketAddr,
+        endpoints: Option<&Arc<[SocketAddr]>>,
+        order: Order,
+    ) -> Option<Lease> {
         let now = worker.deadlines.now();
         let mut retired = Vec::new();
         let mut pools = self.by_address.borrow_mut();
@@ -83,16 +99,24 @@ impl Pools {
         pool.heed(endpoints, now);
         let mut found = None;
         for _ in 0..pool.idle.len() {
-            let Some(idle) = pool.idle.pop_front() else { break };
+            let Some(idle) = (match order {
+                Order::InTurn => pool.idle.pop_front(),
+                Order::LatestFirst => pool.idle.pop_back(),
+            }) else {
+                break;
+            };
             if idle.link.is_usable(now, pool.epoch) && now < idle.since + worker.settings.limits.pool_idle_timeout {
                 found = Some(idle.link);
                 break;
             }
+            // Else it is not quite done with its last response.
             if idle.link.is_closed() || !idle.link.is_current(now, pool.epoch) {
                 retired.push(idle);
             } else {
-                // Not quite done with its last response.
-                pool.idle.push_back(idle);
+                match order {
+                    Order::InTurn => pool.idle.push_back(idle),
+                    Order::LatestFirst => pool.idle.push_front(idle),
+                }
             }
         }
         drop(pools);
@@ -158,8 +182,7 @@ impl Pools {
         let mut pools = self.by_address.borrow_mut();
         let Some(pool) = pools.get_mut(&address) else { return false };
         let next = self.next_redraw.get().unwrap_or(now);
-        let several = pool.endpoints.as_ref().is_some_and(|pods| pods.len() > 1);
-        let begin = several && !pool.warming && next <= now;
+        let begin = pool.has_several_pods() && !pool.warming && next <= now;
         if begin {
             pool.warming = true;
             let workers = u32::try_from(workers).unwrap_or(u32::MAX);
@@ -244,6 +267,10 @@ impl Pools {
 }
 
 impl Pool {
+    fn has_several_pods(&self) -> bool {
+        self.endpoints.as_ref().is_some_and(|pods| pods.len() > 1)
+    }
+
     /// Compares the pods behind the address with those of the last time: connections may lead to one that went away.
     fn heed(&mut self, endpoints: Option<&Arc<[SocketAddr]>>, now: Instant) {
         if self.settles.is_some_and(|settles| settles <= now) {
