@@ -22,7 +22,7 @@ from contextlib import contextmanager, nullcontext
 
 from . import load, peers, report
 from .peers import LOAD_CORE, PORTS, Fleet
-from .workloads import GET_64, HOSTS, MIB, PROXIES, WITH_FLOOR, WORKERS, WORKLOADS, fixed_rate
+from .workloads import GET_64, HOSTS, MIB, PROXIES, WITH_BUFFERS, WITH_FLOOR, WORKERS, WORKLOADS, fixed_rate
 
 EDIT_INTERVAL_S = 0.1
 # Two files, four uploads at the backend, and a round's access logs.
@@ -191,7 +191,7 @@ def bench(arguments, run, save):
         if not mine and not also:
             continue
         with make(routes) as fleet:
-            for peer in WITH_FLOOR if routes is peers.ONE else PROXIES:
+            for peer in WITH_BUFFERS if routes is peers.ONE else PROXIES:
                 fleet.start(peer)
             for workload in mine:
                 data["workloads"][workload.name] = bench.measure(fleet, workload)

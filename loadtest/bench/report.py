@@ -4,7 +4,7 @@ import statistics
 
 from . import plot
 
-NAMES = {"direct": "no proxy", "relay": "byte relay", "nodegate": "Nodegate", "nginx": "nginx", "haproxy": "HAProxy", "envoy": "Envoy", "traefik": "Traefik",
+NAMES = {"direct": "no proxy", "relay": "byte relay", "nodegate": "Nodegate", "nginx": "nginx", "haproxy": "HAProxy", "haproxy-64k": "HAProxy, 64 KiB buffers", "envoy": "Envoy", "traefik": "Traefik",
          "caddy": "Caddy"}
 
 
@@ -72,7 +72,7 @@ class Page:
                 found.append((text, f"{form.format(value)} (at most {form.format(limit)})", middle(values, form), value <= limit))
 
         for workload, peer, limit in (("get-64", "nginx", 0.85), ("get-64", "haproxy", 0.75), ("get-64", "traefik", 1 / 6), ("get-64", "relay", 1.4),
-                                      ("get-1000", "nginx", 1), ("connect", "nginx", 1), ("down-1m", "haproxy", 0.9), ("down-1m", "relay", 1.35)):
+                                      ("get-1000", "nginx", 1), ("connect", "nginx", 1), ("down-1m", "haproxy-64k", 0.9), ("down-1m", "relay", 1.35)):
             at_most(f"CPU, {self.title(workload)}: Nodegate to {NAMES[peer]}", self.ratios(workload, peer), limit)
         if self.data.get("rate"):
             rate = {peer: samples for peer, samples in self.data["rate"]["samples"].items() if not is_void(samples)}

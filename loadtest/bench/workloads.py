@@ -9,6 +9,7 @@ from .peers import BACKEND, HOST, MANY, ONE, PATHS, PORTS, TEN, Routes
 MIB = 1 << 20
 PROXIES = ("nodegate", "nginx", "haproxy", "envoy", "traefik", "caddy")
 WITH_FLOOR = ("relay", *PROXIES)
+WITH_BUFFERS = ("relay", "nodegate", "nginx", "haproxy", "haproxy-64k", "envoy", "traefik", "caddy")
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,11 @@ WORKLOADS = (
     Workload("get-1", "small GET, 1 keep-alive connection", "request", closed_loop(connections=1)),
     Workload("get-1000", "small GET, 1,000 keep-alive connections", "request", closed_loop(connections=1000), settle=1),
     Workload("connect", "small GET, a new connection for each, 64 at a time (latency without the connecting)", "request", closed_loop(close=True)),
-    Workload("post-16k", "POST of 16 KiB, 64 connections", "request", closed_loop("/upload", method="POST", body=16 << 10)),
-    Workload("down-1m", "download of 1 MiB, 16 connections", "MiB", closed_loop("/files/1m", 16)),
-    Workload("up-1m", "upload of 1 MiB, 16 connections", "MiB", closed_loop("/upload", 16, method="POST", body=MIB)),
-    Workload("down-100m", "download of 100 MiB, 4 connections", "MiB", counted("/files/100m", 4, 6), units=100),
-    Workload("up-100m", "upload of 100 MiB, 4 connections", "MiB", counted("/upload", 4, 4, "POST", "100m"), units=100),
+    Workload("post-16k", "POST of 16 KiB, 64 connections", "request", closed_loop("/upload", method="POST", body=16 << 10), peers=WITH_BUFFERS),
+    Workload("down-1m", "download of 1 MiB, 16 connections", "MiB", closed_loop("/files/1m", 16), peers=WITH_BUFFERS),
+    Workload("up-1m", "upload of 1 MiB, 16 connections", "MiB", closed_loop("/upload", 16, method="POST", body=MIB), peers=WITH_BUFFERS),
+    Workload("down-100m", "download of 100 MiB, 4 connections", "MiB", counted("/files/100m", 4, 6), peers=WITH_BUFFERS, units=100),
+    Workload("up-100m", "upload of 100 MiB, 4 connections", "MiB", counted("/upload", 4, 4, "POST", "100m"), peers=WITH_BUFFERS, units=100),
     Workload("websocket", "WebSocket, messages of 64 bytes and their echoes, 64 connections", "message and echo", websockets),
     Workload("paths-100", "small GET, 100 paths of one host, 64 connections", "request", closed_loop(paths=100), PATHS, PROXIES),
     Workload("hosts-10", "small GET, 10 hosts, 64 connections", "request", closed_loop(hosts=10), TEN, PROXIES),
