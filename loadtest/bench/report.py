@@ -60,6 +60,11 @@ class Page:
         samples = self.data["workloads"].get(workload, {}).get("samples", {})
         return paired(samples["nodegate"], samples[peer], ratio("cpu")) if samples.keys() >= {"nodegate", peer} else []
 
+    def cheaper(self, workload, *peers):
+        """Of a peer's variants the one that takes less; the first where none was measured."""
+        samples = self.data["workloads"].get(workload, {}).get("samples", {})
+        return min((peer for peer in peers if peer in samples), key=lambda peer: median(samples[peer], "cpu"), default=peers[0])
+
     def goals(self):
         """(goal, figure, in the rounds, kept), those that are missed first."""
         found = []
@@ -72,7 +77,7 @@ class Page:
                 found.append((text, f"{form.format(value)} (at most {form.format(limit)})", middle(values, form), value <= limit))
 
         for workload, peer, limit in (("get-64", "nginx", 0.85), ("get-64", "haproxy", 0.75), ("get-64", "traefik", 1 / 6), ("get-64", "relay", 1.4),
-                                      ("get-1000", "nginx", 1), ("connect", "nginx", 1), ("down-1m", "haproxy-64k", 0.9), ("down-1m", "relay", 1.35)):
+                                      ("get-1000", "nginx", 1), ("connect", "nginx", 1), ("down-1m", self.cheaper("down-1m", "haproxy", "haproxy-64k"), 0.9), ("down-1m", "relay", 1.35)):
             at_most(f"CPU, {self.title(workload)}: Nodegate to {NAMES[peer]}", self.ratios(workload, peer), limit)
         if self.data.get("rate"):
             rate = {peer: samples for peer, samples in self.data["rate"]["samples"].items() if not is_void(samples)}
