@@ -4,12 +4,14 @@
 //!
 //! ```text
 //! config   API server or YAML files -> stores -> compile (pure) -> Snapshot -> ArcSwap   (control thread)
-//! request  accept -> HTTP -> identity -> route -> upstream -> stream back                (worker threads)
+//! request  accept -> TLS? -> HTTP -> identity -> route -> upstream -> stream back                (worker threads)
 //! ```
 //!
-//! Modules in reading order: the pure core (`message`, `route`, `compile`), the seam (`table`), then the shell around it.
+//! Modules in reading order: the pure core (`message`, `certificate`, `route`, `compile`), the seam (`table`), then the shell around it.
 
 pub mod message;
+
+pub mod certificate;
 pub mod route;
 
 pub mod compile;

@@ -1,6 +1,6 @@
 //! The seam between the two flows: one `ArcSwap<Snapshot>`, written by the control thread, read by every worker.
 
-use std::{future, sync::Arc};
+use std::{future, ops::Deref, sync::Arc};
 
 use arc_swap::{ArcSwap, cache::Cache};
 use tokio::{task, time};
@@ -28,14 +28,26 @@ pub struct Publisher {
 /// The reading end; clone one for each thread that reads.
 #[derive(Debug, Clone)]
 pub struct Reader {
+    table: Arc<ArcSwap<Published>>,
     cache: Cache<Arc<ArcSwap<Published>>, Arc<Published>>,
+}
+
+/// The same for whoever reads now and then, and can't change anything to do so.
+#[derive(Debug, Clone)]
+pub struct Watched(Arc<ArcSwap<Published>>);
+
+impl Watched {
+    /// The table in force.
+    pub fn load(&self) -> impl Deref<Target = Arc<Published>> + use<> {
+        self.0.load()
+    }
 }
 
 /// Makes the two ends around an empty table of generation 0.
 pub fn channel() -> (Publisher, Reader) {
     let table = Arc::new(ArcSwap::from_pointee(Published { generation: 0, snapshot: Snapshot::default() }));
     let cache = Cache::new(Arc::clone(&table));
-    (Publisher { table, retired: Vec::new() }, Reader { cache })
+    (Publisher { table: Arc::clone(&table), retired: Vec::new() }, Reader { table, cache })
 }
 
 impl Publisher {
@@ -76,6 +88,11 @@ impl Reader {
     /// The table in force: one atomic load, and a reference count only when it has changed since the last call.
     pub fn load(&mut self) -> &Arc<Published> {
         self.cache.load()
+    }
+
+    /// For reading now and then.
+    pub fn watch(&self) -> Watched {
+        Watched(Arc::clone(&self.table))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Golden tests: each `tests/compile/*.yaml` and each directory of YAML under `examples/`, compiled, rendered, and compared with its snapshot.
 //!
-//! Comment lines at the start of a line steer a case: `# options: --controller NAME ...`, `# request: HOST PATH` (who answers), and
-//! `# explain: HOST PATH` (why). `INSTA_UPDATE=always cargo test --test compile` rewrites the snapshots; read the difference.
+//! Comment lines at the start of a line steer a case: `# options: --controller NAME ...`, `# request: HOST PATH` (who answers),
+//! `# explain: HOST PATH` (why), and `# certificate: NAMESPACE/NAME ALGORITHM HOST...` (a Secret). `INSTA_UPDATE=always cargo test --test compile` rewrites the snapshots; read the difference.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")]
 
@@ -13,9 +13,9 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::serde::de::DeserializeOwned;
+use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta, serde::de::DeserializeOwned};
 use nodegate::{
-    compile::{Compiled, HostOwnership, Objects, Options, admit, compile},
+    compile::{Compiled, HostOwnership, Objects, Options, Tls, admit, compile},
     route::{Endpoints, Snapshot, Target},
 };
 use serde_json::Value;
@@ -171,7 +171,12 @@ fn flags(mut options: Options, words: &str) -> Options {
                 options.host_ownership = HostOwnership::Namespace;
             }
             "--allow-unsafe-external" => options.allow_unsafe_external = true,
-            // Not a flag of the command line: what cluster mode sets.
+            "--default-certificate" => {
+                let (namespace, name) = words.next().unwrap().split_once('/').unwrap();
+                options.default_certificate = Some((namespace.to_owned(), name.to_owned()));
+            }
+            // Not flags of the command line: what serving without --https sets, and cluster mode.
+            "--no-https" => options.tls = Tls::NotServed,
             "--cluster" => options.endpoints_authoritative = true,
             other => panic!("unknown option {other}"),
         }
@@ -189,10 +194,32 @@ fn load(texts: &[String]) -> Objects {
             Some("IngressClass") => objects.classes.push(typed(value)),
             Some("Service") => objects.services.push(typed(value)),
             Some("EndpointSlice") => objects.slices.push(typed(value)),
+            Some("Secret") => objects.secrets.push(typed(value)),
             _ => {}
         }
     }
+    for directive in texts.iter().flat_map(|text| directives(text, "certificate")) {
+        objects.secrets.push(certificate(directive));
+    }
     objects
+}
+
+/// A Secret, as `NAMESPACE/NAME ALGORITHM HOST...` says: with a certificate that is new each time, of which nothing is shown that differs.
+fn certificate(directive: &str) -> Arc<Secret> {
+    let mut words = directive.split_whitespace();
+    let (namespace, name) = words.next().unwrap().split_once('/').unwrap();
+    let algorithm = match words.next().unwrap() {
+        "ecdsa" => &rcgen::PKCS_ECDSA_P256_SHA256,
+        "rsa" => &rcgen::PKCS_RSA_SHA256,
+        other => panic!("{other}"),
+    };
+    let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+    let names: Vec<String> = words.map(ToOwned::to_owned).collect();
+    let issued = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+    let bytes = |text: String| ByteString(text.into_bytes());
+    let data = BTreeMap::from([("tls.crt".to_owned(), bytes(issued.pem())), ("tls.key".to_owned(), bytes(key.serialize_pem()))]);
+    let metadata = ObjectMeta { namespace: Some(namespace.to_owned()), name: Some(name.to_owned()), ..ObjectMeta::default() };
+    Arc::new(Secret { metadata, type_: Some("kubernetes.io/tls".to_owned()), data: Some(data), ..Secret::default() })
 }
 
 fn typed<T: DeserializeOwned>(value: Value) -> Arc<T> {

@@ -2,10 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test's panic is its failure")]
 
-use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, LazyLock},
+};
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::{
-    core::v1::Service,
+    core::v1::{Secret, Service},
     discovery::v1::EndpointSlice,
     networking::v1::{Ingress, IngressClass},
 };
@@ -24,6 +28,7 @@ struct Cluster {
     services: BTreeMap<String, Arc<Service>>,
     slices: BTreeMap<String, Arc<EndpointSlice>>,
     classes: BTreeMap<String, Arc<IngressClass>>,
+    secrets: BTreeMap<String, Arc<Secret>>,
 }
 
 impl Cluster {
@@ -33,7 +38,7 @@ impl Cluster {
             services: self.services.values().cloned().collect(),
             slices: self.slices.values().cloned().collect(),
             classes: self.classes.values().cloned().collect(),
-            secrets: Vec::new(),
+            secrets: self.secrets.values().cloned().collect(),
         }
     }
 
@@ -48,6 +53,7 @@ impl Cluster {
         anew(&mut self.services);
         anew(&mut self.slices);
         anew(&mut self.classes);
+        anew(&mut self.secrets);
         for ingress in self.ingresses.values_mut() {
             let ingress = Arc::make_mut(ingress);
             ingress.metadata.resource_version = Some("2".to_owned());
@@ -70,6 +76,7 @@ impl Cluster {
             "Service" => put(&mut self.services, object),
             "EndpointSlice" => put(&mut self.slices, object),
             "IngressClass" => put(&mut self.classes, object),
+            "Secret" => put(&mut self.secrets, object),
             "Reread" => self.reread(),
             other => panic!("{other}"),
         }
@@ -110,6 +117,7 @@ impl Follower {
             classes: edits(&before.classes, &cluster.classes),
             services: edits(&before.services, &cluster.services),
             slices: edits(&before.slices, &cluster.slices),
+            secrets: edits(&before.secrets, &cluster.secrets),
         };
         let update = self.incremental.compile(delta, &self.last.snapshot);
         assert!(update.snapshot.as_ref() != Some(&self.last.snapshot), "called another one, and is the same");
@@ -148,8 +156,10 @@ fn ingress() -> impl Strategy<Value = Value> {
     let rule = (host(), kinds, select(&["/", "/a", "/a/b", "/a(", "no"][..]), service, select(&[80, 81][..]));
     let which =
         (namespace(), 0..30_u8, 0..3_u8, prop_oneof![8 => Just("nodegate"), 1 => Just("other"), 1 => Just("nodegat"), 1 => Just("")]);
-    (which, vec(rule, 0..3), any::<bool>(), prop::bool::weighted(0.1), prop::bool::weighted(0.1)).prop_map(
-        |((namespace, name, age, class), rules, regex, default, deleted)| {
+    let tls = vec((0..3_u8, prop::option::of(host())), 0..3);
+    (which, vec(rule, 0..3), any::<bool>(), prop::bool::weighted(0.1), prop::bool::weighted(0.1), tls).prop_map(
+        |((namespace, name, age, class), rules, regex, default, deleted, tls)| {
+            let tls: Vec<_> = tls.into_iter().map(|(secret, host)| json!({"secretName": format!("c{secret}"), "hosts": host.map(|host| vec![host.unwrap_or_default()])})).collect();
             let rules: Vec<_> = rules
                 .into_iter()
                 .map(|(host, kind, path, service, port)| {
@@ -162,10 +172,28 @@ fn ingress() -> impl Strategy<Value = Value> {
             json!({
                 "kind": "Ingress", "deleted": deleted,
                 "metadata": {"namespace": namespace, "name": format!("i{name}"), "creationTimestamp": created, "annotations": annotations},
-                "spec": {"ingressClassName": class, "rules": rules, "defaultBackend": backend},
+                "spec": {"ingressClassName": class, "rules": rules, "tls": tls, "defaultBackend": backend},
             })
         },
     )
+}
+
+/// Good ones alone, and once there, there for ever: of others, what was there before matters.
+fn secret() -> impl Strategy<Value = Value> {
+    static CERTIFICATES: LazyLock<Vec<(String, String)>> = LazyLock::new(|| (0..4).map(|_| certificate()).collect());
+    (namespace(), 0..3_u8, 0..4_usize).prop_map(|(namespace, name, which)| secret_of(namespace, &format!("c{name}"), &CERTIFICATES[which]))
+}
+
+fn certificate() -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["h1.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+    (certificate.pem(), key.serialize_pem())
+}
+
+fn secret_of(namespace: &str, name: &str, (certificate, key): &(String, String)) -> Value {
+    let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
+    let data = json!({"tls.crt": bytes(certificate), "tls.key": bytes(key)});
+    json!({"kind": "Secret", "metadata": {"namespace": namespace, "name": name}, "type": "kubernetes.io/tls", "data": data})
 }
 
 fn change() -> impl Strategy<Value = Value> {
@@ -188,7 +216,7 @@ fn change() -> impl Strategy<Value = Value> {
         let controller = if ours { "nodegate.dev/ingress-controller" } else { "example.com/other" };
         json!({"kind": "IngressClass", "deleted": deleted, "metadata": {"name": name, "annotations": annotations}, "spec": {"controller": controller}})
     });
-    prop_oneof![12 => ingress(), 3 => service, 3 => slice, 1 => class, 1 => Just(json!({"kind": "Reread"}))]
+    prop_oneof![12 => ingress(), 2 => secret(), 3 => service, 3 => slice, 1 => class, 1 => Just(json!({"kind": "Reread"}))]
 }
 
 fn assert_same(one: &Compiled, other: &Compiled) -> Result<(), TestCaseError> {
@@ -288,6 +316,83 @@ fn where_hosts_are_owned_a_wildcard_concerns_those_below_it() {
     assert_eq!(compiled(&cluster), 101);
     cluster.ingresses.remove("\"shop\"/\"wildcard\"");
     assert_eq!(compiled(&cluster), 100, "those that it was above");
+}
+
+/// An Ingress for `h.example` with the certificate in Secret `cert`.
+fn secured() -> Value {
+    let mut ingress = simple("i", "h.example", "s");
+    ingress["spec"]["tls"] = json!([{"secretName": "cert"}]);
+    ingress
+}
+
+/// What a client gets for `h.example`.
+fn served(compiled: &Compiled) -> Option<Vec<u8>> {
+    let certificates = compiled.snapshot.certificates(Some("h.example"))?;
+    certificates.iter().next().map(|bound| bound.certificate.key().cert[0].to_vec())
+}
+
+fn codes(compiled: &Compiled) -> Vec<&'static str> {
+    let about_secrets = compiled.diagnostics.iter().filter(|diagnostic| diagnostic.code.contains("secret"));
+    about_secrets.map(|diagnostic| diagnostic.code).collect()
+}
+
+#[test]
+fn the_last_good_certificate_is_served_until_there_is_another_one_or_nobody_names_it() {
+    let mut cluster = Cluster::default();
+    cluster.apply(&secured());
+    let mut follower = Follower::new(Options::default());
+    let mut after = |cluster: &Cluster| {
+        let compiled = follower.compile(cluster);
+        (served(compiled), codes(compiled))
+    };
+    assert_eq!(after(&cluster), (None, vec!["unknown_secret"]));
+    cluster.apply(&secret_of("shop", "cert", &certificate()));
+    let (first, fine) = after(&cluster);
+    assert!(first.is_some() && fine.is_empty());
+    let (one, other) = (certificate(), certificate());
+    cluster.apply(&secret_of("shop", "cert", &(one.0.clone(), other.1)));
+    assert_eq!(after(&cluster), (first.clone(), vec!["bad_secret"]), "key and certificate don't fit");
+    cluster.secrets.clear();
+    assert_eq!(after(&cluster), (first.clone(), vec!["unknown_secret"]), "gone");
+    // Also where the Ingress is another one meanwhile.
+    let mut edited = secured();
+    edited["metadata"]["annotations"] = json!({"example.com/a": "b"});
+    cluster.apply(&edited);
+    assert_eq!(after(&cluster), (first.clone(), vec!["unknown_secret"]));
+    cluster.apply(&secret_of("shop", "cert", &one));
+    let (second, fine) = after(&cluster);
+    assert!(second.is_some() && second != first && fine.is_empty());
+    cluster.secrets.clear();
+    cluster.ingresses.clear();
+    after(&cluster);
+    cluster.apply(&secured());
+    assert_eq!(after(&cluster), (None, vec!["unknown_secret"]), "forgotten");
+}
+
+#[test]
+fn the_default_certificate_is_followed_like_any_other() {
+    let mut cluster = Cluster::default();
+    for number in 0..20 {
+        cluster.apply(&simple(&format!("i{number}"), &format!("h{number}.example"), "s"));
+    }
+    let options = Options { default_certificate: Some(("shop".to_owned(), "cert".to_owned())), ..Options::default() };
+    let mut follower = Follower::new(options);
+    let mut after = |cluster: &Cluster| {
+        let compiled = follower.compile(cluster);
+        (served(compiled), codes(compiled))
+    };
+    assert_eq!(after(&cluster), (None, vec!["unknown_secret"]));
+    cluster.apply(&secret_of("shop", "cert", &certificate()));
+    let (first, fine) = after(&cluster);
+    assert!(first.is_some() && fine.is_empty());
+    // An edit elsewhere leaves it where it is.
+    cluster.apply(&simple("i3", "h3.example", "other"));
+    assert_eq!(after(&cluster), (first.clone(), vec![]));
+    cluster.secrets.clear();
+    assert_eq!(after(&cluster), (first.clone(), vec!["unknown_secret"]));
+    cluster.apply(&secret_of("shop", "cert", &certificate()));
+    let (second, fine) = after(&cluster);
+    assert!(second.is_some() && second != first && fine.is_empty());
 }
 
 #[test]

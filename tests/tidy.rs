@@ -16,25 +16,26 @@ use regex::Regex;
 
 /// What each module at the top may import of ours: a module, or one of its parts. `app`, `main` and `lib` see everything.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("route", &["config::limits"]),
+    ("certificate", &[]),
+    ("route", &["certificate", "config::limits"]),
     ("message", &["config::limits"]),
-    ("compile", &["route", "message", "config::limits"]),
+    ("compile", &["certificate", "route", "message", "config::limits"]),
     ("table", &["route", "config::limits"]),
     ("config", &["message", "compile"]),
     ("source", &["route", "compile", "table", "config::limits"]),
     ("leader", &["source", "config::limits"]),
     ("event", &["compile", "source", "leader", "config::limits"]),
     ("status", &["source", "leader", "config::limits", "config::Address"]),
-    ("metrics", &["route", "compile", "source", "event", "config::limits"]),
+    ("metrics", &["route", "table", "compile", "source", "event", "config::limits"]),
     ("access_log", &["route", "config::limits"]),
-    ("proxy", &["route", "message", "table", "metrics", "access_log", "config::limits"]),
+    ("proxy", &["certificate", "route", "message", "table", "metrics", "access_log", "config::limits"]),
     ("handover", &["config::limits"]),
     ("admin", &["route", "message", "compile", "table", "source", "metrics", "event", "proxy", "access_log", "config", "leader", "status"]),
 ];
 const SEES_EVERYTHING: &[&str] = &["app", "main", "lib"];
 
 /// Modules without I/O, clock, environment, logging and asynchrony.
-const PURE: &[&str] = &["route", "message", "compile"];
+const PURE: &[&str] = &["certificate", "route", "message", "compile"];
 const IMPURE_WORDS: &str = r"\b(tokio|tracing|hyper|hyper_util|socket2|std::(fs|env|io|process|thread)|SystemTime|Instant|TcpStream|TcpListener|UdpSocket|e?println|rand)\b";
 
 /// Crates that only some modules may name: `route/path.rs` means that file, `route` the module.
@@ -46,6 +47,9 @@ const CRATES: &[(&str, &[&str])] = &[
     ("prometheus_client", &["metrics"]),
     ("hickory_resolver", &["proxy"]),
     ("arc_swap", &["table"]),
+    ("rustls", &["certificate", "proxy"]),
+    ("x509_parser", &["certificate"]),
+    ("rcgen", &["proxy/tls/own.rs"]),
     ("notify", &["source"]),
     ("serde_saphyr", &["source"]),
     ("anyhow", &["app", "main"]),

@@ -96,6 +96,7 @@ impl Site {
             workers,
             missing_workers,
             report: self.state.report.borrow().clone(),
+            table: self.table(),
             events: *self.state.events.borrow(),
             ready: self.state.not_ready().is_none(),
             handovers: self.state.succession.counts.values(),

@@ -24,7 +24,7 @@ pub fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
         Invocation::Run(Command::Check(args)) => runtime()?.block_on(commands::check(args)),
         Invocation::Run(Command::Ready(args)) => runtime()?.block_on(commands::ready(args)),
         Invocation::Run(Command::Routes(args)) => runtime()?.block_on(commands::routes(args)),
-        Invocation::Run(Command::Explain(args)) => runtime()?.block_on(commands::explain(args)),
+        Invocation::Run(Command::Explain(args)) => runtime()?.block_on(commands::explain(*args)),
     }
 }
 

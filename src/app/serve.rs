@@ -28,7 +28,7 @@ use crate::{
     access_log,
     admin::{self, Listener, Scope},
     compile,
-    config::{AccessLog, ClusterSettings, Handover, ServeSettings, limits},
+    config::{AccessLog, ClusterSettings, Handover, ServeSettings, TlsVersion, limits},
     proxy,
     source::{Report, Source, SourceError},
     table,
@@ -62,7 +62,7 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
     let listeners = inherited.listen(admin, metrics).await?;
     let mut bound = proxy::adopt(proxy, inherited.take_http())?;
     let addresses = bound.addresses();
-    announce(&listeners, &addresses);
+    announce(&listeners, &addresses, &bound.https_addresses());
 
     let (publisher, reader) = table::channel();
     let (report_sender, report) = watch::channel(Report::default());
@@ -151,6 +151,8 @@ fn parts(settings: ServeSettings) -> Parts {
         manifests,
         compile,
         mut http,
+        https,
+        tls_min_version,
         http_is_default,
         workers,
         trust,
@@ -169,15 +171,22 @@ fn parts(settings: ServeSettings) -> Parts {
         http.retain(SocketAddr::is_ipv4);
     }
     let (source, cluster) = if manifests.is_empty() {
-        (Source::Cluster { config: None, namespaces: compile.watch_namespaces.clone() }, Some(cluster))
+        (
+            Source::Cluster { config: None, namespaces: compile.watch_namespaces.clone(), secrets: compile.tls == compile::Tls::Served },
+            Some(cluster),
+        )
     } else {
         (Source::Files(manifests), None)
     };
     let allow_unsafe_external = compile.allow_unsafe_external;
+    let tls_min_version = match tls_min_version {
+        TlsVersion::Tls12 => proxy::MinVersion::Tls12,
+        TlsVersion::Tls13 => proxy::MinVersion::Tls13,
+    };
     Parts {
         source,
         compile,
-        proxy: proxy::Settings { http, workers, trust, allow_peers, server_header, allow_unsafe_external, limits },
+        proxy: proxy::Settings { http, https, tls_min_version, workers, trust, allow_peers, server_header, allow_unsafe_external, limits },
         admin,
         metrics,
         handover,
@@ -192,9 +201,10 @@ fn parts(settings: ServeSettings) -> Parts {
 }
 
 /// One line for each address, with the real port where 0 was asked for: scripts and tests read these.
-fn announce(listeners: &[Listener], http: &[SocketAddr]) {
-    for address in http {
-        info!(listener = "http", %address, "listening");
+fn announce(listeners: &[Listener], addresses: &[SocketAddr], https: &[SocketAddr]) {
+    for address in addresses {
+        let listener = if https.contains(address) { "https" } else { "http" };
+        info!(listener, %address, "listening");
     }
     for listener in listeners {
         info!(listener = name(listener.scope()), address = %listener.address(), "listening");

@@ -2,10 +2,14 @@
 //! else. So those that changed, whose Services changed, and all that are connected to these by hosts are compiled, by the same function as always, and their
 //! hosts replaced in the table of before. What comes out is what compiling everything would give.
 
+mod known;
+mod secrets;
 mod services;
 mod tracked;
 
+pub(super) use secrets::Secrets;
 pub(super) use services::Services;
+pub(super) use tracked::Name;
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -15,7 +19,7 @@ use std::{
 use foldhash::fast::RandomState;
 use k8s_openapi::{
     api::{
-        core::v1::Service,
+        core::v1::{Secret, Service},
         discovery::v1::EndpointSlice,
         networking::v1::{Ingress, IngressClass},
     },
@@ -23,15 +27,11 @@ use k8s_openapi::{
 };
 
 use self::{
-    services::ServiceName,
+    known::{Known, names},
     tracked::{Number, Tracked},
 };
-use super::{
-    Diagnostic, Findings, HostOwnership, Objects, Options, Outcome, Together, compile_each,
-    index::{self, Index},
-    parse::{self, BackendRef, Parsed},
-};
-use crate::route::{HostPattern, IngressId, Snapshot};
+use super::{Diagnostic, Earlier, Findings, Objects, Options, Outcome, Together, compile_each, index::Index};
+use crate::route::{HostPattern, Snapshot};
 
 type Hosts = HashSet<HostPattern, RandomState>;
 
@@ -39,6 +39,9 @@ type Numbers = HashSet<Number, RandomState>;
 
 /// A share of all Ingresses beyond which everything is compiled: then picking them out is no longer worth its cost.
 const MOST: usize = 4;
+
+/// Stands among Ingresses for whoever names the default certificate's Secret.
+const NO_INGRESS: Number = 0;
 
 /// What has become of an object since the last time.
 #[derive(Debug, Clone)]
@@ -65,6 +68,8 @@ pub struct Delta {
     pub services: Vec<Edit<Service>>,
     /// discovery.k8s.io/v1 EndpointSlice.
     pub slices: Vec<Edit<EndpointSlice>>,
+    /// v1 Secret of type kubernetes.io/tls.
+    pub secrets: Vec<Edit<Secret>>,
 }
 
 /// What comes of a [`Delta`].
@@ -86,45 +91,42 @@ pub struct Incremental {
     classes: Tracked<IngressClass>,
     services: Tracked<Service>,
     slices: Tracked<EndpointSlice>,
+    secrets: Tracked<Secret>,
     known: HashMap<Number, Known, RandomState>,
     /// Those that name a host.
     by_host: HashMap<HostPattern, Numbers, RandomState>,
     /// Those that name a host below a wildcard, whoever owns which has a say in that, where hosts are owned.
     below: HashMap<HostPattern, Numbers, RandomState>,
-    by_service: Services,
-}
-
-/// One Ingress, and what came of it.
-#[derive(Debug)]
-struct Known {
-    id: Arc<IngressId>,
-    hosts: Box<[HostPattern]>,
-    /// The wildcards above its hosts, where hosts are owned.
-    above: Box<[HostPattern]>,
-    services: Box<[ServiceName]>,
-    accepted: bool,
-    findings: Findings,
+    earlier: Earlier,
+    /// What is wrong with what belongs to no Ingress.
+    general: Vec<Diagnostic>,
 }
 
 impl Incremental {
     /// Nothing is compiled yet.
     pub fn new(options: Options) -> Self {
+        let mut earlier = Earlier::default();
+        if let Some(name) = default_certificate(&options) {
+            earlier.secrets.enter(NO_INGRESS, &[name]);
+        }
         Self {
             options,
             ingresses: Tracked::default(),
             classes: Tracked::default(),
             services: Tracked::default(),
             slices: Tracked::default(),
+            secrets: Tracked::default(),
             known: HashMap::default(),
             by_host: HashMap::default(),
             below: HashMap::default(),
-            by_service: Services::default(),
+            earlier,
+            general: Vec::new(),
         }
     }
 
     /// Takes note of what has changed, and makes of all objects what [`super::compile`] does. `before` is what it has made of them the last time.
     pub fn compile(&mut self, delta: Delta, before: &Snapshot) -> Update {
-        let Delta { ingresses, classes, services, slices } = delta;
+        let Delta { ingresses, classes, services, slices, secrets } = delta;
         let ingresses = self.ingresses.turn(ingresses);
         let classes = self.classes.turn(classes);
         // Before the old versions are forgotten, so that nothing is that the new ones have in common with them.
@@ -132,14 +134,19 @@ impl Incremental {
             self.enter(*number, object);
         }
         let mut hosts: Hosts = ingresses.gone.iter().flat_map(|(number, _)| self.forget(*number)).collect();
-        let mut members = self.by_service.turn(&self.services.turn(services), &self.slices.turn(slices));
+        let mut members = self.earlier.services.turn(&self.services.turn(services), &self.slices.turn(slices));
+        members.extend(self.earlier.secrets.turn(&self.secrets.turn(secrets)));
+        if members.remove(&NO_INGRESS) {
+            // The default certificate goes with what holds for all hosts.
+            hosts.insert(HostPattern::Any);
+        }
         members.extend(ingresses.new.iter().map(|(number, _)| *number));
         self.connect(&mut members, &mut hosts);
 
         let whole = !classes.is_empty() || members.len() > self.known.len() / MOST;
         let objects = if whole { self.objects() } else { self.pick(&members) };
         let index = Index::new(&objects);
-        let Together { snapshot, each, backends } = compile_each(&index, &self.options, &self.by_service);
+        let Together { snapshot, each, general, backends, certificates } = compile_each(&index, &self.options, &self.earlier);
         let compiled = each.len();
         for Outcome { ingress, accepted, findings } in each {
             let number = self.ingresses.number(&ingress.id.namespace, &ingress.id.name);
@@ -149,8 +156,10 @@ impl Incremental {
             }
         }
         let snapshot = if whole { Some(snapshot).filter(|snapshot| snapshot != before) } else { before.with(&hosts, snapshot) };
-        self.by_service.keep(backends);
-        let diagnostics = Findings::all(self.known.values().map(|known| &known.findings));
+        self.earlier.services.keep(backends);
+        self.earlier.secrets.keep(certificates);
+        self.general = general;
+        let diagnostics = Findings::all(self.known.values().map(|known| &known.findings), &self.general);
         Update { snapshot, diagnostics, compiled }
     }
 
@@ -173,6 +182,7 @@ impl Incremental {
             "Service" => self.services.get(namespace, name).map(|object| &object.metadata),
             "EndpointSlice" => self.slices.get(namespace, name).map(|object| &object.metadata),
             "IngressClass" => self.classes.get(namespace, name).map(|object| &object.metadata),
+            "Secret" => self.secrets.get(namespace, name).map(|object| &object.metadata),
             _ => None,
         }
     }
@@ -186,13 +196,14 @@ impl Incremental {
         for wildcard in &known.above {
             self.below.entry(wildcard.clone()).or_default().insert(number);
         }
-        self.by_service.enter(number, &known.services);
+        self.earlier.services.enter(number, &known.services);
+        self.earlier.secrets.enter(number, &known.secrets);
         self.known.insert(number, known);
     }
 
     /// Forgets an Ingress. Returns the hosts that it named.
     fn forget(&mut self, number: Number) -> Box<[HostPattern]> {
-        let Some(Known { hosts, above, services, .. }) = self.known.remove(&number) else { return Box::default() };
+        let Some(Known { hosts, above, services, secrets, .. }) = self.known.remove(&number) else { return Box::default() };
         let remove = |from: &mut HashMap<HostPattern, Numbers, RandomState>, host: &HostPattern| {
             if let Entry::Occupied(mut named) = from.entry(host.clone()) {
                 named.get_mut().remove(&number);
@@ -203,7 +214,8 @@ impl Incremental {
         };
         hosts.iter().for_each(|host| remove(&mut self.by_host, host));
         above.iter().for_each(|wildcard| remove(&mut self.below, wildcard));
-        self.by_service.forget(number, services);
+        self.earlier.services.forget(number, services);
+        self.earlier.secrets.forget(number, secrets);
         hosts
     }
 
@@ -230,16 +242,18 @@ impl Incremental {
             classes: self.classes.objects(),
             services: self.services.objects(),
             slices: self.slices.objects(),
-            secrets: Vec::new(),
+            secrets: self.secrets.objects(),
         }
     }
 
     /// Of all objects what it takes to compile these Ingresses.
     fn pick(&self, members: &Numbers) -> Objects {
         let members = || members.iter().filter_map(|member| self.known.get(member));
-        let services: HashSet<&ServiceName, RandomState> = members().flat_map(|known| &known.services).collect();
-        let slices_of = |service: &ServiceName| {
-            let slices = self.by_service.slices(service).iter();
+        let services: HashSet<&Name, RandomState> = members().flat_map(|known| &known.services).collect();
+        let default = default_certificate(&self.options);
+        let secrets = members().flat_map(|known| &known.secrets).chain(&default).collect::<HashSet<&Name, RandomState>>().into_iter();
+        let slices_of = |service: &Name| {
+            let slices = self.earlier.services.slices(service).iter();
             slices.filter_map(|name| self.slices.get(&service.namespace, name)).cloned().collect::<Vec<_>>()
         };
         Objects {
@@ -247,34 +261,13 @@ impl Incremental {
             classes: self.classes.objects(),
             services: services.iter().filter_map(|service| self.services.get(&service.namespace, &service.name)).cloned().collect(),
             slices: services.iter().flat_map(|service| slices_of(service)).collect(),
-            secrets: Vec::new(),
+            secrets: secrets.filter_map(|secret| self.secrets.get(&secret.namespace, &secret.name)).cloned().collect(),
         }
     }
 }
 
-/// An Ingress with the hosts and Services that it names, each once.
-fn names(object: &Ingress, options: &Options) -> Known {
-    let (namespace, name) = index::key(&object.metadata);
-    let id = IngressId { namespace: Arc::from(namespace), name: Arc::from(name) };
-    let Parsed { default, rules, has_rules, has_tls: _ } = parse::parse(object, &id, &mut Vec::new());
-    let mut hosts: Vec<HostPattern> = rules.iter().map(|rule| rule.host.clone()).collect();
-    if default.is_some() && !has_rules {
-        hosts.push(HostPattern::Any);
-    }
-    let mut above: Vec<_> = match options.host_ownership {
-        HostOwnership::Namespace => hosts.iter().filter_map(HostPattern::wildcard_above).collect(),
-        HostOwnership::Shared => Vec::new(),
-    };
-    let backends = default.into_iter().chain(rules.iter().flat_map(|rule| &rule.paths).map(|path| path.backend));
-    let service_of = |backend| if let BackendRef::Service { name, port: _ } = backend { Some(name) } else { None };
-    let mut services: Vec<&str> = backends.filter_map(service_of).collect();
-    hosts.sort();
-    hosts.dedup();
-    above.sort();
-    above.dedup();
-    services.sort_unstable();
-    services.dedup();
-    let services = services.into_iter().map(|name| ServiceName { namespace: Arc::clone(&id.namespace), name: Arc::from(name) });
-    let services = services.collect();
-    Known { id: Arc::new(id), hosts: hosts.into(), above: above.into(), services, accepted: false, findings: Findings::default() }
+/// The Secret of the default certificate.
+fn default_certificate(options: &Options) -> Option<Name> {
+    let (namespace, name) = options.default_certificate.as_ref()?;
+    Some(Name { namespace: Arc::from(namespace.as_str()), name: Arc::from(name.as_str()) })
 }

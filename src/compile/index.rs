@@ -10,7 +10,7 @@ use foldhash::fast::RandomState;
 use k8s_openapi::{
     Metadata,
     api::{
-        core::v1::Service,
+        core::v1::{Secret, Service},
         discovery::v1::EndpointSlice,
         networking::v1::{Ingress, IngressClass},
     },
@@ -33,6 +33,8 @@ pub(super) struct Index<'a> {
     pub(super) services: HashMap<(&'a str, &'a str), &'a Service, RandomState>,
     /// By namespace and name of the Service.
     pub(super) slices: HashMap<(&'a str, &'a str), Vec<&'a EndpointSlice>, RandomState>,
+    /// By namespace and name.
+    pub(super) secrets: HashMap<(&'a str, &'a str), &'a Secret, RandomState>,
 }
 
 /// An Ingress with its identity.
@@ -43,13 +45,13 @@ pub(super) struct IndexedIngress<'a> {
 
 impl<'a> Index<'a> {
     pub(super) fn new(objects: &'a Objects) -> Self {
-        // A TLS Secret has nothing to say here until TLS is served.
-        let Objects { ingresses, classes, services, slices, secrets: _ } = objects;
+        let Objects { ingresses, classes, services, slices, secrets } = objects;
         let mut index = Self {
             ingresses: by_age(unique(ingresses)),
             classes: unique(classes).into_iter().map(|class| (name(class.metadata()), class)).collect(),
             services: unique(services).into_iter().map(|service| (key(service.metadata()), service)).collect(),
             slices: HashMap::default(),
+            secrets: unique(secrets).into_iter().map(|secret| (key(secret.metadata()), secret)).collect(),
         };
         for slice in unique(slices) {
             if let Some(service) = service_of(slice) {

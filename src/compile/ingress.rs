@@ -1,5 +1,8 @@
 //! The Ingresses that are ours, the oldest first, into the route table.
 
+mod pattern;
+mod tls;
+
 use std::{
     collections::{HashMap, hash_map::Entry},
     fmt,
@@ -9,31 +12,41 @@ use std::{
 use foldhash::fast::RandomState;
 
 use super::{
-    Diagnostic, Findings, HostOwnership, Options, Subject,
+    Diagnostic, Earlier, Findings, HostOwnership, Options, Subject,
     annotations::{self, IngressAnnotations},
     backend::{self, Backends},
+    certificates::{Certificates, Held},
     class::Origin,
-    incremental::Services,
+    incremental::Name,
     index::{Index, IndexedIngress},
+    options,
     parse::{self, BackendRef, Parsed, Path, PathKind, Rule},
 };
-use crate::{
-    config::limits,
-    message::normalize,
-    route::{Backend, BackendId, Builder, HostPattern, IngressId, PathPattern, Route, Snapshot},
-};
+use crate::route::{Backend, BackendId, Builder, HostPattern, IngressId, PathPattern, Route, Snapshot};
 
 /// The table in the making.
 pub(super) struct Compiler<'a> {
     options: &'a Options,
     backends: Backends<'a>,
+    certificates: Certificates<'a>,
     table: Builder,
     /// The namespace of the oldest Ingress that names a host.
     owners: HashMap<HostPattern, Arc<str>, RandomState>,
     /// Each expression is compiled once, however many paths have it.
-    expressions: HashMap<&'a str, Result<PathPattern, BadPattern>, RandomState>,
+    expressions: HashMap<&'a str, Result<PathPattern, pattern::BadPattern>, RandomState>,
     /// Hosts of expressions in force, and where those were written: the Ingress's position, and the place in it.
     expression_hosts: Vec<(HostPattern, usize, Subject)>,
+}
+
+/// What comes of it.
+pub(super) struct Finished {
+    pub(super) snapshot: Snapshot,
+    pub(super) backends: Vec<Arc<Backend>>,
+    pub(super) certificates: Vec<(Name, Held)>,
+    /// What is wrong with Ingresses, by their positions, and was seen only when all were there.
+    pub(super) late: Vec<(usize, Diagnostic)>,
+    /// What is wrong with what belongs to no Ingress.
+    pub(super) general: Vec<Diagnostic>,
 }
 
 /// One Ingress on its way into the table.
@@ -49,10 +62,11 @@ struct Current<'d> {
 }
 
 impl<'a> Compiler<'a> {
-    pub(super) fn new(index: &'a Index<'a>, options: &'a Options, earlier: &'a Services) -> Self {
+    pub(super) fn new(index: &'a Index<'a>, options: &'a Options, earlier: &'a Earlier) -> Self {
         Self {
             options,
-            backends: Backends::new(index, options, earlier),
+            backends: Backends::new(index, options, &earlier.services),
+            certificates: Certificates::new(index, &earlier.secrets),
             table: Builder::default(),
             owners: HashMap::default(),
             expressions: HashMap::default(),
@@ -62,18 +76,25 @@ impl<'a> Compiler<'a> {
 
     /// Adds one Ingress. Those added before it keep their places.
     pub(super) fn ingress(&mut self, position: usize, ingress: &IndexedIngress<'a>, origin: Origin, findings: &mut Findings) {
-        let Parsed { default, rules, has_rules, has_tls } = parse::parse(ingress.object, &ingress.id, &mut findings.own);
+        let Parsed { default, rules, has_rules, tls } = parse::parse(ingress.object, &ingress.id, &mut findings.own);
         let annotations = annotations::read_ingress(ingress, &mut findings.own);
         let refusal = annotations::read_foreign(ingress, origin, &mut findings.own);
         let mut current = Current { position, id: Arc::clone(&ingress.id), annotations, refusal, routes: HashMap::default(), findings };
-        if has_tls {
-            let message = "this version serves no TLS: its hosts are routed over plain HTTP alone";
-            current.warn("tls_not_served", "spec.tls", message, "end TLS in front of this proxy, or remove spec.tls");
+        let options = self.options;
+        if !tls.is_empty() && options.tls == options::Tls::NotServed {
+            let message = "TLS isn't served here: its hosts are routed over plain HTTP alone";
+            current.warn("tls_not_served", "spec.tls", message, "end TLS in front of this proxy, or start it with --https");
         }
         let default = default.map(|backend| self.route(&mut current, backend, &"spec.defaultBackend"));
         if has_rules {
+            let mut routed = Vec::new();
             for rule in &rules {
-                self.rule(&mut current, rule, default.as_ref());
+                if self.rule(&mut current, rule, default.as_ref()) {
+                    routed.push(rule.host.clone());
+                }
+            }
+            for tls in tls.iter().filter(|_| options.tls == options::Tls::Served) {
+                self.tls(&mut current, tls, &routed);
             }
         } else if let Some(route) = &default
             && let Err(winner) = self.table.otherwise(route)
@@ -82,19 +103,22 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// The table of all that was added, and its backends. An expression behind the prefix `/` of its own host, whoever wrote it, never gets its turn: said
-    /// here, of the Ingress with this position.
-    pub(super) fn finish(self, mut found: impl FnMut(usize, Diagnostic)) -> (Snapshot, Vec<Arc<Backend>>) {
-        let Self { table, expression_hosts, backends, .. } = self;
+    /// The table of all that was added, and what it is made of. An expression behind the prefix `/` of its own host, whoever wrote it, never gets its turn:
+    /// said here.
+    pub(super) fn finish(self) -> Finished {
+        let Self { mut table, expression_hosts, backends, mut certificates, options, .. } = self;
+        let mut late = Vec::new();
         for (host, position, subject) in expression_hosts.into_iter().filter(|(host, ..)| table.holds(host, &PathPattern::prefix("/"))) {
             let message = format!("prefixes go before expressions, and {} has the prefix /: this one is never reached", host_text(&host));
             let help = "make the path / an expression too (ImplementationSpecific)";
-            found(position, Diagnostic::warning("unreachable_expression", subject, message, help));
+            late.push((position, Diagnostic::warning("unreachable_expression", subject, message, help)));
         }
-        (table.build(), backends.all())
+        let general = tls::default_certificate(options, &mut certificates, &mut table).into_iter().collect();
+        Finished { snapshot: table.build(), backends: backends.all(), certificates: certificates.all(), late, general }
     }
 
-    fn rule(&mut self, current: &mut Current<'_>, rule: &Rule<'a>, default: Option<&Arc<Route>>) {
+    /// Whether the host is this Ingress's to route.
+    fn rule(&mut self, current: &mut Current<'_>, rule: &Rule<'a>, default: Option<&Arc<Route>>) -> bool {
         let Rule { index, host, paths } = rule;
         if let Err(owner) = self.own(host, &current.id) {
             let message = format!("`{host}` belongs to the namespace {owner}, whose Ingress is older; the rule is not in force");
@@ -104,7 +128,7 @@ impl<'a> Compiler<'a> {
                 message,
                 "use another host, or run without --host-ownership namespace",
             );
-            return;
+            return false;
         }
         for path in paths {
             self.path(current, host, path);
@@ -129,13 +153,14 @@ impl<'a> Compiler<'a> {
             }
             None => {}
         }
+        true
     }
 
     fn path(&mut self, current: &mut Current<'_>, host: &HostPattern, path: &Path<'a>) {
         let Path { field, kind, text, backend } = path;
         let route = self.route(current, *backend, &format_args!("{field}.backend"));
         let is_expression = *kind == PathKind::ImplementationSpecific && current.annotations.use_regex;
-        let pattern = if is_expression { self.expression(text) } else { literal(*kind, text) };
+        let pattern = if is_expression { self.expression(text) } else { pattern::literal(*kind, text) };
         let pattern = match pattern {
             Ok(pattern) => pattern,
             Err((code, why)) => {
@@ -158,12 +183,8 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn expression(&mut self, source: &'a str) -> Result<PathPattern, BadPattern> {
-        let compile = || {
-            let compiled = PathPattern::expression(source, limits::PATH_REGEX_BYTES);
-            compiled.map_err(|bad| ("bad_expression", format!("is no usable expression: {}", one_line(&bad.to_string()))))
-        };
-        self.expressions.entry(source).or_insert_with(compile).clone()
+    fn expression(&mut self, source: &'a str) -> Result<PathPattern, pattern::BadPattern> {
+        self.expressions.entry(source).or_insert_with(|| pattern::expression(source)).clone()
     }
 
     /// The route to a backend, and a diagnostic if it has only 503 for an answer.
@@ -249,18 +270,6 @@ impl Current<'_> {
     }
 }
 
-/// Why a path is not in force: a diagnostic's code, and what follows the path in its message.
-type BadPattern = (&'static str, String);
-
-/// The pattern for a path that is no expression, in the form that a request's path has when it is matched.
-fn literal(kind: PathKind, text: &str) -> Result<PathPattern, BadPattern> {
-    let path = normalize(text).map_err(|bad| ("bad_path", format!("can't be met by any request: {bad}")))?;
-    Ok(match kind {
-        PathKind::Exact => PathPattern::exact(&path),
-        PathKind::Prefix | PathKind::ImplementationSpecific => PathPattern::prefix(&path),
-    })
-}
-
 fn host_text(host: &HostPattern) -> String {
     match host {
         HostPattern::Any => "all hosts".to_owned(),
@@ -270,10 +279,4 @@ fn host_text(host: &HostPattern) -> String {
 
 fn nothing(namespace: Arc<str>, service: &str, why: &str) -> Arc<Backend> {
     Arc::new(backend::unavailable(BackendId { namespace, service: Arc::from(service), port: Arc::from("") }, why))
-}
-
-/// The regex crate explains over several lines; its last one says what is wrong.
-fn one_line(text: &str) -> String {
-    let last = text.lines().last().unwrap_or_default();
-    last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }

@@ -3,6 +3,7 @@
 mod admit;
 mod annotations;
 mod backend;
+mod certificates;
 mod class;
 mod diagnostic;
 mod endpoints;
@@ -23,14 +24,17 @@ use k8s_openapi::api::{
 };
 
 pub use admit::admit;
+pub(crate) use certificates::SECRET_KEYS;
 pub use diagnostic::{Diagnostic, Severity, Subject};
 pub use incremental::{Delta, Edit, Incremental, Update};
-pub use options::{HostOwnership, OWN_CONTROLLER, Options};
+pub use options::{HostOwnership, OWN_CONTROLLER, Options, Tls};
 pub(crate) use same::Same;
 
 use self::{
-    incremental::Services,
+    certificates::Held,
+    incremental::{Name, Secrets, Services},
     index::{Index, IndexedIngress},
+    ingress::Finished,
 };
 use crate::route::{Backend, IngressId, Snapshot};
 
@@ -64,8 +68,19 @@ pub struct Compiled {
 struct Together<'a> {
     snapshot: Snapshot,
     each: Vec<Outcome<'a>>,
+    /// What is wrong with what belongs to no Ingress.
+    general: Vec<Diagnostic>,
     /// All that were asked for.
     backends: Vec<Arc<Backend>>,
+    /// All that were asked for.
+    certificates: Vec<(Name, Held)>,
+}
+
+/// What earlier compilations have made, and may be used again.
+#[derive(Debug, Default)]
+struct Earlier {
+    services: Services,
+    secrets: Secrets,
 }
 
 struct Outcome<'a> {
@@ -84,11 +99,11 @@ struct Findings {
 
 impl Findings {
     /// All, sorted by object; equal ones once.
-    fn all<'f>(each: impl Iterator<Item = &'f Self> + Clone) -> Vec<Diagnostic> {
+    fn all<'f>(each: impl Iterator<Item = &'f Self> + Clone, general: &[Diagnostic]) -> Vec<Diagnostic> {
         let shared: HashMap<_, _> =
             each.clone().flat_map(|findings| &findings.of_services).map(|shared| (Arc::as_ptr(shared), shared)).collect();
         let all = each.flat_map(|findings| &findings.own).chain(shared.values().flat_map(|shared| shared.iter()));
-        let mut all: Vec<Diagnostic> = all.cloned().collect();
+        let mut all: Vec<Diagnostic> = all.chain(general).cloned().collect();
         all.sort();
         all.dedup();
         all
@@ -98,15 +113,15 @@ impl Findings {
 /// Compiles the objects of one moment. Can't fail: what is wrong with an object costs that object (or that rule, or that path) alone, and
 /// yields a diagnostic. The output doesn't depend on the order of the input.
 pub fn compile(objects: &Objects, options: &Options) -> Compiled {
-    let (index, earlier) = (Index::new(objects), Services::default());
-    let Together { snapshot, each, backends: _ } = compile_each(&index, options, &earlier);
+    let (index, earlier) = (Index::new(objects), Earlier::default());
+    let Together { snapshot, each, general, .. } = compile_each(&index, options, &earlier);
     let accepted = each.iter().filter(|outcome| outcome.accepted).map(|outcome| Arc::clone(&outcome.ingress.id)).collect();
-    let diagnostics = Findings::all(each.iter().map(|outcome| &outcome.findings));
+    let diagnostics = Findings::all(each.iter().map(|outcome| &outcome.findings), &general);
     Compiled { snapshot, diagnostics, accepted }
 }
 
-/// Compiles, and tells whose each finding is: that of every Ingress on whose way it was met. `earlier` are Services whose backends may be used again.
-fn compile_each<'a>(index: &'a Index<'a>, options: &'a Options, earlier: &'a Services) -> Together<'a> {
+/// Compiles, and tells whose each finding is: that of every Ingress on whose way it was met. `earlier` is what may be used again.
+fn compile_each<'a>(index: &'a Index<'a>, options: &'a Options, earlier: &'a Earlier) -> Together<'a> {
     let classes = class::Classes::new(index, options);
     let mut table = ingress::Compiler::new(index, options, earlier);
     let mut each: Vec<_> =
@@ -117,10 +132,11 @@ fn compile_each<'a>(index: &'a Index<'a>, options: &'a Options, earlier: &'a Ser
             *accepted = true;
         }
     }
-    let (snapshot, backends) = table.finish(|position, finding| {
+    let Finished { snapshot, backends, certificates, late, general } = table.finish();
+    for (position, finding) in late {
         if let Some(outcome) = each.get_mut(position) {
             outcome.findings.own.push(finding);
         }
-    });
-    Together { snapshot, each, backends }
+    }
+    Together { snapshot, each, general, backends, certificates }
 }

@@ -21,6 +21,10 @@ pub struct Options {
     /// Whether the EndpointSlices are all there are, so that a Service without one has no endpoints: true in a cluster. In file mode, where
     /// few people write EndpointSlices by hand, the endpoints of such a Service are unknown.
     pub endpoints_authoritative: bool,
+    /// `--default-certificate`: the Secret whose certificate hosts get that have none of their own, by namespace and name.
+    pub default_certificate: Option<(String, String)>,
+    /// What becomes of `spec.tls`.
+    pub tls: Tls,
 }
 
 impl Default for Options {
@@ -33,8 +37,22 @@ impl Default for Options {
             host_ownership: HostOwnership::Shared,
             allow_unsafe_external: false,
             endpoints_authoritative: false,
+            default_certificate: None,
+            tls: Tls::Served,
         }
     }
+}
+
+/// What becomes of `spec.tls`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tls {
+    /// Hosts get the certificates that it names.
+    #[default]
+    Served,
+    /// Nothing: there is no `--https`.
+    NotServed,
+    /// Nobody can tell here: the Secrets aren't read.
+    Unknown,
 }
 
 /// Who may route a host.

@@ -22,7 +22,17 @@ pub(super) struct Parsed<'a> {
     pub(super) rules: Vec<Rule<'a>>,
     /// `spec.rules` holds something, whether or not it made sense.
     pub(super) has_rules: bool,
-    pub(super) has_tls: bool,
+    pub(super) tls: Vec<Tls<'a>>,
+}
+
+/// `spec.tls[index]`.
+#[derive(Debug)]
+pub(super) struct Tls<'a> {
+    pub(super) index: usize,
+    /// `None` where it names no hosts, which means those of all rules.
+    pub(super) hosts: Option<Vec<HostPattern>>,
+    /// `None`: the default certificate.
+    pub(super) secret: Option<&'a str>,
 }
 
 /// `spec.rules[index]`.
@@ -90,7 +100,7 @@ pub(super) fn parse<'a>(ingress: &'a Ingress, id: &IngressId, diagnostics: &mut 
     let mut parser = Parser { id, diagnostics };
     let Some(spec) = &ingress.spec else {
         parser.error("empty_ingress", "spec".to_owned(), "there is no spec", "give it rules or a defaultBackend");
-        return Parsed { default: None, rules: Vec::new(), has_rules: false, has_tls: false };
+        return Parsed { default: None, rules: Vec::new(), has_rules: false, tls: Vec::new() };
     };
     let IngressSpec { default_backend, ingress_class_name: _, rules, tls } = spec;
     let rules = rules.as_deref().unwrap_or_default();
@@ -98,12 +108,11 @@ pub(super) fn parse<'a>(ingress: &'a Ingress, id: &IngressId, diagnostics: &mut 
     if rules.is_empty() && default_backend.is_none() {
         parser.error("empty_ingress", "spec".to_owned(), "it has neither rules nor a defaultBackend", "give it one of them");
     }
-    parser.tls(tls);
     Parsed {
         default: default_backend.as_ref().map(|backend| parser.backend(backend, &"spec.defaultBackend")),
         rules: rules.iter().enumerate().filter_map(|(index, rule)| parser.rule(index, rule)).collect(),
         has_rules: !rules.is_empty(),
-        has_tls: !tls.is_empty(),
+        tls: tls.iter().enumerate().map(|(index, tls)| parser.tls(index, tls)).collect(),
     }
 }
 
@@ -117,16 +126,22 @@ impl Parser<'_> {
         self.diagnostics.push(Diagnostic::error(code, Subject::ingress(self.id, field), message, help));
     }
 
-    fn tls(&mut self, tls: &[IngressTLS]) {
-        for (index, IngressTLS { hosts, secret_name: _ }) in tls.iter().enumerate() {
-            for (host_index, host) in hosts.iter().flatten().enumerate() {
-                let problem = host_pattern(host).err().map(|bad| bad.to_string());
-                if let Some(problem) = problem.or_else(|| host.is_empty().then(|| "is empty".to_owned())) {
-                    let field = format!("spec.tls[{index}].hosts[{host_index}]");
-                    self.error("bad_host", field, format!("`{host}` {problem}"), "write a DNS name");
-                }
-            }
-        }
+    fn tls<'a>(&mut self, index: usize, tls: &'a IngressTLS) -> Tls<'a> {
+        let IngressTLS { hosts, secret_name } = tls;
+        let hosts = hosts.as_deref().unwrap_or_default();
+        let parsed = hosts.iter().enumerate().filter_map(|(at, host)| self.tls_host(index, at, host)).collect();
+        let hosts = (!hosts.is_empty()).then_some(parsed);
+        Tls { index, hosts, secret: secret_name.as_deref().filter(|name| !name.is_empty()) }
+    }
+
+    fn tls_host(&mut self, index: usize, at: usize, host: &str) -> Option<HostPattern> {
+        let problem = match host_pattern(host) {
+            Ok(HostPattern::Any) => "is empty".to_owned(),
+            Ok(pattern) => return Some(pattern),
+            Err(bad) => bad.to_string(),
+        };
+        self.error("bad_host", format!("spec.tls[{index}].hosts[{at}]"), format!("`{host}` {problem}"), "write a DNS name");
+        None
     }
 
     fn rule<'a>(&mut self, index: usize, rule: &'a IngressRule) -> Option<Rule<'a>> {

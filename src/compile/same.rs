@@ -2,7 +2,7 @@
 
 use k8s_openapi::{
     api::{
-        core::v1::Service,
+        core::v1::{Secret, Service},
         discovery::v1::EndpointSlice,
         networking::v1::{Ingress, IngressClass},
     },
@@ -43,6 +43,13 @@ impl Same for EndpointSlice {
             && *endpoints == other.endpoints
             && *ports == other.ports
             && same_but_for_the_version(metadata, &other.metadata)
+    }
+}
+
+impl Same for Secret {
+    fn same(&self, other: &Self) -> bool {
+        let Self { metadata, type_, data, immutable: _, string_data: _ } = self;
+        *type_ == other.type_ && *data == other.data && same_but_for_the_version(metadata, &other.metadata)
     }
 }
 

@@ -2,16 +2,15 @@
 
 #![allow(rustdoc::bare_urls, rustdoc::broken_intra_doc_links, reason = "these comments are the help texts, which are no Markdown")]
 
-use std::{
-    net::SocketAddr,
-    num::{NonZeroU64, NonZeroUsize},
-    path::PathBuf,
-};
+mod limits;
+
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use ipnet::IpNet;
 
-use super::{handover::AfterHandover, limits, span::Span};
+pub use self::limits::LimitArgs;
+use super::{handover::AfterHandover, limits as defaults, secret_name::SecretName, span::Span};
 
 /// Everything.
 #[derive(Debug, Parser)]
@@ -32,7 +31,7 @@ pub enum Command {
     /// Print the route table
     Routes(RoutesArgs),
     /// Say which rule a URL meets, which lost and why, and where it leads
-    Explain(ExplainArgs),
+    Explain(Box<ExplainArgs>),
     /// Exit 0 if the process in this container serves, 1 if it doesn't yet: for a startup probe
     Ready(ReadyArgs),
     /// Print the version
@@ -48,6 +47,12 @@ pub struct ServeArgs {
     /// Where to listen for HTTP [default: 0.0.0.0:80 and [::]:80]
     #[arg(long, env = "NODEGATE_HTTP", value_name = "ADDR", value_delimiter = ',')]
     pub http: Vec<SocketAddr>,
+    /// Where to listen for HTTP over TLS [default: nowhere]
+    #[arg(long, env = "NODEGATE_HTTPS", value_name = "ADDR", value_delimiter = ',')]
+    pub https: Vec<SocketAddr>,
+    /// The oldest version of TLS that is spoken
+    #[arg(long, env = "NODEGATE_TLS_MIN_VERSION", value_name = "VERSION", value_enum, default_value = "1.2")]
+    pub tls_min_version: TlsVersion,
     /// Where to listen for health, metrics, routes and explain
     #[arg(long, env = "NODEGATE_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:9080")]
     pub admin: SocketAddr,
@@ -106,7 +111,7 @@ pub struct ClusterArgs {
     #[arg(long, env = "NODEGATE_LEASE_NAME", value_name = "NAME", default_value = "nodegate")]
     pub lease_name: String,
     /// How long a leader may be silent before another takes its place
-    #[arg(long, env = "NODEGATE_LEASE_DURATION", value_name = "TIME", default_value_t = Span(limits::LEASE_DURATION))]
+    #[arg(long, env = "NODEGATE_LEASE_DURATION", value_name = "TIME", default_value_t = Span(defaults::LEASE_DURATION))]
     pub lease_duration: Span,
     /// Write this IP address or host name into Ingresses, in place of the nodes' addresses
     #[arg(long, env = "NODEGATE_PUBLISH_ADDRESS", value_name = "ADDR", value_delimiter = ',')]
@@ -137,9 +142,23 @@ pub struct TableArgs {
     /// Who may route a host: shared lets every namespace, namespace only the one that did so first
     #[arg(long, env = "NODEGATE_HOST_OWNERSHIP", value_name = "HOW", value_enum, default_value = "shared")]
     pub host_ownership: Ownership,
+    /// The Secret whose certificate hosts get that have none of their own [default: self-signed, made at the start]
+    #[arg(long, env = "NODEGATE_DEFAULT_CERTIFICATE", value_name = "NS/NAME")]
+    pub default_certificate: Option<SecretName>,
     /// Let ExternalName Services lead to loopback, link-local and other namespaces' addresses
     #[arg(long, env = "NODEGATE_ALLOW_UNSAFE_EXTERNAL", value_parser = BoolishValueParser::new())]
     pub allow_unsafe_external: bool,
+}
+
+/// `--tls-min-version`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TlsVersion {
+    /// TLS 1.2, and newer ones.
+    #[value(name = "1.2")]
+    Tls12,
+    /// TLS 1.3.
+    #[value(name = "1.3")]
+    Tls13,
 }
 
 /// `--host-ownership`.
@@ -149,72 +168,6 @@ pub enum Ownership {
     Shared,
     /// A host belongs to the namespace that routed it first.
     Namespace,
-}
-
-/// The limits that operators tune; [`limits`] says what each is for and what happens there.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Limits")]
-pub struct LimitArgs {
-    /// How long requests may take to finish on SIGTERM
-    #[arg(long, env = "NODEGATE_DRAIN_TIMEOUT", value_name = "TIME", default_value_t = Span(limits::DRAIN_TIMEOUT))]
-    pub drain_timeout: Span,
-    /// A client connection without a request
-    #[arg(long, env = "NODEGATE_KEEP_ALIVE_TIMEOUT", value_name = "TIME", default_value_t = Span(limits::KEEP_ALIVE_TIMEOUT))]
-    pub keep_alive_timeout: Span,
-    /// From the first byte of a request's head to its last
-    #[arg(long, env = "NODEGATE_HEADER_READ_TIMEOUT", value_name = "TIME", default_value_t = Span(limits::HEADER_READ_TIMEOUT))]
-    pub header_read_timeout: Span,
-    /// Between two reads of a request's body
-    #[arg(long, env = "NODEGATE_BODY_IDLE_TIMEOUT", value_name = "TIME", default_value_t = Span(limits::BODY_IDLE_TIMEOUT))]
-    pub body_idle_timeout: Span,
-    /// Bytes a second that a request's body must reach on average; 0: any
-    #[arg(long, env = "NODEGATE_BODY_MIN_RATE", value_name = "BYTES", default_value_t = limits::BODY_MIN_RATE)]
-    pub body_min_rate: u64,
-    /// How long a request's body may be slower than that
-    #[arg(long, env = "NODEGATE_BODY_RATE_GRACE", value_name = "TIME", default_value_t = Span(limits::BODY_RATE_GRACE))]
-    pub body_rate_grace: Span,
-    /// A client that takes nothing of its answer
-    #[arg(long, env = "NODEGATE_WRITE_STALL_TIMEOUT", value_name = "TIME", default_value_t = Span(limits::WRITE_STALL_TIMEOUT))]
-    pub write_stall_timeout: Span,
-    /// Establishing a connection to a backend
-    #[arg(long, env = "NODEGATE_CONNECT_TIMEOUT", value_name = "TIME", default_value_t = Span(limits::CONNECT_TIMEOUT))]
-    pub connect_timeout: Span,
-    /// From the last byte sent to a backend to the first of its answer
-    #[arg(long, env = "NODEGATE_FIRST_BYTE_TIMEOUT", value_name = "TIME", default_value_t = Span(limits::FIRST_BYTE_TIMEOUT))]
-    pub first_byte_timeout: Span,
-    /// Between two reads of an answer's body
-    #[arg(long, env = "NODEGATE_RESPONSE_IDLE_TIMEOUT", value_name = "TIME", default_value_t = Span(limits::RESPONSE_IDLE_TIMEOUT))]
-    pub response_idle_timeout: Span,
-    /// A tunnel without a byte in either direction
-    #[arg(long, env = "NODEGATE_TUNNEL_IDLE_TIMEOUT", value_name = "TIME", default_value_t = Span(limits::TUNNEL_IDLE_TIMEOUT))]
-    pub tunnel_idle_timeout: Span,
-    /// Client connections of one worker
-    #[arg(long, env = "NODEGATE_MAX_CONNECTIONS", value_name = "N", default_value_t = whole(limits::CONNECTIONS_PER_WORKER))]
-    pub max_connections: NonZeroUsize,
-    /// Requests on one client connection
-    #[arg(long, env = "NODEGATE_REQUESTS_PER_CONNECTION", value_name = "N", default_value_t = requests())]
-    pub requests_per_connection: NonZeroU64,
-    /// Bytes of a request's head
-    #[arg(long, env = "NODEGATE_REQUEST_HEAD_BYTES", value_name = "BYTES", default_value_t = limits::REQUEST_HEAD_BYTES)]
-    pub request_head_bytes: usize,
-    /// Header fields of a request
-    #[arg(long, env = "NODEGATE_REQUEST_HEADER_COUNT", value_name = "N", default_value_t = whole(limits::REQUEST_HEADER_COUNT))]
-    pub request_header_count: NonZeroUsize,
-    /// Bytes of an answer's head
-    #[arg(long, env = "NODEGATE_RESPONSE_HEAD_BYTES", value_name = "BYTES", default_value_t = limits::RESPONSE_HEAD_BYTES)]
-    pub response_head_bytes: usize,
-    /// Header fields of an answer
-    #[arg(long, env = "NODEGATE_RESPONSE_HEADER_COUNT", value_name = "N", default_value_t = whole(limits::RESPONSE_HEADER_COUNT))]
-    pub response_header_count: NonZeroUsize,
-    /// Idle connections that a worker keeps to one backend address
-    #[arg(long, env = "NODEGATE_POOL_IDLE_PER_BACKEND", value_name = "N", default_value_t = limits::POOL_IDLE_PER_BACKEND)]
-    pub pool_idle_per_backend: usize,
-    /// How long a connection to a backend stays idle
-    #[arg(long, env = "NODEGATE_POOL_IDLE_TIMEOUT", value_name = "TIME", default_value_t = Span(limits::POOL_IDLE_TIMEOUT))]
-    pub pool_idle_timeout: Span,
-    /// Age at which a connection to a backend isn't reused
-    #[arg(long, env = "NODEGATE_POOL_MAX_AGE", value_name = "TIME", default_value_t = Span(limits::POOL_MAX_AGE))]
-    pub pool_max_age: Span,
 }
 
 /// `nodegate check`.
@@ -287,13 +240,4 @@ pub struct ExplainArgs {
     /// Where to look.
     #[command(flatten)]
     pub source: WhereArgs,
-}
-
-/// A limit's constant as the type that its flag is read in; none of them is zero.
-fn whole(constant: usize) -> NonZeroUsize {
-    NonZeroUsize::new(constant).unwrap_or(NonZeroUsize::MIN)
-}
-
-fn requests() -> NonZeroU64 {
-    NonZeroU64::new(limits::REQUESTS_PER_CONNECTION).unwrap_or(NonZeroU64::MIN)
 }

@@ -4,10 +4,13 @@ pub mod args;
 mod cluster;
 mod handover;
 pub mod limits;
+mod secret_name;
 mod settings;
+mod shown;
 mod span;
 mod usage;
 
+pub use args::TlsVersion;
 pub use cluster::{Address, ClusterSettings};
 pub use handover::{AfterHandover, Handover};
 pub use settings::{AccessLog, ServeSettings, SettingsError, options};

@@ -7,14 +7,16 @@ use std::{
     thread,
 };
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 use super::{
-    args::{LimitArgs, Ownership, ServeArgs, TableArgs},
-    cluster::{self, ClusterSettings},
-    handover::{AfterHandover, Handover, Installation},
+    args::{LimitArgs, Ownership, ServeArgs, TableArgs, TlsVersion},
+    cluster::ClusterSettings,
+    handover::{Handover, Installation},
     limits::{Limits, POOL_IDLE_PER_WORKER},
+    secret_name::SecretName,
+    shown::shown,
     span::Span,
 };
 use crate::{
@@ -34,6 +36,10 @@ pub struct ServeSettings {
     pub compile: compile::Options,
     /// Where to listen for HTTP.
     pub http: Vec<SocketAddr>,
+    /// Where to listen for HTTP over TLS.
+    pub https: Vec<SocketAddr>,
+    /// The oldest version of TLS.
+    pub tls_min_version: TlsVersion,
     /// `--http` wasn't given: on a machine without IPv6 the IPv6 address is left out.
     pub http_is_default: bool,
     /// How processes on one node take over from each other.
@@ -89,6 +95,8 @@ impl TryFrom<ServeArgs> for ServeSettings {
         let ServeArgs {
             manifests,
             http,
+            https,
+            tls_min_version,
             admin,
             metrics,
             handover,
@@ -114,9 +122,14 @@ impl TryFrom<ServeArgs> for ServeSettings {
         };
         Ok(Self {
             handover: Handover::new(&handover, after_handover, installation, in_pod, admin).map_err(|error| bad("--handover", &error))?,
-            compile: options(&table, manifests.is_empty()),
+            compile: compile::Options {
+                tls: if https.is_empty() { compile::Tls::NotServed } else { compile::Tls::Served },
+                ..options(&table, manifests.is_empty())
+            },
             manifests,
             http: if http_is_default { default_http() } else { http },
+            https,
+            tls_min_version,
             http_is_default,
             workers: workers.map_or_else(|| thread::available_parallelism().map_or(1, usize::from), usize::from),
             trust: Trust::parse(&trusted_proxies, cloudflare).map_err(|error| bad("--trusted-proxies", &error))?,
@@ -157,7 +170,15 @@ fn log_filter(level: &str) -> Result<EnvFilter, ParseError> {
 /// The options of compiling. Only a cluster's EndpointSlices are all there are: a Service that has none there has no endpoints, while manifests
 /// may just not name them.
 pub fn options(table: &TableArgs, cluster: bool) -> compile::Options {
-    let TableArgs { ingress_class, controller, watch_namespace, adopt_classless, host_ownership, allow_unsafe_external } = table.clone();
+    let TableArgs {
+        ingress_class,
+        controller,
+        watch_namespace,
+        adopt_classless,
+        host_ownership,
+        default_certificate,
+        allow_unsafe_external,
+    } = table.clone();
     compile::Options {
         controllers: controller,
         class_names: ingress_class,
@@ -169,6 +190,9 @@ pub fn options(table: &TableArgs, cluster: bool) -> compile::Options {
         },
         allow_unsafe_external,
         endpoints_authoritative: cluster,
+        default_certificate: default_certificate.map(|SecretName { namespace, name }| (namespace, name)),
+        // Those that only look have a cluster's other objects before them, and not its Secrets.
+        tls: if cluster { compile::Tls::Unknown } else { compile::Tls::Served },
     }
 }
 
@@ -189,6 +213,7 @@ impl TryFrom<LimitArgs> for Limits {
         Ok(Self {
             request_head_bytes: head("--request-head-bytes", args.request_head_bytes)?,
             request_header_count: args.request_header_count.get(),
+            tls_handshake_timeout: positive("--tls-handshake-timeout", args.tls_handshake_timeout)?,
             header_read_timeout: positive("--header-read-timeout", args.header_read_timeout)?,
             keep_alive_timeout: positive("--keep-alive-timeout", args.keep_alive_timeout)?,
             body_idle_timeout: positive("--body-idle-timeout", args.body_idle_timeout)?,
@@ -213,66 +238,12 @@ impl TryFrom<LimitArgs> for Limits {
     }
 }
 
-fn default_http() -> Vec<SocketAddr> {
+pub(super) fn default_http() -> Vec<SocketAddr> {
     vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 80)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, 80))]
 }
 
 pub(super) fn bad(flag: &'static str, message: &dyn std::fmt::Display) -> SettingsError {
     SettingsError { flag, message: super::one_line(&message.to_string()) }
-}
-
-/// The flags by name, with the values in force. No flag holds a secret; one that did would have to be left out here.
-fn shown(args: &ServeArgs) -> Value {
-    let TableArgs { ingress_class, controller, watch_namespace, adopt_classless, host_ownership, allow_unsafe_external } = &args.table;
-    let http = if args.http.is_empty() { default_http() } else { args.http.clone() };
-    json!({
-        "manifests": args.manifests,
-        "http": http,
-        "admin": args.admin,
-        "metrics": args.metrics,
-        "handover": args.handover,
-        "after-handover": args.after_handover.map(|after| match after { AfterHandover::Wait => "wait", AfterHandover::Exit => "exit" }),
-        "workers": args.workers,
-        "ingress-class": ingress_class,
-        "controller": controller,
-        "watch-namespace": watch_namespace,
-        "adopt-classless": adopt_classless,
-        "host-ownership": match host_ownership { Ownership::Shared => "shared", Ownership::Namespace => "namespace" },
-        "allow-unsafe-external": allow_unsafe_external,
-        "trusted-proxies": args.trusted_proxies,
-        "allow-peers": args.allow_peers,
-        "cloudflare-ranges": args.cloudflare_ranges.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "no-server-header": args.no_server_header,
-        "access-log": args.access_log,
-        "log-level": args.log_level,
-        "cluster": cluster::shown(&args.cluster),
-        "limits": shown_limits(&args.limits),
-    })
-}
-
-fn shown_limits(limits: &LimitArgs) -> Value {
-    json!({
-        "drain-timeout": limits.drain_timeout.to_string(),
-        "keep-alive-timeout": limits.keep_alive_timeout.to_string(),
-        "header-read-timeout": limits.header_read_timeout.to_string(),
-        "body-idle-timeout": limits.body_idle_timeout.to_string(),
-        "body-min-rate": limits.body_min_rate,
-        "body-rate-grace": limits.body_rate_grace.to_string(),
-        "write-stall-timeout": limits.write_stall_timeout.to_string(),
-        "connect-timeout": limits.connect_timeout.to_string(),
-        "first-byte-timeout": limits.first_byte_timeout.to_string(),
-        "response-idle-timeout": limits.response_idle_timeout.to_string(),
-        "tunnel-idle-timeout": limits.tunnel_idle_timeout.to_string(),
-        "max-connections": limits.max_connections,
-        "requests-per-connection": limits.requests_per_connection,
-        "request-head-bytes": limits.request_head_bytes,
-        "request-header-count": limits.request_header_count,
-        "response-head-bytes": limits.response_head_bytes,
-        "response-header-count": limits.response_header_count,
-        "pool-idle-per-backend": limits.pool_idle_per_backend,
-        "pool-idle-timeout": limits.pool_idle_timeout.to_string(),
-        "pool-max-age": limits.pool_max_age.to_string(),
-    })
 }
 
 #[cfg(test)]

@@ -69,6 +69,11 @@ impl Downstream {
         self.peer
     }
 
+    /// Whether our socket has TLS.
+    pub fn has_tls(&self) -> bool {
+        self.tls
+    }
+
     /// What the peer counts.
     pub fn class(&self) -> Peer {
         self.class

@@ -4,6 +4,7 @@ mod handover;
 mod out;
 mod process;
 mod render;
+mod tls;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -28,6 +29,12 @@ pub struct Numbers {
     pub connections_refused: u64,
     /// Idle client connections closed to make room at the connection limit.
     pub connections_evicted: u64,
+    /// TLS handshakes that were completed.
+    pub handshakes: u64,
+    /// TLS handshakes that failed.
+    pub handshakes_failed: u64,
+    /// TLS handshakes that took too long.
+    pub handshakes_timed_out: u64,
     /// Times that accepting stopped: the connection limit, or no file descriptor left.
     pub accept_paused: u64,
     /// Requests between their head and the end of their answer.
@@ -125,6 +132,9 @@ impl Numbers {
             connections_accepted,
             connections_refused,
             connections_evicted,
+            handshakes,
+            handshakes_failed,
+            handshakes_timed_out,
             accept_paused,
             active_requests,
             tunnels_open,
@@ -152,6 +162,9 @@ impl Numbers {
             (&mut self.connections_accepted, connections_accepted),
             (&mut self.connections_refused, connections_refused),
             (&mut self.connections_evicted, connections_evicted),
+            (&mut self.handshakes, handshakes),
+            (&mut self.handshakes_failed, handshakes_failed),
+            (&mut self.handshakes_timed_out, handshakes_timed_out),
             (&mut self.accept_paused, accept_paused),
             (&mut self.active_requests, active_requests),
             (&mut self.tunnels_open, tunnels_open),

@@ -1,6 +1,6 @@
 //! The numbers as OpenMetrics text, through a prometheus-client collector: names, help texts and labels are all here.
 
-use std::{fmt, time::SystemTime};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use prometheus_client::{
     collector::Collector,
@@ -9,11 +9,12 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{BUCKETS_US, Histogram, Numbers, Series, out::Out, process};
+use super::{BUCKETS_US, Histogram, Numbers, Series, out::Out, process, tls};
 use crate::{
     compile::Severity,
     event,
     source::{CONFIG_TO_LIVE_BUCKETS, Report},
+    table::Published,
 };
 
 /// The media type of what [`render`] returns.
@@ -28,6 +29,8 @@ pub struct Scrape {
     pub missing_workers: usize,
     /// The control thread's state.
     pub report: Report,
+    /// The table in force.
+    pub table: Arc<Published>,
     /// What the writer of Kubernetes Events has done.
     pub events: event::Tally,
     /// What `/readyz` answers.
@@ -89,6 +92,8 @@ impl Collector for Exposition {
         let mut out = Out(encoder);
         requests(&self.sum, &mut out)?;
         connections(&self.sum, self.scrape.log_lost, &mut out)?;
+        tls::handshakes(&self.sum, &mut out)?;
+        tls::certificates(&self.scrape.table, self.scrape.now, &mut out)?;
         configuration(&self.scrape, &mut out)?;
         cluster(self.scrape.cluster, &mut out)?;
         process(&self.process, &self.scrape, &mut out)
@@ -159,6 +164,7 @@ fn connections(sum: &Numbers, log_lost: u64, out: &mut Out<'_>) -> fmt::Result {
     out.counter("nodegate_retries_denied", "Retries that the budget didn't allow.", sum.retries_denied)?;
     let timeouts = [
         ("keep_alive", sum.keep_alive_timeouts),
+        ("handshake", sum.handshakes_timed_out),
         ("request", sum.request_timeouts),
         ("response_stall", sum.response_stalls),
         ("tunnel", sum.tunnel_timeouts),

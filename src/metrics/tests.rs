@@ -7,10 +7,12 @@ use std::{
 
 use super::*;
 use crate::{
+    certificate::Certificate,
     compile::{Diagnostic, Severity, Subject},
     event,
-    route::{Backend, BackendId, Endpoints, Target},
+    route::{Backend, BackendId, Builder, Endpoints, Snapshot, Target},
     source::Report,
+    table::Published,
 };
 
 fn route(namespace: &str, name: &str) -> Arc<Route> {
@@ -30,6 +32,7 @@ fn scrape(workers: Vec<Numbers>) -> Scrape {
         workers,
         missing_workers: 0,
         report: Report::default(),
+        table: Arc::new(Published { generation: 0, snapshot: Snapshot::default() }),
         events: event::Tally::default(),
         ready: true,
         log_lost: 0,
@@ -136,6 +139,27 @@ fn durations_fall_into_the_smallest_bucket_that_holds_them() {
 }
 
 #[test]
+fn what_is_left_of_each_certificate_is_told_also_when_nothing_is() {
+    let certificate = |secret: &str, year: i32| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let issued = params.self_signed(&key).unwrap();
+        Arc::new(Certificate::parse(secret.into(), issued.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap())
+    };
+    let ingress = Arc::new(IngressId { namespace: "shop".into(), name: "web".into() });
+    let mut table = Builder::default();
+    table.default_certificate(certificate("shop/old", 1970));
+    for host in ["a.example", "*.example"] {
+        table.certificate(&host.parse().unwrap(), &certificate("shop/new", 1971), &ingress).unwrap();
+    }
+    let table = Arc::new(Published { generation: 1, snapshot: table.build() });
+    let samples = parse(&render(Scrape { table, ..scrape(vec![]) }));
+    assert_eq!(samples.get(r#"nodegate_certificate_expiry_seconds{secret="shop/new"}"#), Some(&(365.0 * 86_400.0 - 1_000_000.0)));
+    assert_eq!(samples.get(r#"nodegate_certificate_expiry_seconds{secret="shop/old"}"#), Some(&-1_000_000.0));
+}
+
+#[test]
 fn labels_are_escaped() {
     let mut numbers = Numbers::default();
     numbers.request(Some(&route("a\"b\\c\nd", "x")), 200, None, Duration::ZERO, None, 0, 0);
@@ -152,6 +176,9 @@ fn every_number_of_a_worker_is_shown() {
         connections_accepted: 102,
         connections_refused: 103,
         connections_evicted: 104,
+        handshakes: 122,
+        handshakes_failed: 123,
+        handshakes_timed_out: 124,
         accept_paused: 105,
         active_requests: 106,
         tunnels_open: 107,
@@ -177,6 +204,9 @@ fn every_number_of_a_worker_is_shown() {
         ("nodegate_connections_accepted_total", 204.0),
         ("nodegate_connections_refused_total", 206.0),
         ("nodegate_connections_evicted_total", 208.0),
+        (r#"nodegate_tls_handshakes_total{result="completed"}"#, 244.0),
+        (r#"nodegate_tls_handshakes_total{result="failed"}"#, 246.0),
+        (r#"nodegate_timeouts_total{kind="handshake"}"#, 248.0),
         ("nodegate_accept_pauses_total", 210.0),
         ("nodegate_active_requests", 212.0),
         ("nodegate_tunnels", 214.0),

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     Handle, Settings,
     listener::{self, Sharing},
+    tls,
     upstream::Resolver,
     worker::{self, Seed},
 };
@@ -31,12 +32,12 @@ pub struct BindError {
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "stop what listens there, or name another address with --http",
+        io::ErrorKind::AddrInUse => "stop what listens there, or name another address with --http or --https",
         io::ErrorKind::PermissionDenied => {
-            "run with the capability NET_BIND_SERVICE, lower net.ipv4.ip_unprivileged_port_start, or name a higher port with --http"
+            "run with the capability NET_BIND_SERVICE, lower net.ipv4.ip_unprivileged_port_start, or name a higher port with --http and --https"
         }
-        io::ErrorKind::AddrNotAvailable => "name an address of this machine with --http",
-        _ => "name another address with --http",
+        io::ErrorKind::AddrNotAvailable => "name an address of this machine with --http or --https",
+        _ => "name another address with --http or --https",
     }
 }
 
@@ -44,7 +45,7 @@ fn hint(error: &io::Error) -> &'static str {
 #[derive(Debug)]
 pub struct Bound {
     settings: Settings,
-    /// For each address, a socket for each worker at least.
+    /// For each address, a socket for each worker at least; those with plain HTTP first.
     listeners: Vec<Vec<TcpListener>>,
     /// References to those that are new at an address where others were inherited.
     fresh: Vec<OwnedFd>,
@@ -53,7 +54,7 @@ pub struct Bound {
 /// What another process that serves the same addresses has to do with this one's sockets.
 #[derive(Debug, Default)]
 pub struct Inherited {
-    /// Its sockets. Those that [`Settings::http`] doesn't name are closed here.
+    /// Its sockets. Those that neither [`Settings::http`] nor [`Settings::https`] names are closed here.
     pub sockets: Vec<TcpListener>,
     /// It runs on without having passed any, and shall be joined.
     pub beside: bool,
@@ -78,9 +79,9 @@ pub fn adopt(settings: Settings, inherited: Inherited) -> Result<Bound, BindErro
     let alone = sockets.is_empty() && !beside;
     let mut known: Vec<(SocketAddr, TcpListener)> =
         sockets.into_iter().filter_map(|socket| Some((socket.local_addr().ok()?, socket))).collect();
-    let mut listeners = Vec::with_capacity(settings.http.len());
+    let mut listeners = Vec::with_capacity(settings.http.len() + settings.https.len());
     let mut fresh = Vec::new();
-    for &address in &settings.http {
+    for &address in settings.http.iter().chain(&settings.https) {
         let (same, others): (Vec<_>, Vec<_>) = known.into_iter().partition(|(known, _)| *known == address);
         known = others;
         // One port may be bound for all addresses where the other process has it for a single one, and the other way round.
@@ -104,9 +105,14 @@ pub fn adopt(settings: Settings, inherited: Inherited) -> Result<Bound, BindErro
 }
 
 impl Bound {
-    /// The addresses that are bound: with port 0, the port that the kernel chose.
+    /// The addresses that are bound, those with plain HTTP first: with port 0, the port that the kernel chose.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.iter().filter_map(|sockets| sockets.first()?.local_addr().ok()).collect()
+    }
+
+    /// Those of them that have TLS.
+    pub fn https_addresses(&self) -> Vec<SocketAddr> {
+        self.addresses().split_off(self.settings.http.len())
     }
 
     /// References to the sockets that were bound beside inherited ones, once: whoever passed those on hasn't these.
@@ -115,7 +121,8 @@ impl Bound {
     }
 
     fn listen(&self) -> Result<(), BindError> {
-        for (&address, listeners) in self.settings.http.iter().zip(&self.listeners) {
+        let Settings { http, https, .. } = &self.settings;
+        for (&address, listeners) in http.iter().chain(https).zip(&self.listeners) {
             listeners.iter().try_for_each(listener::listen).map_err(|cause| BindError { address, cause })?;
         }
         Ok(())
@@ -128,6 +135,12 @@ impl Bound {
     pub fn start(self, table: &table::Reader, logs: Vec<access_log::Local>) -> io::Result<Handle> {
         self.listen().map_err(io::Error::other)?;
         let resolver = Resolver::new();
+        let tls_addresses = self.https_addresses();
+        let tls = if tls_addresses.is_empty() {
+            None
+        } else {
+            Some(tls::server_config(table, self.settings.tls_min_version).map_err(io::Error::other)?)
+        };
         let Self { settings, listeners, fresh: _ } = self;
         let workers = settings.workers.max(1);
         let files = file_limit().saturating_sub(limits::RESERVED_FILES) / workers;
@@ -141,6 +154,8 @@ impl Bound {
             let seed = Seed {
                 settings: Arc::clone(&settings),
                 listeners: shares.next().unwrap_or_default(),
+                tls: tls.clone(),
+                tls_addresses: tls_addresses.clone(),
                 table: table.clone(),
                 log,
                 resolver: resolver.clone(),

@@ -9,6 +9,8 @@ pub enum Reason {
     NoRoute,
     /// There is no route table yet: whether a rule matches can't be said.
     NotReady,
+    /// The host has another certificate than the one that its connection was given.
+    Misdirected,
     /// TRACE or CONNECT.
     Method,
     /// A request line, `Host`, framing or header that RFC 9110 or 9112 forbids.
@@ -42,6 +44,7 @@ impl Reason {
     pub fn status(self) -> StatusCode {
         match self {
             Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
@@ -59,6 +62,7 @@ impl Reason {
         match self {
             Self::NoRoute => "no_route",
             Self::NotReady => "not_ready",
+            Self::Misdirected => "misdirected",
             Self::Method => "method",
             Self::BadRequest => "bad_request",
             Self::Expectation => "expectation",
@@ -80,6 +84,7 @@ impl Reason {
         match self {
             Self::NoRoute => "Nothing is served at this address.",
             Self::NotReady => "The proxy is starting; try again in a moment.",
+            Self::Misdirected => "This connection is for another host.",
             Self::Method => "This method is not allowed here.",
             Self::BadRequest => "The request is malformed.",
             Self::Expectation => "The expectation can't be met.",
@@ -100,6 +105,7 @@ impl Reason {
     pub fn fault(self) -> Fault {
         match self {
             Self::NoRoute
+            | Self::Misdirected
             | Self::Method
             | Self::BadRequest
             | Self::Expectation

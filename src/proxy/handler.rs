@@ -77,7 +77,7 @@ fn prepare(exchange: &mut Exchange, request: Request<Incoming>) -> Result<(Reque
     let identity = message::identify(connection.downstream(), &head.headers, &worker.settings.trust);
     exchange.client = identity.client;
 
-    exchange.route = Some(find(worker, &authority, &path)?);
+    exchange.route = Some(find(&connection, &authority, &path)?);
 
     let as_written = matches!(path, Cow::Borrowed(_)) && head.uri.authority().is_none();
     if !as_written {
@@ -114,10 +114,13 @@ fn check_expectation(headers: &HeaderMap) -> Result<(), ProxyError> {
     Err(Reason::Expectation.into())
 }
 
-fn find(worker: &Worker, authority: &Authority, path: &str) -> Result<Arc<Route>, ProxyError> {
-    let table = worker.table();
+fn find(connection: &Connection, authority: &Authority, path: &str) -> Result<Arc<Route>, ProxyError> {
+    let table = connection.worker().table();
     if table.generation == 0 {
         return Err(Reason::NotReady.into());
+    }
+    if connection.is_misdirected(&table.snapshot, authority.host()) {
+        return Err(Reason::Misdirected.into());
     }
     table.snapshot.find(authority.host(), path).cloned().ok_or_else(|| Reason::NoRoute.into())
 }

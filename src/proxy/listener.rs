@@ -5,8 +5,10 @@ use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
     rc::Rc,
+    sync::Arc,
 };
 
+use rustls::ServerConfig;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -83,7 +85,8 @@ pub(super) fn listen(listener: &StdListener) -> io::Result<()> {
 
 /// Accepts until the worker drains. At the connection limit one client waits in our hands, and the others in the kernel's queue.
 pub(super) async fn accept(worker: Rc<Worker>, listener: Rc<TcpListener>, address: SocketAddr) {
-    let port = address.port();
+    let tls = worker.tls(address);
+    let welcome = |stream, peer| welcome(&worker, stream, peer, address.port(), tls.clone());
     let mut failing = false;
     loop {
         let changed = worker.listeners.changed();
@@ -110,7 +113,7 @@ pub(super) async fn accept(worker: Rc<Worker>, listener: Rc<TcpListener>, addres
                         () = wait_for_room(&worker) => {}
                     }
                 }
-                welcome(&worker, stream, peer, port);
+                welcome(stream, peer);
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -125,17 +128,17 @@ pub(super) async fn accept(worker: Rc<Worker>, listener: Rc<TcpListener>, addres
     }
     // Where another process accepts from the same socket, that stays open, and its queue is the other's.
     if !worker.listeners.has_yielded(address) {
-        drain_queue(&worker, &listener, port);
+        drain_queue(&worker, &listener, welcome);
     }
     worker.stopped_listening(listener);
 }
 
 /// Closing a listening socket resets the connections in its queue, so take them in first.
-fn drain_queue(worker: &Rc<Worker>, listener: &TcpListener, port: u16) {
+fn drain_queue(worker: &Worker, listener: &TcpListener, welcome: impl Fn(TcpStream, SocketAddr)) {
     while let Ok((stream, peer)) = SockRef::from(listener).accept() {
         let Some(peer) = peer.as_socket().filter(|peer| admits(worker, *peer)) else { continue };
         if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream.into())) {
-            welcome(worker, stream, peer, port);
+            welcome(stream, peer);
         }
     }
 }
@@ -164,9 +167,12 @@ fn admits(worker: &Worker, peer: SocketAddr) -> bool {
     admitted
 }
 
-fn welcome(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, port: u16) {
-    let connection = Connection::register(worker, peer, port);
-    tokio::task::spawn_local(connection::serve(connection, stream));
+fn welcome(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, port: u16, tls: Option<Arc<ServerConfig>>) {
+    let connection = Connection::register(worker, peer, port, tls.is_some());
+    match tls {
+        None => tokio::task::spawn_local(connection::serve(connection, stream)),
+        Some(config) => tokio::task::spawn_local(connection::serve_tls(connection, stream, config)),
+    };
 }
 
 /// Errors of `accept` that concern the one connection that was to be accepted (accept(2)): the next may be fine.

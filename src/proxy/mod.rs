@@ -13,6 +13,8 @@ mod handle;
 mod handler;
 mod listener;
 mod listeners;
+mod stream;
+mod tls;
 mod upgrade;
 mod upstream;
 mod worker;
@@ -23,6 +25,7 @@ pub use self::{
     bound::{BindError, Bound, Inherited, adopt, bind},
     error::{Fault, Reason},
     handle::Handle,
+    tls::{MinVersion, TlsError},
 };
 use crate::{
     config::limits::Limits,
@@ -34,6 +37,10 @@ use crate::{
 pub struct Settings {
     /// Addresses to serve plain HTTP on.
     pub http: Vec<SocketAddr>,
+    /// Addresses to serve HTTP over TLS on.
+    pub https: Vec<SocketAddr>,
+    /// The oldest version of TLS that is spoken there.
+    pub tls_min_version: MinVersion,
     /// Threads, each with its own listeners and pools.
     pub workers: usize,
     /// Whose forwarded headers are believed.

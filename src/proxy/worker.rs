@@ -11,10 +11,11 @@ use std::{
 };
 
 use fastrand::Rng;
+use rustls::ServerConfig;
 use tokio::{
     net::TcpListener,
     runtime::{Builder, LocalOptions},
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, Semaphore, SemaphorePermit, mpsc, oneshot},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
@@ -46,6 +47,10 @@ pub(crate) enum Command {
 pub(crate) struct Seed {
     pub(crate) settings: Arc<Settings>,
     pub(crate) listeners: Vec<std::net::TcpListener>,
+    /// How handshakes are made, where there are any.
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+    /// Addresses at which a connection begins with one.
+    pub(crate) tls_addresses: Vec<SocketAddr>,
     pub(crate) table: table::Reader,
     pub(crate) log: access_log::Local,
     pub(crate) resolver: Resolver,
@@ -67,6 +72,10 @@ pub(crate) struct Worker {
     pub(crate) random: RefCell<Rng>,
     /// For joining the pieces of a write; empty between two writes.
     pub(crate) scratch: RefCell<Vec<u8>>,
+    tls: Option<Arc<ServerConfig>>,
+    tls_addresses: Vec<SocketAddr>,
+    /// Held by the handshake that is being computed.
+    handshake: Semaphore,
     table: RefCell<table::Reader>,
     current: RefCell<Rc<Current>>,
     numbers: RefCell<Numbers>,
@@ -112,6 +121,16 @@ impl Worker {
 
     pub(crate) fn is_logging(&self) -> bool {
         self.log.borrow().enabled()
+    }
+
+    /// How a connection that came in at this address begins; `None`: with a request.
+    pub(crate) fn tls(&self, address: SocketAddr) -> Option<Arc<ServerConfig>> {
+        self.tls.clone().filter(|_| self.tls_addresses.contains(&address))
+    }
+
+    /// Resolves when it is this handshake's turn to be computed; the next one's is when the permit is dropped.
+    pub(crate) async fn handshake_turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.handshake.acquire().await.ok()
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -169,7 +188,7 @@ fn listen(worker: &Rc<Worker>, listener: std::net::TcpListener) -> std::io::Resu
 }
 
 async fn work(seed: Seed) -> std::io::Result<Rc<Worker>> {
-    let Seed { settings, listeners, mut table, log, resolver, mut commands, files } = seed;
+    let Seed { settings, listeners, tls, tls_addresses, mut table, log, resolver, mut commands, files } = seed;
     let current = Rc::new(Current(Arc::clone(table.load())));
     // Each client connection may need one to a backend: half of the files for either side.
     let max_connections = settings.limits.max_connections.min(files / 2).max(1);
@@ -182,6 +201,9 @@ async fn work(seed: Seed) -> std::io::Result<Rc<Worker>> {
         room: Notify::new(),
         random: RefCell::new(Rng::new()),
         scratch: RefCell::default(),
+        tls,
+        tls_addresses,
+        handshake: Semaphore::new(limits::HANDSHAKES_AT_ONCE),
         table: RefCell::new(table),
         current: RefCell::new(current),
         numbers: RefCell::default(),

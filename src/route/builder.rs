@@ -8,9 +8,11 @@ use std::{
 use foldhash::fast::RandomState;
 
 use super::{
-    HostPattern, HostTable, Loser, PathPattern, Route, Snapshot,
+    Bound, HostCertificates, HostPattern, HostTable, IngressId, Loser, PathPattern, Route, Snapshot,
+    certificates::Gathered,
     path::{PathTable, Rule},
 };
+use crate::certificate::Certificate;
 
 /// Collects routes, the oldest Ingress first.
 #[derive(Debug, Default)]
@@ -18,6 +20,7 @@ pub struct Builder {
     hosts: HashMap<HostPattern, Host, RandomState>,
     default: Option<Arc<Route>>,
     losers: Vec<Loser>,
+    default_certificate: Option<Arc<HostCertificates>>,
 }
 
 #[derive(Debug, Default)]
@@ -25,6 +28,7 @@ struct Host {
     rules: BTreeMap<PathPattern, Arc<Route>>,
     default: Option<Arc<Route>>,
     losers: Vec<Loser>,
+    certificates: Gathered,
 }
 
 impl Builder {
@@ -60,6 +64,19 @@ impl Builder {
         claim(&mut self.default, route, &mut self.losers)
     }
 
+    /// Gives a host a certificate.
+    ///
+    /// # Errors
+    /// The one that it has already: of the same algorithm, or of another namespace.
+    pub fn certificate(&mut self, host: &HostPattern, certificate: &Arc<Certificate>, ingress: &Arc<IngressId>) -> Result<(), Bound> {
+        self.host(host).certificates.add(certificate, ingress)
+    }
+
+    /// Sets what connections get whose host has no certificate of its own.
+    pub fn default_certificate(&mut self, certificate: Arc<Certificate>) {
+        self.default_certificate = Some(Arc::new(HostCertificates::default_certificate(certificate)));
+    }
+
     /// Whether a host has a path of this very type and text.
     pub fn holds(&self, host: &HostPattern, path: &PathPattern) -> bool {
         self.hosts.get(host).is_some_and(|host| host.rules.contains_key(path))
@@ -67,12 +84,13 @@ impl Builder {
 
     /// The finished table.
     pub fn build(self) -> Snapshot {
-        let Self { hosts, default, losers } = self;
-        let mut snapshot = Snapshot { default, losers: losers.into(), ..Snapshot::default() };
+        let Self { hosts, default, losers, default_certificate } = self;
+        let mut snapshot = Snapshot { default, losers: losers.into(), default_certificate, ..Snapshot::default() };
         for (pattern, host) in hosts {
-            let Host { rules, default, losers } = host;
+            let Host { rules, default, losers, certificates } = host;
             let rules = rules.into_iter().map(|(pattern, route)| Rule { pattern, route }).collect();
-            let table = Arc::new(HostTable { paths: PathTable::new(rules), default, losers: losers.into_boxed_slice() });
+            let losers = losers.into_boxed_slice();
+            let table = Arc::new(HostTable { paths: PathTable::new(rules), default, losers, certificates: certificates.finish() });
             match pattern {
                 HostPattern::Exact(name) => {
                     snapshot.exact.insert(name, table);

@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Endpoints, Entry, HostPattern, HostTable, IngressId, Loser, Place, Route, Snapshot, Target, host, render::shows_endpoints};
+use super::{
+    Bound, Endpoints, Entry, HostCertificates, HostPattern, HostTable, IngressId, Loser, Place, Route, Snapshot, Target, host,
+    render::shows_endpoints,
+};
 
 /// The answer to [`Snapshot::explain`]. Its `Display` is the one text that people see, offline and live.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +16,8 @@ pub struct Explanation {
     pub path: String,
     /// The rule that wins, and its route; `None` is answered 404 `no_route`.
     pub winner: Option<(String, Arc<Route>)>,
+    /// What a connection for this host gets, if anything but the proxy's own certificate.
+    pub certificates: Option<HostCertificates>,
     /// The others, in the order in which they are tried.
     pub losers: Vec<Candidate>,
 }
@@ -74,6 +79,7 @@ impl Snapshot {
             host: host.to_owned(),
             path: path.to_owned(),
             winner: winner.map(|entry| (rule_text(&entry), Arc::clone(entry.route))),
+            certificates: self.certificates(Some(host)).cloned(),
             losers,
         }
     }
@@ -128,6 +134,10 @@ impl fmt::Display for Explanation {
         match &self.winner {
             None => writeln!(f, "answer     404 no_route: no rule matches, and there is no default backend")?,
             Some((rule, route)) => write_winner(f, rule, route)?,
+        }
+        for Bound { certificate, ingress } in self.certificates.iter().flat_map(HostCertificates::iter) {
+            let whose = ingress.as_ref().map_or_else(|| "the default".to_owned(), |ingress| format!("of Ingress {ingress}"));
+            writeln!(f, "tls        {} {}, {whose}", certificate.algorithm(), certificate.source())?;
         }
         if !self.losers.is_empty() {
             writeln!(f, "\nnot chosen")?;

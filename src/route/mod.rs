@@ -2,6 +2,7 @@
 
 mod backend;
 mod builder;
+mod certificates;
 mod explain;
 mod host;
 mod path;
@@ -9,6 +10,7 @@ mod render;
 
 pub use backend::{Backend, BackendId, Endpoints, Target};
 pub use builder::Builder;
+pub use certificates::{Bound, HostCertificates};
 pub use explain::{Candidate, Explanation, Verdict};
 pub use host::{BadHost, HostPattern};
 pub use path::PathPattern;
@@ -34,6 +36,8 @@ pub struct Snapshot {
     /// For whatever nothing else matches.
     default: Option<Arc<Route>>,
     losers: Arc<[Loser]>,
+    /// For connections whose host has no certificate of its own.
+    default_certificate: Option<Arc<HostCertificates>>,
 }
 
 impl Snapshot {
@@ -69,6 +73,7 @@ impl Snapshot {
                     whole.any = Arc::clone(&part.any);
                     whole.default.clone_from(&part.default);
                     whole.losers = Arc::clone(&part.losers);
+                    whole.default_certificate.clone_from(&part.default_certificate);
                 }
             }
         }
@@ -81,7 +86,13 @@ impl Snapshot {
         match host {
             HostPattern::Exact(name) => self.exact.get(name) == other.exact.get(name),
             HostPattern::Wildcard(name) => self.wildcard.get(name) == other.wildcard.get(name),
-            HostPattern::Any => self.any == other.any && self.default == other.default && self.losers == other.losers,
+            HostPattern::Any => {
+                let Self { exact: _, wildcard: _, any, default, losers, default_certificate } = self;
+                *any == other.any
+                    && *default == other.default
+                    && *losers == other.losers
+                    && *default_certificate == other.default_certificate
+            }
         }
     }
 
@@ -168,6 +179,7 @@ struct HostTable {
     paths: PathTable,
     default: Option<Arc<Route>>,
     losers: Box<[Loser]>,
+    certificates: Option<HostCertificates>,
 }
 
 impl HostTable {

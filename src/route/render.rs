@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::{Backend, Endpoints, Entry, HostPattern, Place, Snapshot, Target};
+use super::{Backend, Endpoints, Entry, HostCertificates, HostPattern, Place, Snapshot, Target};
 
 impl Snapshot {
     /// The table as text. Equal tables give equal text, whatever the order in which they were built.
@@ -18,6 +18,9 @@ impl Snapshot {
             let width = of_one_host.iter().map(|entry| entry.place.to_string().len()).max().unwrap_or_default();
             if let Some(first) = of_one_host.first() {
                 text.push_str(&heading(first));
+                if let Some(certificates) = self.certificates_of(&first.host) {
+                    let _ = write!(text, "  tls {certificates}");
+                }
                 text.push('\n');
             }
             for Entry { host: _, place, route } in of_one_host {
@@ -33,11 +36,11 @@ impl Snapshot {
         text
     }
 
-    /// The table as JSON: `{"routes": [{"host", "type", "path", "ingress", "backend", "target", "addresses",
+    /// The table as JSON: `{"routes": [{"host", "certificates", "type", "path", "ingress", "backend", "target", "addresses",
     /// "problem", "endpoints"}]}`, in the order of
     /// [`Snapshot::routes`]. `host` is null for rules without one, `path` for default backends, `endpoints` where they are unknown.
     pub fn render_json(&self) -> String {
-        let routes: Vec<Value> = self.routes().map(|entry| entry_json(&entry)).collect();
+        let routes: Vec<Value> = self.routes().map(|entry| entry_json(&entry, self.certificates_of(&entry.host))).collect();
         format!("{:#}\n", json!({ "routes": routes }))
     }
 }
@@ -58,7 +61,8 @@ fn heading(entry: &Entry<'_>) -> String {
     }
 }
 
-fn entry_json(entry: &Entry<'_>) -> Value {
+fn entry_json(entry: &Entry<'_>, certificates: Option<&HostCertificates>) -> Value {
+    let certificates: Vec<_> = certificates.into_iter().flat_map(HostCertificates::iter).map(|bound| bound.certificate.source()).collect();
     let Backend { id, target, endpoints } = &*entry.route.backend;
     let (kind, path) = match entry.place {
         Place::Path(pattern) => (pattern.kind(), Some(pattern.to_string())),
@@ -81,6 +85,7 @@ fn entry_json(entry: &Entry<'_>) -> Value {
     };
     json!({
         "host": host,
+        "certificates": certificates,
         "type": kind,
         "path": path,
         "ingress": entry.route.ingress.to_string(),

@@ -38,7 +38,7 @@ use crate::{
     },
 };
 
-/// What is read from a cluster. Not Secrets, while there is no TLS to serve: an account that may list them holds every key of the cluster, wherever
+/// What is always read from a cluster. Not Secrets, where there is no TLS to serve: an account that may list them holds every key of the cluster, wherever
 /// it is stolen.
 const WATCHED: [Kind; 4] = [Kind::Ingress, Kind::IngressClass, Kind::Service, Kind::EndpointSlice];
 pub use trouble::reason;
@@ -48,14 +48,15 @@ pub use trouble::reason;
 pub(super) struct Cluster {
     client: Client,
     namespaces: Vec<String>,
+    secrets: bool,
 }
 
-/// Reads the cluster once, without watching it: what `nodegate check --cluster` works on. Errors aren't waited out.
+/// Reads the cluster once, without watching it: what `nodegate check --cluster` works on, which needs no right to read Secrets. Errors aren't waited out.
 ///
 /// # Errors
 /// No credentials, an API server that can't be reached, or one that refuses a list.
 pub async fn list_cluster(config: Option<Box<Config>>, namespaces: Vec<String>) -> Result<(Objects, Vec<Diagnostic>), SourceError> {
-    let cluster = Cluster::open(config, namespaces).await?;
+    let cluster = Cluster::open(config, namespaces, false).await?;
     let mut stores = Stores::new(cluster.lists());
     for list in cluster.lists() {
         stores.apply(cluster.list(list).await?);
@@ -91,8 +92,8 @@ impl Debug for Cluster {
 
 impl Cluster {
     /// Finds the way to the API server. It isn't spoken to yet.
-    pub(super) async fn open(config: Option<Box<Config>>, namespaces: Vec<String>) -> Result<Self, SourceError> {
-        Ok(Self { client: connect(config).await?, namespaces })
+    pub(super) async fn open(config: Option<Box<Config>>, namespaces: Vec<String>, secrets: bool) -> Result<Self, SourceError> {
+        Ok(Self { client: connect(config).await?, namespaces, secrets })
     }
 
     /// The lists that this source delivers.
@@ -103,7 +104,7 @@ impl Cluster {
             }
             self.namespaces.iter().map(|namespace| List { kind, namespace: Some(namespace.as_str().into()) }).collect()
         };
-        WATCHED.into_iter().flat_map(in_namespaces).collect()
+        WATCHED.into_iter().chain(self.secrets.then_some(Kind::Secret)).flat_map(in_namespaces).collect()
     }
 
     /// Keeps the stores up to date until the future is dropped.

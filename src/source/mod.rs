@@ -34,6 +34,8 @@ pub enum Source {
         config: Option<Box<kube::Config>>,
         /// The namespaces to watch; empty: all of them.
         namespaces: Vec<String>,
+        /// Whether Secrets of type kubernetes.io/tls are read.
+        secrets: bool,
     },
 }
 
@@ -82,7 +84,7 @@ impl Source {
     pub async fn open(self) -> Result<Opened, SourceError> {
         Ok(Opened(match self {
             Self::Files(paths) => Kind::Files(Files::open(paths)?),
-            Self::Cluster { config, namespaces } => Kind::Cluster(Cluster::open(config, namespaces).await?),
+            Self::Cluster { config, namespaces, secrets } => Kind::Cluster(Cluster::open(config, namespaces, secrets).await?),
         }))
     }
 }

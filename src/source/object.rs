@@ -11,7 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta},
 };
 
-use crate::compile::Same;
+use crate::compile::{self, Same};
 
 /// The kinds that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -197,6 +197,10 @@ impl Stored for Secret {
         if let Some(text) = self.string_data.take() {
             let bytes = text.into_iter().map(|(key, value)| (key, k8s_openapi::ByteString(value.into_bytes())));
             self.data.get_or_insert_default().extend(bytes);
+        }
+        // Whatever else somebody has put there is none of our business, nor our memory's.
+        if let Some(data) = &mut self.data {
+            data.retain(|key, _| compile::SECRET_KEYS.contains(&key.as_str()));
         }
         Object::Secret(Arc::new(self))
     }

@@ -141,12 +141,12 @@ impl Stores {
                 (Some(Object::IngressClass(object)), _) => delta.classes.push(Edit::Put(Arc::clone(object))),
                 (Some(Object::Service(object)), _) => delta.services.push(Edit::Put(Arc::clone(object))),
                 (Some(Object::EndpointSlice(object)), _) => delta.slices.push(Edit::Put(Arc::clone(object))),
+                (Some(Object::Secret(object)), _) => delta.secrets.push(Edit::Put(Arc::clone(object))),
                 (None, Kind::Ingress) => delta.ingresses.push(Edit::Remove { namespace, name }),
                 (None, Kind::IngressClass) => delta.classes.push(Edit::Remove { namespace, name }),
                 (None, Kind::Service) => delta.services.push(Edit::Remove { namespace, name }),
                 (None, Kind::EndpointSlice) => delta.slices.push(Edit::Remove { namespace, name }),
-                // It has nothing to say until TLS is served.
-                (Some(Object::Secret(_)), _) | (None, Kind::Secret) => {}
+                (None, Kind::Secret) => delta.secrets.push(Edit::Remove { namespace, name }),
             }
         }
         delta
@@ -230,7 +230,7 @@ mod tests {
     use k8s_openapi::{
         Metadata,
         api::{
-            core::v1::Service,
+            core::v1::{Secret, Service},
             discovery::v1::EndpointSlice,
             networking::v1::{Ingress, IngressClass},
         },
@@ -311,9 +311,9 @@ mod tests {
             };
             edits.into_iter().map(text).collect()
         }
-        let Delta { ingresses, classes, services, slices } = stores.delta();
-        let mut all =
-            [one("Ingress", ingresses), one("IngressClass", classes), one("Service", services), one("EndpointSlice", slices)].concat();
+        let Delta { ingresses, classes, services, slices, secrets } = stores.delta();
+        let (routed, leading) = (one("Ingress", ingresses), [one("Service", services), one("EndpointSlice", slices)].concat());
+        let mut all = [routed, one("IngressClass", classes), leading, one("Secret", secrets)].concat();
         all.sort();
         all
     }
@@ -333,18 +333,19 @@ mod tests {
         stores.apply(put::<IngressClass>(json!({"metadata": metadata})));
         stores.apply(put::<Service>(json!({"metadata": metadata})));
         stores.apply(put::<EndpointSlice>(slice));
+        stores.apply(put::<Secret>(json!({"metadata": metadata})));
         stores.apply(Change::Upsert(service("n", "brief", "1")));
         stores.apply(delete(Kind::Service, "n", "brief"));
-        assert_eq!(told(&mut stores), ["+EndpointSlice x", "+Ingress x", "+IngressClass x", "+Service x", "-Service n/brief"]);
+        assert_eq!(told(&mut stores), ["+EndpointSlice x", "+Ingress x", "+IngressClass x", "+Secret x", "+Service x", "-Service n/brief"]);
         assert_eq!(told(&mut stores), Vec::<String>::new());
 
         stores.apply(Change::Upsert(broken("n", "x")));
         assert_eq!(told(&mut stores), Vec::<String>::new(), "the previous version stays in force");
-        for kind in [Kind::Ingress, Kind::Service, Kind::EndpointSlice] {
+        for kind in [Kind::Ingress, Kind::Service, Kind::EndpointSlice, Kind::Secret] {
             stores.apply(delete(kind, "n", "x"));
         }
         stores.apply(delete(Kind::IngressClass, "", "x"));
-        assert_eq!(told(&mut stores), ["-EndpointSlice n/x", "-Ingress n/x", "-IngressClass /x", "-Service n/x"]);
+        assert_eq!(told(&mut stores), ["-EndpointSlice n/x", "-Ingress n/x", "-IngressClass /x", "-Secret n/x", "-Service n/x"]);
         assert_eq!(stores.diagnostics().count(), 0);
     }
 

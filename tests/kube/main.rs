@@ -17,3 +17,4 @@ mod manifests;
 mod outage;
 mod startup;
 mod status;
+mod tls;

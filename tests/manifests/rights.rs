@@ -7,11 +7,12 @@ use crate::rendered::{INSTALLATIONS, Installation};
 #[test]
 fn no_role_grants_more_than_it_says() {
     for installation in INSTALLATIONS.iter() {
+        let serves_tls = installation.name == "overlays/https";
         for kind in ["ClusterRole", "Role"] {
             for rule in installation.object(kind)["rules"].as_array().unwrap() {
                 let all = ["apiGroups", "resources", "verbs"].iter().flat_map(|field| rule[*field].as_array().unwrap());
                 assert!(all.clone().all(|word| word != "*"), "{installation}: {rule}");
-                assert!(all.clone().all(|word| word != "secrets"), "{installation}: nothing needs them while there is no TLS");
+                assert!(all.clone().all(|word| word != "secrets") || serves_tls, "{installation}: nothing needs them where there is no TLS");
                 assert!(all.clone().all(|word| word != "delete" && word != "deletecollection"), "{installation}: {rule}");
                 assert_eq!(rule.get("nonResourceURLs"), None, "{installation}: {rule}");
             }

@@ -1,6 +1,6 @@
 //! What the pods' arguments and environment come to in Nodegate's own parser, and in its own table.
 
-use std::{ffi::OsString, fmt::Write as _, fs, process::Command};
+use std::{ffi::OsString, fmt::Write as _, fs, net::SocketAddr, process::Command};
 
 use nodegate::{
     compile::OWN_CONTROLLER,
@@ -66,6 +66,17 @@ fn the_default_class_is_marked_in_its_overlay_alone() {
         let expected = (installation.name == "overlays/default-class").then_some("true");
         assert_eq!(marked.and_then(Value::as_str), expected, "{installation}");
         assert_eq!(installation.object("IngressClass")["spec"]["controller"], OWN_CONTROLLER, "{installation}");
+    }
+}
+
+#[test]
+fn tls_is_served_in_its_overlay_alone_which_may_read_secrets() {
+    for installation in INSTALLATIONS.iter() {
+        let ports: Vec<u16> = settings(installation).https.iter().map(SocketAddr::port).collect();
+        let rules = installation.object("ClusterRole")["rules"].as_array().unwrap();
+        let reads_secrets = rules.iter().any(|rule| rule["resources"] == serde_json::json!(["secrets"]));
+        let expected = if installation.name == "overlays/https" { (vec![443, 443], true) } else { (Vec::new(), false) };
+        assert_eq!((ports, reads_secrets), expected, "{installation}");
     }
 }
 

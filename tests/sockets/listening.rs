@@ -8,7 +8,7 @@ use std::{
 use nodegate::{
     config::limits::Limits,
     message::{IpSet, Trust},
-    proxy::{self, Settings},
+    proxy::{self, MinVersion, Settings},
 };
 use rustix::process::Signal;
 
@@ -80,6 +80,8 @@ fn a_port_in_use_is_an_error_before_anything_is_served() {
     let address = taken.local_addr().unwrap();
     let settings = Settings {
         http: vec![V4, address],
+        https: Vec::new(),
+        tls_min_version: MinVersion::Tls12,
         workers: 1,
         trust: Trust::parse(&[], None).unwrap(),
         allow_peers: None,

@@ -25,6 +25,7 @@ mod process;
 mod retries;
 mod sanity;
 mod targets;
+mod tls;
 mod upgrade;
 mod upstream;
 

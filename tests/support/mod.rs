@@ -5,6 +5,7 @@ mod backend;
 mod process;
 mod proxy;
 mod services;
+mod tls;
 mod wire;
 
 use std::{
@@ -16,6 +17,7 @@ pub use backend::{Backend, Refusing};
 pub use process::Nodegate;
 pub use proxy::{Proxy, manifest};
 pub use services::{Endpoint, Service, service};
+pub use tls::{Issued, TlsClient, issue, secret};
 pub use wire::{Head, Message, Wire};
 
 /// The request of tests that are about something else.

@@ -15,7 +15,7 @@ use nodegate::{
     config::limits::Limits,
     message::Trust,
     metrics::Numbers,
-    proxy::{self, Settings},
+    proxy::{self, MinVersion, Settings},
     source, table,
 };
 use serde_json::Value;
@@ -54,6 +54,8 @@ impl Proxy {
     pub fn without_table(change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings {
             http: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
+            https: Vec::new(),
+            tls_min_version: MinVersion::Tls12,
             workers: 1,
             trust: Trust::parse(&[], None).unwrap(),
             allow_peers: None,

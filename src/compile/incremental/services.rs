@@ -10,16 +10,9 @@ use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 
 use super::{
     super::index,
-    tracked::{Changes, Number},
+    tracked::{Changes, Name, Number},
 };
 use crate::route::{Backend, BackendId};
-
-/// What Ingresses call a Service.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct ServiceName {
-    pub(super) namespace: Arc<str>,
-    pub(super) name: Arc<str>,
-}
 
 /// What there is under a Service's name.
 #[derive(Debug, Default)]
@@ -34,7 +27,7 @@ struct NamedService {
 
 /// All Services that an Ingress names, or an EndpointSlice.
 #[derive(Debug, Default)]
-pub(in super::super) struct Services(HashMap<ServiceName, NamedService, RandomState>);
+pub(in super::super) struct Services(HashMap<Name, NamedService, RandomState>);
 
 impl Services {
     /// Takes note of what has changed. Returns the Ingresses that it concerns.
@@ -58,7 +51,7 @@ impl Services {
     }
 
     fn change(&mut self, name: (&str, &str), concerned: &mut HashSet<Number, RandomState>, change: impl FnOnce(&mut Vec<Box<str>>)) {
-        let name = ServiceName { namespace: Arc::from(name.0), name: Arc::from(name.1) };
+        let name = Name { namespace: Arc::from(name.0), name: Arc::from(name.1) };
         let named = self.0.entry(name.clone()).or_default();
         change(&mut named.slices);
         concerned.extend(&named.users);
@@ -66,14 +59,14 @@ impl Services {
     }
 
     /// Takes note of an Ingress that names these.
-    pub(super) fn enter(&mut self, user: Number, names: &[ServiceName]) {
+    pub(super) fn enter(&mut self, user: Number, names: &[Name]) {
         for name in names {
             self.0.entry(name.clone()).or_default().users.insert(user);
         }
     }
 
     /// Forgets an Ingress that named these.
-    pub(super) fn forget(&mut self, user: Number, names: Box<[ServiceName]>) {
+    pub(super) fn forget(&mut self, user: Number, names: Box<[Name]>) {
         for name in names {
             if let Some(named) = self.0.get_mut(&name) {
                 named.users.remove(&user);
@@ -83,7 +76,7 @@ impl Services {
     }
 
     /// The names of a Service's EndpointSlices, which are in its namespace.
-    pub(super) fn slices(&self, name: &ServiceName) -> &[Box<str>] {
+    pub(super) fn slices(&self, name: &Name) -> &[Box<str>] {
         self.0.get(name).map_or(&[], |named| &named.slices)
     }
 
@@ -105,7 +98,7 @@ impl Services {
     }
 
     /// Forgets what nobody has to know any more.
-    fn tidy(&mut self, name: ServiceName) {
+    fn tidy(&mut self, name: Name) {
         if let Entry::Occupied(mut entry) = self.0.entry(name) {
             let named = entry.get_mut();
             if named.users.is_empty() {
@@ -118,7 +111,7 @@ impl Services {
     }
 }
 
-fn name_of(backend: &Backend) -> ServiceName {
+fn name_of(backend: &Backend) -> Name {
     let BackendId { namespace, service, port: _ } = &backend.id;
-    ServiceName { namespace: Arc::clone(namespace), name: Arc::clone(service) }
+    Name { namespace: Arc::clone(namespace), name: Arc::clone(service) }
 }

@@ -13,6 +13,13 @@ use super::{
     Edit,
 };
 
+/// What Ingresses call a Service or a Secret.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(in super::super) struct Name {
+    pub(in super::super) namespace: Arc<str>,
+    pub(in super::super) name: Arc<str>,
+}
+
 /// Stands for one version of an object that differs from the last one; never used again.
 pub(super) type Number = u64;
 

@@ -6,7 +6,7 @@ use super::{
     BODY_IDLE_TIMEOUT, BODY_MIN_RATE, BODY_RATE_GRACE, CONNECT_TIMEOUT, CONNECTIONS_PER_WORKER, DRAIN_TIMEOUT, FIRST_BYTE_TIMEOUT,
     HEADER_READ_TIMEOUT, KEEP_ALIVE_TIMEOUT, POOL_IDLE_PER_BACKEND, POOL_IDLE_PER_WORKER, POOL_IDLE_TIMEOUT, POOL_MAX_AGE,
     REQUEST_HEAD_BYTES, REQUEST_HEADER_COUNT, REQUESTS_PER_CONNECTION, RESPONSE_HEAD_BYTES, RESPONSE_HEADER_COUNT, RESPONSE_IDLE_TIMEOUT,
-    TUNNEL_IDLE_TIMEOUT, WRITE_STALL_TIMEOUT,
+    TLS_HANDSHAKE_TIMEOUT, TUNNEL_IDLE_TIMEOUT, WRITE_STALL_TIMEOUT,
 };
 
 /// The limits that a flag or a test can change; the rest are the constants above. Each field says which constant it starts from.
@@ -18,6 +18,8 @@ pub struct Limits {
     pub request_header_count: usize,
     /// [`HEADER_READ_TIMEOUT`]; `--header-read-timeout`.
     pub header_read_timeout: Duration,
+    /// [`TLS_HANDSHAKE_TIMEOUT`]; `--tls-handshake-timeout`.
+    pub tls_handshake_timeout: Duration,
     /// [`KEEP_ALIVE_TIMEOUT`]; `--keep-alive-timeout`.
     pub keep_alive_timeout: Duration,
     /// [`BODY_IDLE_TIMEOUT`]; `--body-idle-timeout`.
@@ -62,6 +64,7 @@ impl Default for Limits {
             request_head_bytes: REQUEST_HEAD_BYTES,
             request_header_count: REQUEST_HEADER_COUNT,
             header_read_timeout: HEADER_READ_TIMEOUT,
+            tls_handshake_timeout: TLS_HANDSHAKE_TIMEOUT,
             keep_alive_timeout: KEEP_ALIVE_TIMEOUT,
             body_idle_timeout: BODY_IDLE_TIMEOUT,
             body_min_rate: BODY_MIN_RATE,

@@ -2,6 +2,7 @@
 
 mod fault;
 mod serve;
+mod timing;
 
 use std::{
     cell::{Cell, RefCell},
@@ -12,9 +13,13 @@ use std::{
 
 use tokio::time::Instant;
 
-pub(crate) use self::{fault::BodyFault, serve::serve};
+pub(crate) use self::{
+    fault::BodyFault,
+    serve::{serve, serve_tls},
+    timing::Timing,
+};
 use super::{deadline::Deadline, error::Reason, exchange, upgrade::Tunnel, worker::Worker};
-use crate::{config::limits, message::Downstream};
+use crate::{config::limits, message::Downstream, route::Snapshot};
 
 /// The state of one client connection. Lives as long as its socket does, tunnels included.
 pub(crate) struct Connection {
@@ -23,6 +28,8 @@ pub(crate) struct Connection {
     peer: SocketAddr,
     /// What every request of the connection is told about its sender.
     downstream: Downstream,
+    /// The host that the client has asked for in its handshake, in lower case.
+    server_name: RefCell<Option<Box<str>>>,
     /// The task that runs the connection.
     waker: RefCell<Option<Waker>>,
     /// Part of a head has come: the connection isn't idle, though the server doesn't know.
@@ -57,29 +64,17 @@ pub(crate) struct Connection {
     pub(crate) tunnel: RefCell<Option<Tunnel>>,
 }
 
-/// What is expected of the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Timing {
-    /// Nothing: it is our turn, or its body's, which has a clock of its own.
-    Nothing,
-    /// A request, or nothing.
-    Idle,
-    /// The rest of a head.
-    Head,
-    /// A sign of life.
-    Tunnel,
-}
-
 impl Connection {
     /// Enters the connection into its worker's books; dropping it strikes it off.
-    pub(crate) fn register(worker: &Rc<Worker>, peer: SocketAddr, local_port: u16) -> Rc<Self> {
+    pub(crate) fn register(worker: &Rc<Worker>, peer: SocketAddr, local_port: u16, tls: bool) -> Rc<Self> {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let entry = worker.connections.vacant_key();
         let connection = Rc::new(Self {
             worker: Rc::clone(worker),
             key: entry,
             peer,
-            downstream: Downstream::new(peer.ip(), false, local_port, &worker.settings.trust),
+            downstream: Downstream::new(peer.ip(), tls, local_port, &worker.settings.trust),
+            server_name: RefCell::new(None),
             waker: RefCell::new(None),
             mid_head: Cell::new(false),
             unflushed: Cell::new(false),
@@ -120,6 +115,15 @@ impl Connection {
         &self.downstream
     }
 
+    pub(crate) fn set_server_name(&self, name: Option<&str>) {
+        *self.server_name.borrow_mut() = name.map(|name| name.to_ascii_lowercase().into());
+    }
+
+    /// Whether its handshake was for another host than this one, as far as certificates go (RFC 9110 section 15.5.20).
+    pub(crate) fn is_misdirected(&self, table: &Snapshot, host: &str) -> bool {
+        self.downstream.has_tls() && !table.may_share_a_connection(self.server_name.borrow().as_deref(), host)
+    }
+
     /// A whole head was handed to the server.
     pub(crate) fn message_began(&self, has_body: bool) {
         self.unread_body.set(has_body);
@@ -155,6 +159,8 @@ impl Connection {
             Timing::Idle if self.worker.is_draining() => self.reading.arm(limits::FIRST_REQUEST_GRACE),
             Timing::Idle => self.reading.arm(limits.keep_alive_timeout),
             Timing::Head => self.reading.arm(limits.header_read_timeout),
+            Timing::Handshake if self.worker.is_draining() => self.reading.arm(limits::FIRST_REQUEST_GRACE),
+            Timing::Handshake => self.reading.arm(limits.tls_handshake_timeout),
             Timing::Tunnel => self.reading.arm(limits.tunnel_idle_timeout),
         }
     }
@@ -205,7 +211,7 @@ impl Connection {
     /// Close as soon as there is no request, and none on its way.
     pub(crate) fn leave(&self) {
         self.leaving.set(true);
-        if self.requests.get() == 0 && self.timing.get() == Timing::Idle {
+        if self.requests.get() == 0 && matches!(self.timing.get(), Timing::Idle | Timing::Handshake) {
             self.reading.arm(limits::FIRST_REQUEST_GRACE);
         }
         self.wake();

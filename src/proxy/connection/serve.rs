@@ -1,13 +1,14 @@
 //! The task that runs one client connection: guard, HTTP server, and what comes after them.
 
-use std::{future::poll_fn, pin::Pin, rc::Rc, task::Poll};
+use std::{future::poll_fn, pin::Pin, rc::Rc, sync::Arc, task::Poll};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use super::{
-    super::{error::Reason, guard::Guard, handler, worker::Worker},
+    super::{error::Reason, guard::Guard, handler, stream::Stream, tls, worker::Worker},
     Connection,
 };
 use crate::config::limits::{self, Limits};
@@ -15,6 +16,18 @@ use crate::config::limits::{self, Limits};
 /// Runs a connection to its end. The HTTP server and its buffers are there only while the client has something to say: idle connections are many, and
 /// these are most of what one costs.
 pub(crate) async fn serve(connection: Rc<Connection>, stream: TcpStream) {
+    serve_stream(connection, Stream::Plain(stream)).await;
+}
+
+/// The same behind a handshake.
+pub(crate) async fn serve_tls(connection: Rc<Connection>, stream: TcpStream, config: Arc<ServerConfig>) {
+    // On its own: a connection that has come through has no more use for the room.
+    if let Some(stream) = Box::pin(tls::handshake(&connection, stream, config)).await {
+        serve_stream(connection, stream).await;
+    }
+}
+
+async fn serve_stream(connection: Rc<Connection>, stream: Stream) {
     let builder = server_builder(&connection.worker.settings.limits);
     let mut guard = Guard::new(stream, Rc::clone(&connection));
     loop {

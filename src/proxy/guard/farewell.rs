@@ -45,8 +45,8 @@ impl Guard {
                     }
                 }
                 Farewell::Open | Farewell::Answer(_) => {
-                    // Otherwise the socket is closed at once, which says the same to the client.
-                    if self.is_mid_message() {
+                    // Otherwise the socket is closed at once, which says the same to the client, unless it expects that to be said in TLS.
+                    if self.is_mid_message() || self.stream.ends_with_words() {
                         ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
                         self.write_deadline.arm(limits::LINGER_TIMEOUT);
                         self.farewell = Farewell::Linger { left: limits::LINGER_BYTES };

@@ -12,20 +12,16 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::{Buf, BytesMut};
-use socket2::SockRef;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use self::farewell::Farewell;
 use super::{
     connection::{Connection, Timing},
     deadline::Deadline,
+    stream::Stream,
 };
 use crate::{
     config::limits,
@@ -34,7 +30,7 @@ use crate::{
 
 /// A client connection, one message at a time.
 pub(crate) struct Guard {
-    stream: TcpStream,
+    stream: Stream,
     conn: Rc<Connection>,
     phase: Phase,
     /// Bytes that were read and not handed out yet.
@@ -68,7 +64,7 @@ enum Phase {
 }
 
 impl Guard {
-    pub(crate) fn new(stream: TcpStream, conn: Rc<Connection>) -> Self {
+    pub(crate) fn new(stream: Stream, conn: Rc<Connection>) -> Self {
         let write_deadline = conn.worker().deadlines.register();
         Self {
             stream,
@@ -108,8 +104,7 @@ impl Guard {
 
     /// Ends the connection with a reset: the client is to see that its response is not whole.
     pub(crate) fn reset(self) {
-        // Fails only on a socket that is gone already.
-        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        self.stream.reset_when_closed();
     }
 
     /// Bytes that the tunnel has moved from the client, and to it.
@@ -137,18 +132,7 @@ impl Guard {
 
     /// Reads into the stash. 0: the client has closed its side.
     fn poll_stash(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.stream.poll_read_ready(cx))?;
-            self.stash.reserve(limits::STASH_READ_BYTES);
-            match self.stream.try_read_buf(&mut self.stash) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.stash.is_empty() {
-                        self.stash = BytesMut::new();
-                    }
-                }
-                result => return Poll::Ready(result),
-            }
-        }
+        self.stream.poll_read_into(cx, &mut self.stash)
     }
 
     fn poll_tunnel(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -174,10 +158,15 @@ impl Guard {
             }
             return result;
         }
+        self.poll_stalled(cx).map(Err)
+    }
+
+    /// Ready when the client has taken nothing for too long.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         self.write_deadline.arm_once(self.conn.worker().settings.limits.write_stall_timeout);
         ready!(self.write_deadline.poll(cx));
         self.conn.worker().count(|numbers| numbers.write_stalls += 1);
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        Poll::Ready(io::ErrorKind::TimedOut.into())
     }
 }
 
@@ -232,11 +221,17 @@ impl AsyncWrite for Guard {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        match Pin::new(&mut this.stream).poll_flush(cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            // Encrypted already, and on our side still.
+            Poll::Pending => return this.poll_stalled(cx).map(Err),
+        }
         this.conn.set_unflushed(false);
         if std::mem::take(&mut this.ending) {
             this.conn.wake();
         }
-        Pin::new(&mut this.stream).poll_flush(cx)
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

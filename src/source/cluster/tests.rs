@@ -11,17 +11,18 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::config::limits::{API_BACKOFF_MAX, API_BACKOFF_MIN};
 
-async fn cluster(namespaces: &[&str]) -> Cluster {
+async fn cluster(namespaces: &[&str], secrets: bool) -> Cluster {
     let config = Config::new("https://127.0.0.1:1".parse().unwrap());
-    Cluster::open(Some(Box::new(config)), namespaces.iter().map(ToString::to_string).collect()).await.unwrap()
+    Cluster::open(Some(Box::new(config)), namespaces.iter().map(ToString::to_string).collect(), secrets).await.unwrap()
 }
 
 #[tokio::test]
 async fn classes_are_listed_once_and_everything_else_in_each_namespace() {
     let lists = |cluster: Cluster| cluster.lists().iter().map(describe).collect::<Vec<_>>();
-    assert_eq!(lists(cluster(&[]).await), ["Ingress", "IngressClass", "Service", "EndpointSlice"]);
-    let two = lists(cluster(&["a", "b"]).await);
-    assert_eq!(two.len(), 7, "{two:?}");
+    assert_eq!(lists(cluster(&[], false).await), ["Ingress", "IngressClass", "Service", "EndpointSlice"]);
+    assert_eq!(lists(cluster(&[], true).await).last().unwrap(), "Secret");
+    let two = lists(cluster(&["a", "b"], true).await);
+    assert_eq!(two.len(), 9, "{two:?}");
     assert!(two.contains(&"Service in b".to_owned()) && two.contains(&"IngressClass".to_owned()), "{two:?}");
 }
 

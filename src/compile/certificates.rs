@@ -1,0 +1,129 @@
+//! Secrets into certificates, and certificates onto the hosts of the Ingresses that name them.
+
+use std::{collections::HashMap, sync::Arc};
+
+use foldhash::fast::RandomState;
+use k8s_openapi::api::core::v1::Secret;
+
+use super::{
+    incremental::{Name, Secrets},
+    index::Index,
+    parse::Tls,
+};
+use crate::{
+    certificate::{BadCertificate, Certificate},
+    route::HostPattern,
+};
+
+/// The type of a Secret that holds a certificate and its key.
+const TLS_TYPE: &str = "kubernetes.io/tls";
+const CERTIFICATE: &str = "tls.crt";
+const KEY: &str = "tls.key";
+/// What is read of a Secret.
+pub(crate) const SECRET_KEYS: [&str; 2] = [CERTIFICATE, KEY];
+
+/// What is under a Secret's name.
+pub(super) type Held = Result<Arc<Certificate>, Problem>;
+
+/// Why there is no certificate under a Secret's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Problem {
+    #[error("there is no Secret {0}")]
+    Missing(Arc<str>),
+    #[error("Secret {0} is of type {1}, not kubernetes.io/tls")]
+    Type(Arc<str>, String),
+    #[error("Secret {0}: {1}")]
+    Bad(Arc<str>, BadCertificate),
+}
+
+impl Problem {
+    /// The code of its diagnostic.
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::Missing(_) => "unknown_secret",
+            Self::Type(..) | Self::Bad(..) => "bad_secret",
+        }
+    }
+}
+
+/// Secrets as certificates, each looked at once.
+pub(super) struct Certificates<'a> {
+    index: &'a Index<'a>,
+    earlier: &'a Secrets,
+    known: HashMap<Name, Held, RandomState>,
+}
+
+/// What to serve of a Secret, and what is wrong.
+pub(super) struct Served {
+    /// The certificate, or the last one that was good.
+    pub(super) certificate: Option<Arc<Certificate>>,
+    pub(super) problem: Option<Problem>,
+}
+
+impl<'a> Certificates<'a> {
+    pub(super) fn new(index: &'a Index<'a>, earlier: &'a Secrets) -> Self {
+        Self { index, earlier, known: HashMap::default() }
+    }
+
+    pub(super) fn get(&mut self, namespace: &Arc<str>, name: &str) -> Served {
+        let name = Name { namespace: Arc::clone(namespace), name: Arc::from(name) };
+        let held = if let Some(held) = self.known.get(&name) {
+            held.clone()
+        } else {
+            let held = self.earlier.earlier(&name).cloned().unwrap_or_else(|| self.look(&name));
+            self.known.insert(name.clone(), held.clone());
+            held
+        };
+        match held {
+            Ok(certificate) => Served { certificate: Some(certificate), problem: None },
+            Err(problem) => Served { certificate: self.earlier.last_good(&name).cloned(), problem: Some(problem) },
+        }
+    }
+
+    fn look(&self, name: &Name) -> Held {
+        let text: Arc<str> = Arc::from(format!("{}/{}", name.namespace, name.name));
+        match self.index.secrets.get(&(&*name.namespace, &*name.name)) {
+            Some(secret) => certificate(secret, text).map(Arc::new),
+            None => Err(Problem::Missing(text)),
+        }
+    }
+
+    /// All that were asked for.
+    pub(super) fn all(self) -> Vec<(Name, Held)> {
+        self.known.into_iter().collect()
+    }
+}
+
+fn certificate(secret: &Secret, name: Arc<str>) -> Result<Certificate, Problem> {
+    if secret.type_.as_deref() != Some(TLS_TYPE) {
+        return Err(Problem::Type(name, secret.type_.clone().unwrap_or_else(|| "Opaque".to_owned())));
+    }
+    let part = |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map_or(&[][..], |bytes| &bytes.0);
+    Certificate::parse(Arc::clone(&name), part(CERTIFICATE), part(KEY)).map_err(|bad| Problem::Bad(name, bad))
+}
+
+/// The hosts that an entry of `spec.tls` gives a certificate to, of those that the rules of its own Ingress route; and the ones that none of them routes.
+/// A wildcard stands for itself and for the rules' hosts below it; a host below a rule's wildcard has the certificate for itself alone.
+pub(super) fn hosts(tls: &Tls<'_>, routed: &[HostPattern]) -> (Vec<HostPattern>, Vec<HostPattern>) {
+    let Some(named) = &tls.hosts else {
+        return (routed.iter().filter(|host| **host != HostPattern::Any).cloned().collect(), Vec::new());
+    };
+    let is_routed = |host: &HostPattern| {
+        routed.iter().any(|rule| *rule == HostPattern::Any || rule == host || host.wildcard_above().as_ref() == Some(rule))
+    };
+    let (mut given, mut stray) = (Vec::new(), Vec::new());
+    for host in named {
+        let below = routed.iter().filter(|rule| rule.wildcard_above().as_ref() == Some(host));
+        let before = given.len();
+        given.extend(below.cloned());
+        if is_routed(host) {
+            given.push(host.clone());
+        }
+        if given.len() == before {
+            stray.push(host.clone());
+        }
+    }
+    given.sort();
+    given.dedup();
+    (given, stray)
+}

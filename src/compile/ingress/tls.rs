@@ -1,0 +1,82 @@
+//! `spec.tls`: certificates onto the hosts that the Ingress's own rules route, and the default certificate.
+
+use std::sync::Arc;
+
+use super::{
+    super::{
+        Diagnostic, Options, Subject,
+        certificates::{self, Certificates, Served},
+        options,
+        parse::Tls,
+    },
+    Compiler, Current,
+};
+use crate::route::{Bound, Builder, HostPattern};
+
+/// What to do about a Secret that is of no use.
+const SECRET_HELP: &str = "create it with `kubectl create secret tls`, or let cert-manager do so";
+
+impl<'a> Compiler<'a> {
+    /// Gives a certificate to those hosts of the Ingress that it is for.
+    pub(super) fn tls(&mut self, current: &mut Current<'_>, tls: &Tls<'a>, routed: &[HostPattern]) {
+        let Tls { index, hosts: _, secret } = tls;
+        let (hosts, stray) = certificates::hosts(tls, routed);
+        for host in stray {
+            let message = format!("no rule of this Ingress routes {host}, which gets no certificate by it");
+            current.warn(
+                "tls_host_without_rule",
+                format!("spec.tls[{index}].hosts"),
+                message,
+                "add a rule for the host, or name the Secret where the rule is",
+            );
+        }
+        let Some(secret) = secret else { return };
+        let field = || format!("spec.tls[{index}].secretName");
+        let Served { certificate, problem } = self.certificates.get(&current.id.namespace, secret);
+        if let Some(problem) = problem {
+            let message = format!("{problem}; {} is served", instead(certificate.is_some(), "the default certificate"));
+            current.error(problem.code(), field(), message, SECRET_HELP);
+        }
+        let Some(certificate) = certificate else { return };
+        for host in hosts {
+            if !certificate.covers(&host.to_string()) {
+                let message = format!("the certificate in Secret {} doesn't name {host}: clients will refuse it", certificate.source());
+                current.warn("certificate_name", field(), message, "have one issued that names the host");
+            }
+            if let Err(Bound { certificate: winner, ingress }) = self.table.certificate(&host, &certificate, &current.id) {
+                let whose = ingress.map_or_else(String::new, |ingress| format!(" of Ingress {ingress}"));
+                let message = format!(
+                    "{host} has a certificate already, {} {}{whose}; this one is not in force",
+                    winner.algorithm(),
+                    winner.source()
+                );
+                current.error(
+                    "certificate_conflict",
+                    field(),
+                    message,
+                    "remove one of the two: a host has one ECDSA and one RSA certificate, of one namespace",
+                );
+            }
+        }
+    }
+}
+
+/// Puts the default certificate into the table. Returns what is wrong with it.
+pub(super) fn default_certificate(options: &Options, certificates: &mut Certificates<'_>, table: &mut Builder) -> Option<Diagnostic> {
+    let (namespace, name) = options.default_certificate.as_ref().filter(|_| options.tls == options::Tls::Served)?;
+    let (namespace, name): (Arc<str>, Arc<str>) = (Arc::from(namespace.as_str()), Arc::from(name.as_str()));
+    let Served { certificate, problem } = certificates.get(&namespace, &name);
+    let served = instead(certificate.is_some(), "one that was made at the start");
+    if let Some(certificate) = certificate {
+        table.default_certificate(certificate);
+    }
+    let problem = problem?;
+    let subject = Subject::Object { kind: "Secret", namespace, name, field: String::new() };
+    let message = format!("{problem}; it is the default certificate, in whose place {served} is served");
+    Some(Diagnostic::error(problem.code(), subject, message, SECRET_HELP))
+}
+
+/// What is served where a Secret is of no use.
+fn instead(had_a_good_one: bool, otherwise: &'static str) -> &'static str {
+    if had_a_good_one { "the last certificate that it held" } else { otherwise }
+}

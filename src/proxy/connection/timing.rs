@@ -1,0 +1,16 @@
+//! What a connection's clock runs for.
+
+/// What is expected of the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Timing {
+    /// Nothing: it is our turn, or its body's, which has a clock of its own.
+    Nothing,
+    /// A request, or nothing.
+    Idle,
+    /// The rest of a head.
+    Head,
+    /// The rest of a handshake.
+    Handshake,
+    /// A sign of life.
+    Tunnel,
+}

@@ -1,0 +1,57 @@
+//! One handshake: within a deadline, and its expensive part a few at a time.
+
+use std::{future::poll_fn, io, rc::Rc, sync::Arc};
+
+use rustls::{ServerConfig, server::Acceptor};
+use tokio::net::TcpStream;
+use tokio_rustls::LazyConfigAcceptor;
+
+use super::super::{
+    connection::{Connection, Timing},
+    stream::Stream,
+};
+
+/// Makes a connection's handshake, and tells the connection which host the client has asked for. `None`: it failed, or came too late, and is counted.
+pub(in super::super) async fn handshake(connection: &Rc<Connection>, socket: TcpStream, config: Arc<ServerConfig>) -> Option<Stream> {
+    let worker = connection.worker();
+    connection.time(Timing::Handshake);
+    let late = poll_fn(|cx| {
+        connection.remember_waker(cx.waker());
+        connection.poll_late(cx)
+    });
+    let result = tokio::select! {
+        biased;
+        result = shake(connection, socket, config) => result,
+        () = late => {
+            worker.count(|numbers| numbers.handshakes_timed_out += 1);
+            return None;
+        }
+    };
+    connection.time(Timing::Nothing);
+    match result {
+        Ok(stream) => {
+            worker.count(|numbers| numbers.handshakes += 1);
+            Some(stream)
+        }
+        Err(error) => {
+            worker.count(|numbers| numbers.handshakes_failed += 1);
+            tracing::debug!(peer = %connection.peer(), %error, "handshake failed");
+            None
+        }
+    }
+}
+
+async fn shake(connection: &Rc<Connection>, socket: TcpStream, config: Arc<ServerConfig>) -> io::Result<Stream> {
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
+    connection.set_server_name(hello.client_hello().server_name());
+    // Signing takes as long as dozens of requests: whoever has a request goes between any two.
+    let turn = connection.worker().handshake_turn().await;
+    let mut rest = Box::pin(hello.into_stream(config));
+    let first = futures_util::poll!(&mut rest);
+    drop(turn);
+    let stream = match first {
+        std::task::Poll::Ready(result) => result?,
+        std::task::Poll::Pending => rest.await?,
+    };
+    Ok(Stream::Tls(Box::new(stream)))
+}

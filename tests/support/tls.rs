@@ -1,0 +1,186 @@
+//! Certificates for the proxy, and clients that make their handshakes for real and accept any certificate, to say afterwards which one it was.
+
+use std::{
+    fmt::Write as _,
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, mpsc},
+    thread,
+};
+
+use rcgen::{CertificateParams, KeyPair, SignatureAlgorithm};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, HandshakeKind, ProtocolVersion, SignatureScheme, SupportedProtocolVersion,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use tokio::io::copy_bidirectional;
+use tokio_rustls::TlsConnector;
+
+use super::{PATIENCE, Wire};
+
+/// A certificate that has signed itself, with its key.
+pub struct Issued {
+    pub der: CertificateDer<'static>,
+    pub certificate: String,
+    pub key: String,
+}
+
+/// A new certificate for these names.
+pub fn issue(algorithm: &'static SignatureAlgorithm, names: &[&str]) -> Issued {
+    let key = KeyPair::generate_for(algorithm).unwrap();
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let certificate = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+    Issued { der: certificate.der().clone(), certificate: certificate.pem(), key: key.serialize_pem() }
+}
+
+/// A Secret of type kubernetes.io/tls.
+pub fn secret(namespace: &str, name: &str, issued: &Issued) -> String {
+    let indented = |pem: &str| {
+        pem.lines().fold(String::new(), |mut text, line| {
+            writeln!(text, "    {line}").unwrap();
+            text
+        })
+    };
+    let (certificate, key) = (indented(&issued.certificate), indented(&issued.key));
+    format!(
+        "---
+apiVersion: v1
+kind: Secret
+type: kubernetes.io/tls
+metadata: {{ name: {name}, namespace: {namespace} }}
+stringData:
+  tls.crt: |
+{certificate}  tls.key: |
+{key}"
+    )
+}
+
+/// How a client makes its handshakes. Sessions are resumed between those of one.
+#[derive(Clone)]
+pub struct TlsClient(Arc<ClientConfig>);
+
+/// A connection whose handshake is done.
+pub struct Secured {
+    /// What goes through it.
+    pub wire: Wire,
+    /// The server's own certificate.
+    pub certificate: CertificateDer<'static>,
+    pub version: ProtocolVersion,
+    pub resumed: bool,
+    pub protocol: Option<Vec<u8>>,
+}
+
+impl TlsClient {
+    pub fn new() -> Self {
+        Self::with(&[&rustls::version::TLS13, &rustls::version::TLS12], |_| true)
+    }
+
+    /// One that speaks these versions, and knows those signatures that `knows` says.
+    pub fn with(versions: &[&'static SupportedProtocolVersion], knows: impl Fn(SignatureScheme) -> bool) -> Self {
+        let provider = aws_lc_rs::default_provider();
+        let all = provider.signature_verification_algorithms;
+        let schemes = all.supported_schemes().into_iter().filter(|scheme| knows(*scheme)).collect();
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(versions).unwrap();
+        let verifier = Arc::new(AcceptsAny { all, schemes });
+        let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Self(Arc::new(config))
+    }
+
+    /// Asks for `name`, or for none.
+    #[track_caller]
+    pub fn connect(&self, address: SocketAddr, name: Option<&str>) -> Secured {
+        self.try_connect(address, name).unwrap_or_else(|error| panic!("no handshake with {address} for {name:?}: {error}"))
+    }
+
+    /// As [`Self::connect`], where the handshake may fail.
+    pub fn try_connect(&self, address: SocketAddr, name: Option<&str>) -> Result<Secured, String> {
+        // An address is no name, and isn't sent.
+        let name = name.map_or_else(
+            || ServerName::from(std::net::IpAddr::from(Ipv4Addr::LOCALHOST)),
+            |name| ServerName::try_from(name.to_owned()).unwrap(),
+        );
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (far, _) = listener.accept().unwrap();
+        let (sender, receiver) = mpsc::channel();
+        let config = Arc::clone(&self.0);
+        thread::spawn(move || bridge(config, address, name, far, &sender));
+        let (certificate, version, resumed, protocol) = receiver.recv_timeout(PATIENCE).map_err(|error| error.to_string())??;
+        Ok(Secured { wire: Wire::new(near), certificate, version, resumed, protocol })
+    }
+}
+
+type Shaken = (CertificateDer<'static>, ProtocolVersion, bool, Option<Vec<u8>>);
+
+/// Carries bytes between a socket of the test and a connection with TLS.
+fn bridge(
+    config: Arc<ClientConfig>,
+    address: SocketAddr,
+    name: ServerName<'static>,
+    far: TcpStream,
+    told: &mpsc::Sender<Result<Shaken, String>>,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    runtime.block_on(async {
+        let socket = tokio::net::TcpStream::connect(address).await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        match TlsConnector::from(config).connect(name, socket).await {
+            Err(error) => told.send(Err(error.to_string())).unwrap(),
+            Ok(mut secured) => {
+                let (_, session) = secured.get_ref();
+                let certificate = session.peer_certificates().unwrap()[0].clone().into_owned();
+                let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+                let protocol = session.alpn_protocol().map(<[u8]>::to_vec);
+                told.send(Ok((certificate, session.protocol_version().unwrap(), resumed, protocol))).unwrap();
+                far.set_nonblocking(true).unwrap();
+                let mut far = tokio::net::TcpStream::from_std(far).unwrap();
+                // Either end may go first, and in any way.
+                let _ = copy_bidirectional(&mut far, &mut secured).await;
+            }
+        }
+    });
+}
+
+/// Accepts any certificate, as long as the server has its key.
+#[derive(Debug)]
+struct AcceptsAny {
+    all: WebPkiSupportedAlgorithms,
+    schemes: Vec<SignatureScheme>,
+}
+
+impl ServerCertVerifier for AcceptsAny {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.all)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.all)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.schemes.clone()
+    }
+}
