@@ -11,6 +11,10 @@ use rustls::{
 };
 use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 
+// What the libraries say is left out: they quote what they can't read, which may be a key, and it would be shown to whoever may read Events.
+const NOT_PEM: &str = "it is damaged PEM: each BEGIN and END stands on a line of its own";
+const NOT_X509: &str = "it is no X.509 certificate";
+
 /// A chain of certificates, and the key of the first.
 #[derive(Clone)]
 pub struct Certificate {
@@ -40,13 +44,13 @@ pub enum BadCertificate {
     NoCertificate,
     /// Not PEM, or not X.509.
     #[error("`tls.crt` can't be read: {0}")]
-    Certificate(String),
+    Certificate(&'static str),
     /// No PEM section `PRIVATE KEY`, `RSA PRIVATE KEY` or `EC PRIVATE KEY`.
     #[error("`tls.key` holds no private key (one that is encrypted can't be used)")]
     NoKey,
     /// Not PEM, or of a kind that isn't supported.
     #[error("`tls.key` can't be used: {0}")]
-    Key(String),
+    Key(&'static str),
     /// The key is another certificate's.
     #[error("`tls.key` is not the key of the first certificate in `tls.crt`")]
     Mismatch,
@@ -58,13 +62,12 @@ impl Certificate {
     /// # Errors
     /// What is wrong with them.
     pub fn parse(source: Arc<str>, chain: &[u8], key: &[u8]) -> Result<Self, BadCertificate> {
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(chain)
-            .collect::<Result<_, _>>()
-            .map_err(|error| BadCertificate::Certificate(error.to_string()))?;
+        let chain: Vec<_> =
+            CertificateDer::pem_slice_iter(chain).collect::<Result<_, _>>().map_err(|_| BadCertificate::Certificate(NOT_PEM))?;
         let key = match PrivateKeyDer::from_pem_slice(key) {
             Ok(key) => key,
             Err(rustls::pki_types::pem::Error::NoItemsFound) => return Err(BadCertificate::NoKey),
-            Err(error) => return Err(BadCertificate::Key(error.to_string())),
+            Err(_) => return Err(BadCertificate::Key(NOT_PEM)),
         };
         Self::from_der(source, chain, &key)
     }
@@ -75,18 +78,19 @@ impl Certificate {
     /// What is wrong with them.
     pub fn from_der(source: Arc<str>, chain: Vec<CertificateDer<'static>>, key: &PrivateKeyDer<'_>) -> Result<Self, BadCertificate> {
         let own = chain.first().ok_or(BadCertificate::NoCertificate)?;
-        let (_, parsed) = parse_x509_certificate(own).map_err(|error| BadCertificate::Certificate(error.to_string()))?;
+        let (_, parsed) = parse_x509_certificate(own).map_err(|_| BadCertificate::Certificate(NOT_X509))?;
         let not_after = parsed.validity().not_after.timestamp();
-        let alternative = parsed.subject_alternative_name().map_err(|error| BadCertificate::Certificate(error.to_string()))?;
+        let alternative = parsed.subject_alternative_name().map_err(|_| BadCertificate::Certificate(NOT_X509))?;
         let general = alternative.iter().flat_map(|extension| &extension.value.general_names);
         let names = general.filter_map(|name| if let GeneralName::DNSName(name) = name { Some(*name) } else { None });
         let names = names.map(|name| name.to_ascii_lowercase().into_boxed_str()).collect();
-        let key = aws_lc_rs::sign::any_supported_type(key).map_err(|error| BadCertificate::Key(error.to_string()))?;
+        let key = aws_lc_rs::sign::any_supported_type(key)
+            .map_err(|_| BadCertificate::Key("it is no RSA, ECDSA or Ed25519 key, or is damaged"))?;
         let key = CertifiedKey::new(chain, key);
         match key.keys_match() {
             Ok(()) => Ok(Self { source, key: Arc::new(key), names, not_after }),
             Err(rustls::Error::InconsistentKeys(_)) => Err(BadCertificate::Mismatch),
-            Err(error) => Err(BadCertificate::Certificate(error.to_string())),
+            Err(_) => Err(BadCertificate::Certificate(NOT_X509)),
         }
     }
 

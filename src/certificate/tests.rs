@@ -80,6 +80,26 @@ fn names_are_compared_as_clients_do() {
 }
 
 #[test]
+fn no_complaint_quotes_a_key_that_was_damaged() {
+    let (chain, key) = pair(&PKCS_ECDSA_P256_SHA256, &["a.example"]);
+    let secret: Vec<&str> = key.lines().filter(|line| !line.starts_with("--")).collect();
+    for damaged in [
+        key.replace('\n', " "),
+        key.replace('\n', "\\n"),
+        key.replace("-----\n", "----- "),
+        key.replace("-----END", "END"),
+        format!("{key}{key}").replace('\n', ""),
+    ] {
+        for (chain, key) in [(&chain, &damaged), (&damaged, &key), (&damaged, &damaged)] {
+            let Err(error) = parse(chain, key) else { panic!("{damaged} was taken") };
+            let text = format!("{error} {error:?}");
+            let as_numbers = format!("{:?}", secret[0].as_bytes());
+            assert!(!text.contains(secret[0]) && !text.contains(as_numbers.trim_matches(['[', ']'])), "{text}");
+        }
+    }
+}
+
+#[test]
 fn nothing_shows_the_key() {
     let (chain, key) = pair(&PKCS_ECDSA_P256_SHA256, &["a.example"]);
     let shown = format!("{:?}", parse(&chain, &key).unwrap());

@@ -103,20 +103,18 @@ fn certificate(secret: &Secret, name: Arc<str>) -> Result<Certificate, Problem> 
 }
 
 /// The hosts that an entry of `spec.tls` gives a certificate to, of those that the rules of its own Ingress route; and the ones that none of them routes.
-/// A wildcard stands for itself and for the rules' hosts below it; a host below a rule's wildcard has the certificate for itself alone.
+/// A wildcard stands for itself and for the rules' hosts right below it. No rule but one that names the host makes it theirs: below a wildcard, or where rules
+/// name no host, it may be another tenant's.
 pub(super) fn hosts(tls: &Tls<'_>, routed: &[HostPattern]) -> (Vec<HostPattern>, Vec<HostPattern>) {
     let Some(named) = &tls.hosts else {
         return (routed.iter().filter(|host| **host != HostPattern::Any).cloned().collect(), Vec::new());
-    };
-    let is_routed = |host: &HostPattern| {
-        routed.iter().any(|rule| *rule == HostPattern::Any || rule == host || host.wildcard_above().as_ref() == Some(rule))
     };
     let (mut given, mut stray) = (Vec::new(), Vec::new());
     for host in named {
         let below = routed.iter().filter(|rule| rule.wildcard_above().as_ref() == Some(host));
         let before = given.len();
         given.extend(below.cloned());
-        if is_routed(host) {
+        if routed.contains(host) {
             given.push(host.clone());
         }
         if given.len() == before {

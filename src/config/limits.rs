@@ -39,7 +39,7 @@ pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// From accept to the end of the TLS handshake. Beyond: the connection is closed. HAProxy's customary number; a handshake takes two round trips.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Handshakes that a worker computes at once, which is until their first answer is written: signing takes as long as dozens of requests, and these go in between.
+/// Handshakes whose first answer, with its signature, a worker computes between two looks at its sockets: that takes as long as dozens of requests.
 pub const HANDSHAKES_AT_ONCE: usize = 1;
 
 /// A connection without a request: before its first byte, or between two requests. Beyond: closed. nginx's number; Cloudflare

@@ -114,6 +114,8 @@ impl TryFrom<ServeArgs> for ServeSettings {
         } = args;
         let cloudflare = (!cloudflare_ranges.is_empty()).then_some(cloudflare_ranges.as_slice());
         let http_is_default = http.is_empty();
+        let http = if http_is_default { default_http() } else { http };
+        check_tls(&http, &https, &table)?;
         let in_pod = env::var_os("KUBERNETES_SERVICE_HOST").is_some();
         let installation = match cluster.pod_namespace.as_deref() {
             _ if !manifests.is_empty() => Installation::Single,
@@ -127,7 +129,7 @@ impl TryFrom<ServeArgs> for ServeSettings {
                 ..options(&table, manifests.is_empty())
             },
             manifests,
-            http: if http_is_default { default_http() } else { http },
+            http,
             https,
             tls_min_version,
             http_is_default,
@@ -153,6 +155,20 @@ impl TryFrom<ServeArgs> for ServeSettings {
             shown,
         })
     }
+}
+
+/// What the flags of TLS say that can't be.
+fn check_tls(http: &[SocketAddr], https: &[SocketAddr], table: &TableArgs) -> Result<(), SettingsError> {
+    if let Some(both) = https.iter().find(|address| address.port() != 0 && http.contains(address)) {
+        return Err(bad("--https", &format!("{both} is an address for --http, too")));
+    }
+    if let Some(SecretName { namespace, name: _ }) = &table.default_certificate
+        && !table.watch_namespace.is_empty()
+        && !table.watch_namespace.contains(namespace)
+    {
+        return Err(bad("--default-certificate", &format!("the namespace {namespace} isn't watched: name it with --watch-namespace, too")));
+    }
+    Ok(())
 }
 
 /// The filter that `--log-level` asks for. The Kubernetes client logs every failed try at ERROR, which in an outage is thousands of lines; the cluster

@@ -112,7 +112,8 @@ impl Bound {
 
     /// Those of them that have TLS.
     pub fn https_addresses(&self) -> Vec<SocketAddr> {
-        self.addresses().split_off(self.settings.http.len())
+        let sockets = self.listeners.iter().skip(self.settings.http.len());
+        sockets.filter_map(|sockets| sockets.first()?.local_addr().ok()).collect()
     }
 
     /// References to the sockets that were bound beside inherited ones, once: whoever passed those on hasn't these.

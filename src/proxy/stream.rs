@@ -21,7 +21,13 @@ use crate::config::limits;
 pub(super) enum Stream {
     Plain(TcpStream),
     /// Its handshake is done. On its own, since it is larger by far.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Socket>>),
+}
+
+/// The socket below TLS, which tells how much it has taken: what TLS itself takes may be in its buffer still.
+pub(super) struct Socket {
+    stream: TcpStream,
+    taken: u64,
 }
 
 impl Stream {
@@ -53,6 +59,14 @@ impl Stream {
         let _ = SockRef::from(self.socket()).set_linger(Some(Duration::ZERO));
     }
 
+    /// Bytes that the kernel has taken, where that isn't what a write tells.
+    pub(super) fn taken(&self) -> Option<u64> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => Some(stream.get_ref().0.taken),
+        }
+    }
+
     /// Whether its end has to be said in its own words, and what was written may still be on this side.
     pub(super) fn ends_with_words(&self) -> bool {
         matches!(self, Self::Tls(_))
@@ -61,7 +75,7 @@ impl Stream {
     fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Tls(stream) => &stream.get_ref().0.stream,
         }
     }
 }
@@ -119,5 +133,50 @@ impl AsyncWrite for Stream {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+impl Socket {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self { stream, taken: 0 }
+    }
+
+    fn took(&mut self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = &result {
+            self.taken += *count as u64;
+        }
+        result
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.took(result)
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.took(result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }

@@ -95,7 +95,7 @@ async fn connect(source: IpAddr, address: SocketAddr) -> anyhow::Result<SendRequ
     Ok(connection)
 }
 
-async fn exchange(connection: &mut SendRequest<Empty<Bytes>>, request: Request<Empty<Bytes>>) -> anyhow::Result<Answer> {
+pub async fn exchange(connection: &mut SendRequest<Empty<Bytes>>, request: Request<Empty<Bytes>>) -> anyhow::Result<Answer> {
     connection.ready().await?;
     let (parts, body) = connection.send_request(request).await?.into_parts();
     let body = body.collect().await?.to_bytes();

@@ -15,6 +15,7 @@ mod dns;
 mod document;
 mod following;
 mod http;
+mod https;
 mod images;
 mod install;
 mod load;
@@ -27,6 +28,9 @@ mod sandbox;
 mod scenarios;
 mod tools;
 mod wait;
+
+#[path = "../support/accepts_any.rs"]
+mod accepts_any;
 
 use std::{iter, process::ExitCode};
 

@@ -12,7 +12,10 @@ fn no_role_grants_more_than_it_says() {
             for rule in installation.object(kind)["rules"].as_array().unwrap() {
                 let all = ["apiGroups", "resources", "verbs"].iter().flat_map(|field| rule[*field].as_array().unwrap());
                 assert!(all.clone().all(|word| word != "*"), "{installation}: {rule}");
-                assert!(all.clone().all(|word| word != "secrets") || serves_tls, "{installation}: nothing needs them where there is no TLS");
+                assert!(
+                    all.clone().all(|word| word != "secrets") || serves_tls,
+                    "{installation}: nothing needs them where there is no TLS"
+                );
                 assert!(all.clone().all(|word| word != "delete" && word != "deletecollection"), "{installation}: {rule}");
                 assert_eq!(rule.get("nonResourceURLs"), None, "{installation}: {rule}");
             }

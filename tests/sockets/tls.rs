@@ -104,6 +104,7 @@ fn each_host_has_the_certificate_of_its_own_ingress() {
     for (name, expected) in [
         ("a.example", &exact.der),
         ("A.EXAMPLE", &exact.der),
+        ("a.example.", &exact.der),
         ("x.shop.example", &wildcard.der),
         ("y.x.shop.example", &own),
         ("shop.example", &own),
@@ -164,6 +165,7 @@ fn a_connection_carries_no_request_for_a_host_with_another_certificate() {
         (Some("a.example"), "c.example", 421),
         (Some("a.example"), "d.example", 421),
         (Some("d.example"), "e.example", 200),
+        (Some("a.example."), "a.example", 200),
         (Some("d.example"), "c.example", 421),
         (Some("unknown.example"), "d.example", 200),
         (None, "d.example", 200),
@@ -182,6 +184,9 @@ fn a_connection_carries_no_request_for_a_host_with_another_certificate() {
             proxy.record();
         }
     }
+    // HTTP/1.0 may leave the host out.
+    let mut client = TlsClient::new().connect(address(&proxy), Some("a.example"));
+    assert_eq!(client.wire.exchange("GET / HTTP/1.0\r\n\r\n").status(), 404);
     // Without TLS nothing was asked for.
     assert_eq!(proxy.get("c.example", "/").status(), 200);
 }
@@ -237,6 +242,25 @@ fn a_handshake_that_comes_too_late_ends_and_nobody_waits_for_it() {
     assert_eq!(TlsClient::new().connect(address(&proxy), Some("a.example")).wire.exchange(get("a.example")).status(), 200);
     silent.iter_mut().for_each(Wire::expect_end);
     proxy.wait_for(|numbers| numbers.connections_open == 0 && numbers.handshakes_timed_out == 20);
+}
+
+#[test]
+fn who_has_asked_for_nothing_yet_makes_room_at_the_limit_also_in_mid_handshake() {
+    let backend = Backend::start().serve("ok");
+    let (manifests, _) = one(backend);
+    let proxy = Proxy::with(&manifests, |settings| {
+        https(settings);
+        settings.limits.max_connections = 2;
+    });
+    let client = TlsClient::new();
+    let (mut silent, mut idle) = (Wire::connect(address(&proxy)), client.connect(address(&proxy), Some("a.example")).wire);
+    assert_eq!(idle.exchange(get("a.example")).status(), 200);
+    for _ in 0..2 {
+        let mut other = client.connect(address(&proxy), Some("a.example")).wire;
+        assert_eq!(other.exchange(get("a.example")).status(), 200);
+    }
+    silent.expect_end();
+    assert!(proxy.numbers().connections_evicted >= 1);
 }
 
 #[test]
@@ -330,5 +354,39 @@ fn a_client_that_takes_nothing_is_given_up() {
     let zeros = vec![0; 1 << 20];
     // Until the kernel's buffers on the way are full, and the proxy has had enough.
     while upstream.try_send(&zeros).is_ok() {}
-    proxy.wait_for(|numbers| numbers.write_stalls == 1);
+    // What is still to be written doesn't keep it open, and neither does a client that stays.
+    proxy.wait_for(|numbers| numbers.write_stalls == 1 && numbers.connections_open == 0);
+    drop(client);
+}
+
+#[test]
+fn a_client_that_takes_little_by_little_is_not_given_up() {
+    // More than the kernel's buffers on the way hold.
+    const SIZE: usize = 64 << 20;
+    const PIECES: usize = 32;
+    let backend = Backend::start();
+    let (manifests, _) = one(backend.address());
+    let proxy = Proxy::with(&manifests, |settings| {
+        https(settings);
+        settings.limits.write_stall_timeout = SHORT;
+    });
+    let mut client = TlsClient::new().connect(address(&proxy), Some("a.example")).wire;
+    client.send(get("a.example"));
+    let mut upstream = backend.accept();
+    upstream.message();
+    let answering = std::thread::spawn(move || {
+        upstream.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n"));
+        upstream.send(vec![0; SIZE]);
+    });
+    client.head();
+    for _ in 0..PIECES {
+        let mut left = SIZE / PIECES;
+        while left > 0 {
+            left -= client.some(left);
+        }
+        // A slow client: the proxy's clock runs meanwhile.
+        std::thread::park_timeout(SHORT / 4);
+    }
+    answering.join().unwrap();
+    assert_eq!(proxy.numbers().write_stalls, 0);
 }

@@ -1,6 +1,7 @@
 //! A real proxy, real backends and raw clients on loopback sockets, for tests that say byte by byte what goes over the wire.
 //! Everything blocks with a deadline: a test that waits for something that never comes fails, and says what it waited for.
 
+mod accepts_any;
 mod backend;
 mod process;
 mod proxy;

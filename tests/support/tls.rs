@@ -9,15 +9,14 @@ use std::{
 
 use rcgen::{CertificateParams, KeyPair, SignatureAlgorithm};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, HandshakeKind, ProtocolVersion, SignatureScheme, SupportedProtocolVersion,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    ClientConfig, HandshakeKind, ProtocolVersion, SignatureScheme, SupportedProtocolVersion,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, ServerName},
 };
 use tokio::io::copy_bidirectional;
 use tokio_rustls::TlsConnector;
 
-use super::{PATIENCE, Wire};
+use super::{PATIENCE, Wire, accepts_any::AcceptsAny};
 
 /// A certificate that has signed itself, with its key.
 pub struct Issued {
@@ -79,10 +78,8 @@ impl TlsClient {
     /// One that speaks these versions, and knows those signatures that `knows` says.
     pub fn with(versions: &[&'static SupportedProtocolVersion], knows: impl Fn(SignatureScheme) -> bool) -> Self {
         let provider = aws_lc_rs::default_provider();
-        let all = provider.signature_verification_algorithms;
-        let schemes = all.supported_schemes().into_iter().filter(|scheme| knows(*scheme)).collect();
+        let verifier = AcceptsAny::new(&provider, knows);
         let builder = ClientConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(versions).unwrap();
-        let verifier = Arc::new(AcceptsAny { all, schemes });
         let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Self(Arc::new(config))
@@ -141,46 +138,4 @@ fn bridge(
             }
         }
     });
-}
-
-/// Accepts any certificate, as long as the server has its key.
-#[derive(Debug)]
-struct AcceptsAny {
-    all: WebPkiSupportedAlgorithms,
-    schemes: Vec<SignatureScheme>,
-}
-
-impl ServerCertVerifier for AcceptsAny {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.all)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.all)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.schemes.clone()
-    }
 }

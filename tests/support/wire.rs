@@ -184,6 +184,17 @@ impl Wire {
         }
     }
 
+    /// Takes so many bytes at the most, and says how many there were.
+    #[track_caller]
+    pub fn some(&mut self, most: usize) -> usize {
+        if self.buffer.is_empty() {
+            assert!(self.fill("some bytes"), "the connection has ended");
+        }
+        let count = most.min(self.buffer.len());
+        self.buffer.drain(..count);
+        count
+    }
+
     /// Everything that comes until the other end closes, orderly or not.
     #[track_caller]
     pub fn rest(&mut self) -> Vec<u8> {

@@ -18,7 +18,7 @@ pub(crate) use self::{
     serve::{serve, serve_tls},
     timing::Timing,
 };
-use super::{deadline::Deadline, error::Reason, exchange, upgrade::Tunnel, worker::Worker};
+use super::{deadline::Deadline, error::Reason, exchange, tls, upgrade::Tunnel, worker::Worker};
 use crate::{config::limits, message::Downstream, route::Snapshot};
 
 /// The state of one client connection. Lives as long as its socket does, tunnels included.
@@ -116,12 +116,13 @@ impl Connection {
     }
 
     pub(crate) fn set_server_name(&self, name: Option<&str>) {
-        *self.server_name.borrow_mut() = name.map(|name| name.to_ascii_lowercase().into());
+        *self.server_name.borrow_mut() = name.map(|name| tls::asked_for(name).into());
     }
 
     /// Whether its handshake was for another host than this one, as far as certificates go (RFC 9110 section 15.5.20).
     pub(crate) fn is_misdirected(&self, table: &Snapshot, host: &str) -> bool {
-        self.downstream.has_tls() && !table.may_share_a_connection(self.server_name.borrow().as_deref(), host)
+        // HTTP/1.0 can do without a host, and then means the one that the connection was made for.
+        self.downstream.has_tls() && !host.is_empty() && !table.may_share_a_connection(self.server_name.borrow().as_deref(), host)
     }
 
     /// A whole head was handed to the server.
@@ -155,8 +156,10 @@ impl Connection {
         let limits = &self.worker.settings.limits;
         match timing {
             Timing::Nothing => self.reading.disarm(),
-            // Taken out of the listening queue at the last moment: its request is on its way, or never comes.
-            Timing::Idle if self.worker.is_draining() => self.reading.arm(limits::FIRST_REQUEST_GRACE),
+            // Taken out of the listening queue at the last moment, or told to go in mid-handshake: its request is on its way, or never comes.
+            Timing::Idle if self.worker.is_draining() || (self.leaving.get() && self.requests.get() == 0) => {
+                self.reading.arm(limits::FIRST_REQUEST_GRACE);
+            }
             Timing::Idle => self.reading.arm(limits.keep_alive_timeout),
             Timing::Head => self.reading.arm(limits.header_read_timeout),
             Timing::Handshake if self.worker.is_draining() => self.reading.arm(limits::FIRST_REQUEST_GRACE),

@@ -46,13 +46,16 @@ impl Guard {
                 }
                 Farewell::Open | Farewell::Answer(_) => {
                     // Otherwise the socket is closed at once, which says the same to the client, unless it expects that to be said in TLS.
-                    if self.is_mid_message() || self.stream.ends_with_words() {
-                        ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
-                        self.write_deadline.arm(limits::LINGER_TIMEOUT);
-                        self.farewell = Farewell::Linger { left: limits::LINGER_BYTES };
-                    } else {
-                        self.farewell = Farewell::Closed;
+                    let lingers = self.is_mid_message();
+                    if lingers || self.stream.ends_with_words() {
+                        ready!(self.poll_last_words(cx))?;
                     }
+                    self.farewell = if lingers {
+                        self.write_deadline.arm(limits::LINGER_TIMEOUT);
+                        Farewell::Linger { left: limits::LINGER_BYTES }
+                    } else {
+                        Farewell::Closed
+                    };
                     self.stash = BytesMut::new();
                 }
                 Farewell::Linger { left: 0 } => self.farewell = Farewell::Closed,
@@ -72,6 +75,17 @@ impl Guard {
                 Farewell::Closed => return Poll::Ready(Ok(())),
             }
         }
+    }
+
+    /// Closes our side, which takes until everything is written that was said before: of a client that takes nothing, not for long.
+    fn poll_last_words(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.stream).poll_shutdown(cx);
+        if result.is_pending() {
+            self.write_deadline.arm_once(limits::LINGER_TIMEOUT);
+            ready!(self.write_deadline.poll(cx));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        result
     }
 
     /// Whether the client may be in the middle of sending something that nobody will read.

@@ -38,6 +38,8 @@ pub(crate) struct Guard {
     /// How much of the stash was searched for the end of a head in vain.
     searched: usize,
     write_deadline: Deadline,
+    /// What [`Stream::taken`] said when the write deadline was looked at last.
+    taken: u64,
     /// Bytes that a tunnel has moved from the client, and to it.
     moved: (u64, u64),
     /// The server is to see the end of the connection as soon as it has flushed.
@@ -73,6 +75,7 @@ impl Guard {
             stash: BytesMut::new(),
             searched: 0,
             write_deadline,
+            taken: 0,
             moved: (0, 0),
             ending: false,
             farewell: Farewell::Open,
@@ -151,7 +154,7 @@ impl Guard {
     fn wrote(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.conn.set_unflushed(true);
         if result.is_ready() {
-            self.write_deadline.disarm();
+            self.note_progress(self.stream.taken().is_none());
             if let (Phase::Tunnel, Poll::Ready(Ok(written))) = (&self.phase, &result) {
                 self.moved.1 += *written as u64;
                 self.tunnel_moved();
@@ -161,8 +164,17 @@ impl Guard {
         self.poll_stalled(cx).map(Err)
     }
 
+    /// Lifts the write deadline if the client has taken something: as the caller knows, or as the socket below TLS tells.
+    fn note_progress(&mut self, known: bool) {
+        let taken = self.stream.taken().unwrap_or_default();
+        if std::mem::replace(&mut self.taken, taken) != taken || known {
+            self.write_deadline.disarm();
+        }
+    }
+
     /// Ready when the client has taken nothing for too long.
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.note_progress(false);
         self.write_deadline.arm_once(self.conn.worker().settings.limits.write_stall_timeout);
         ready!(self.write_deadline.poll(cx));
         self.conn.worker().count(|numbers| numbers.write_stalls += 1);
@@ -227,6 +239,7 @@ impl AsyncWrite for Guard {
             // Encrypted already, and on our side still.
             Poll::Pending => return this.poll_stalled(cx).map(Err),
         }
+        this.write_deadline.disarm();
         this.conn.set_unflushed(false);
         if std::mem::take(&mut this.ending) {
             this.conn.wake();

@@ -3,12 +3,12 @@
 use std::{future::poll_fn, io, rc::Rc, sync::Arc};
 
 use rustls::{ServerConfig, server::Acceptor};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, task::yield_now};
 use tokio_rustls::LazyConfigAcceptor;
 
 use super::super::{
     connection::{Connection, Timing},
-    stream::Stream,
+    stream::{Socket, Stream},
 };
 
 /// Makes a connection's handshake, and tells the connection which host the client has asked for. `None`: it failed, or came too late, and is counted.
@@ -42,12 +42,15 @@ pub(in super::super) async fn handshake(connection: &Rc<Connection>, socket: Tcp
 }
 
 async fn shake(connection: &Rc<Connection>, socket: TcpStream, config: Arc<ServerConfig>) -> io::Result<Stream> {
-    let hello = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), Socket::new(socket)).await?;
     connection.set_server_name(hello.client_hello().server_name());
-    // Signing takes as long as dozens of requests: whoever has a request goes between any two.
+    // Signing takes as long as dozens of requests: whoever has a request goes between any two. (Not so of the few clients that are asked for another
+    // key first: they sign when their second hello has come.)
     let turn = connection.worker().handshake_turn().await;
     let mut rest = Box::pin(hello.into_stream(config));
     let first = futures_util::poll!(&mut rest);
+    // Until the worker has looked at its sockets again.
+    yield_now().await;
     drop(turn);
     let stream = match first {
         std::task::Poll::Ready(result) => result?,

@@ -53,6 +53,11 @@ pub(super) fn server_config(table: &table::Reader, oldest: MinVersion) -> Result
     Ok(Arc::new(config))
 }
 
+/// A name as clients write it (RFC 6066 section 3), in the form that hosts have in the table.
+pub(super) fn asked_for(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
 /// Finds the certificate for a handshake in the table in force.
 #[derive(Debug)]
 struct Resolver {
@@ -64,7 +69,7 @@ struct Resolver {
 impl ResolvesServerCert for Resolver {
     /// The best certificate of the name asked for whose signatures the client understands.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let name = hello.server_name().map(str::to_ascii_lowercase);
+        let name = hello.server_name().map(asked_for);
         let published = self.table.load();
         let certificates = published.snapshot.certificates(name.as_deref()).unwrap_or(&self.own);
         let usable = |Bound { certificate, ingress: _ }: &&Bound| certificate.key().key.choose_scheme(hello.signature_schemes()).is_some();

@@ -2,6 +2,7 @@
 
 mod failures;
 mod faults;
+mod https;
 mod leaders;
 mod lifecycle;
 mod nodes;
@@ -30,6 +31,7 @@ pub const ALL: &[Scenario] = &[
     Scenario { name: "nodes", nodes: 1, run: |cluster| Box::pin(nodes::nodes(cluster)) },
     Scenario { name: "faults", nodes: 3, run: |cluster| Box::pin(faults::faults(cluster)) },
     Scenario { name: "install", nodes: 3, run: |cluster| Box::pin(lifecycle::lifecycle(cluster)) },
+    Scenario { name: "https", nodes: 3, run: |cluster| Box::pin(https::https(cluster)) },
     Scenario { name: "reference", nodes: 3, run: |cluster| Box::pin(reference::reference(cluster)) },
     Scenario { name: "leaders", nodes: 3, run: |cluster| Box::pin(leaders::leaders(cluster)) },
     Scenario { name: "failures", nodes: 3, run: |cluster| Box::pin(failures::failures(cluster)) },
