@@ -239,7 +239,10 @@ impl AsyncWrite for Guard {
             // Encrypted already, and on our side still.
             Poll::Pending => return this.poll_stalled(cx).map(Err),
         }
-        this.write_deadline.disarm();
+        // Not that of the farewell, during which the server goes on flushing.
+        if matches!(this.farewell, Farewell::Open) {
+            this.write_deadline.disarm();
+        }
         this.conn.set_unflushed(false);
         if std::mem::take(&mut this.ending) {
             this.conn.wake();
