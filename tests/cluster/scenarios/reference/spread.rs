@@ -33,10 +33,11 @@ const SOME: usize = 20;
 const CONNECTIONS: usize = 64;
 /// The load lasts until each node's Nodegate has made so many connections to backends. Evenness grows with their number, not with time: it makes at most
 /// 100 in a second, and one for every eight requests.
-const DRAWN: u64 = 2500;
-/// How long that may take: half a minute, where the machine is fast enough. More would be beyond what a whole scenario may take.
+const DRAWN: u64 = 5000;
+/// How long that may take: a minute, where the machine is fast enough. More would be beyond what a whole scenario may take.
 const DRAWN_WITHIN: Duration = Duration::from_secs(420);
-/// How much more the busiest of ten pods may get than the idlest. Each has drawn 250 connections, give or take 15.
+/// How much more the busiest of ten pods may get than the idlest. Each has drawn 500 connections, give or take 22, and how long each of these was used varies
+/// as much again: a pod's share by 6 %, and the two ends of ten by 20. (With half as many, one run in a dozen or so would go beyond this by chance alone.)
 const IMBALANCE: f64 = 1.5;
 
 /// Attempts to connect to a backend.
