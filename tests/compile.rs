@@ -13,12 +13,17 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta, serde::de::DeserializeOwned};
+use k8s_openapi::{api::core::v1::Secret, serde::de::DeserializeOwned};
 use nodegate::{
     compile::{Compiled, HostOwnership, Objects, Options, Tls, admit, compile},
     route::{Endpoints, Snapshot, Target},
 };
 use serde_json::Value;
+
+use issued::issue;
+
+#[path = "support/issued.rs"]
+mod issued;
 
 #[test]
 fn every_case_compiles_to_its_snapshot() {
@@ -213,13 +218,8 @@ fn certificate(directive: &str) -> Arc<Secret> {
         "rsa" => &rcgen::PKCS_RSA_SHA256,
         other => panic!("{other}"),
     };
-    let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
-    let names: Vec<String> = words.map(ToOwned::to_owned).collect();
-    let issued = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
-    let bytes = |text: String| ByteString(text.into_bytes());
-    let data = BTreeMap::from([("tls.crt".to_owned(), bytes(issued.pem())), ("tls.key".to_owned(), bytes(key.serialize_pem()))]);
-    let metadata = ObjectMeta { namespace: Some(namespace.to_owned()), name: Some(name.to_owned()), ..ObjectMeta::default() };
-    Arc::new(Secret { metadata, type_: Some("kubernetes.io/tls".to_owned()), data: Some(data), ..Secret::default() })
+    let names: Vec<&str> = words.collect();
+    typed(issue(algorithm, &names).secret(namespace, name))
 }
 
 fn typed<T: DeserializeOwned>(value: Value) -> Arc<T> {

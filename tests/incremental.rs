@@ -7,7 +7,6 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use k8s_openapi::ByteString;
 use k8s_openapi::api::{
     core::v1::{Secret, Service},
     discovery::v1::EndpointSlice,
@@ -20,6 +19,11 @@ use nodegate::{
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+
+use issued::{Issued, issue};
+
+#[path = "support/issued.rs"]
+mod issued;
 
 /// The objects of a moment, by what tells them apart: those that don't change stay where they are in memory.
 #[derive(Debug, Clone, Default)]
@@ -180,20 +184,12 @@ fn ingress() -> impl Strategy<Value = Value> {
 
 /// Good ones alone, and once there, there for ever: of others, what was there before matters.
 fn secret() -> impl Strategy<Value = Value> {
-    static CERTIFICATES: LazyLock<Vec<(String, String)>> = LazyLock::new(|| (0..4).map(|_| certificate()).collect());
-    (namespace(), 0..3_u8, 0..4_usize).prop_map(|(namespace, name, which)| secret_of(namespace, &format!("c{name}"), &CERTIFICATES[which]))
+    static CERTIFICATES: LazyLock<Vec<Issued>> = LazyLock::new(|| (0..4).map(|_| certificate()).collect());
+    (namespace(), 0..3_u8, 0..4_usize).prop_map(|(namespace, name, which)| CERTIFICATES[which].secret(namespace, &format!("c{name}")))
 }
 
-fn certificate() -> (String, String) {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec!["h1.example".to_owned()]).unwrap().self_signed(&key).unwrap();
-    (certificate.pem(), key.serialize_pem())
-}
-
-fn secret_of(namespace: &str, name: &str, (certificate, key): &(String, String)) -> Value {
-    let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
-    let data = json!({"tls.crt": bytes(certificate), "tls.key": bytes(key)});
-    json!({"kind": "Secret", "metadata": {"namespace": namespace, "name": name}, "type": "kubernetes.io/tls", "data": data})
+fn certificate() -> Issued {
+    issue(&rcgen::PKCS_ECDSA_P256_SHA256, &["h1.example"])
 }
 
 fn change() -> impl Strategy<Value = Value> {
@@ -325,15 +321,13 @@ fn secured() -> Value {
     ingress
 }
 
-/// What a client gets for `h.example`.
-fn served(compiled: &Compiled) -> Option<Vec<u8>> {
-    let certificates = compiled.snapshot.certificates(Some("h.example"))?;
-    certificates.iter().next().map(|bound| bound.certificate.key().cert[0].to_vec())
-}
-
-fn codes(compiled: &Compiled) -> Vec<&'static str> {
+/// What a client gets for `h.example`, and the codes of what is wrong with Secrets.
+fn certificate_after(follower: &mut Follower, cluster: &Cluster) -> (Option<Vec<u8>>, Vec<&'static str>) {
+    let compiled = follower.compile(cluster);
+    let certificates = compiled.snapshot.certificates(Some("h.example"));
+    let served = certificates.and_then(|certificates| certificates.iter().next()).map(|bound| bound.certificate.key().cert[0].to_vec());
     let about_secrets = compiled.diagnostics.iter().filter(|diagnostic| diagnostic.code.contains("secret"));
-    about_secrets.map(|diagnostic| diagnostic.code).collect()
+    (served, about_secrets.map(|diagnostic| diagnostic.code).collect())
 }
 
 #[test]
@@ -341,16 +335,13 @@ fn the_last_good_certificate_is_served_until_there_is_another_one_or_nobody_name
     let mut cluster = Cluster::default();
     cluster.apply(&secured());
     let mut follower = Follower::new(Options::default());
-    let mut after = |cluster: &Cluster| {
-        let compiled = follower.compile(cluster);
-        (served(compiled), codes(compiled))
-    };
+    let mut after = |cluster: &Cluster| certificate_after(&mut follower, cluster);
     assert_eq!(after(&cluster), (None, vec!["unknown_secret"]));
-    cluster.apply(&secret_of("shop", "cert", &certificate()));
+    cluster.apply(&certificate().secret("shop", "cert"));
     let (first, fine) = after(&cluster);
     assert!(first.is_some() && fine.is_empty());
-    let (one, other) = (certificate(), certificate());
-    cluster.apply(&secret_of("shop", "cert", &(one.0.clone(), other.1)));
+    let one = certificate();
+    cluster.apply(&Issued { key: certificate().key, ..one.clone() }.secret("shop", "cert"));
     assert_eq!(after(&cluster), (first.clone(), vec!["bad_secret"]), "key and certificate don't fit");
     cluster.secrets.clear();
     assert_eq!(after(&cluster), (first.clone(), vec!["unknown_secret"]), "gone");
@@ -359,7 +350,7 @@ fn the_last_good_certificate_is_served_until_there_is_another_one_or_nobody_name
     edited["metadata"]["annotations"] = json!({"example.com/a": "b"});
     cluster.apply(&edited);
     assert_eq!(after(&cluster), (first.clone(), vec!["unknown_secret"]));
-    cluster.apply(&secret_of("shop", "cert", &one));
+    cluster.apply(&one.secret("shop", "cert"));
     let (second, fine) = after(&cluster);
     assert!(second.is_some() && second != first && fine.is_empty());
     cluster.secrets.clear();
@@ -377,12 +368,9 @@ fn the_default_certificate_is_followed_like_any_other() {
     }
     let options = Options { default_certificate: Some(("shop".to_owned(), "cert".to_owned())), ..Options::default() };
     let mut follower = Follower::new(options);
-    let mut after = |cluster: &Cluster| {
-        let compiled = follower.compile(cluster);
-        (served(compiled), codes(compiled))
-    };
+    let mut after = |cluster: &Cluster| certificate_after(&mut follower, cluster);
     assert_eq!(after(&cluster), (None, vec!["unknown_secret"]));
-    cluster.apply(&secret_of("shop", "cert", &certificate()));
+    cluster.apply(&certificate().secret("shop", "cert"));
     let (first, fine) = after(&cluster);
     assert!(first.is_some() && fine.is_empty());
     // An edit elsewhere leaves it where it is.
@@ -390,7 +378,7 @@ fn the_default_certificate_is_followed_like_any_other() {
     assert_eq!(after(&cluster), (first.clone(), vec![]));
     cluster.secrets.clear();
     assert_eq!(after(&cluster), (first.clone(), vec!["unknown_secret"]));
-    cluster.apply(&secret_of("shop", "cert", &certificate()));
+    cluster.apply(&certificate().secret("shop", "cert"));
     let (second, fine) = after(&cluster);
     assert!(second.is_some() && second != first && fine.is_empty());
 }

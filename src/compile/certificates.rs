@@ -6,8 +6,10 @@ use foldhash::fast::RandomState;
 use k8s_openapi::api::core::v1::Secret;
 
 use super::{
+    Options,
     incremental::{Name, Secrets},
     index::Index,
+    options,
     parse::Tls,
 };
 use crate::{
@@ -65,18 +67,17 @@ impl<'a> Certificates<'a> {
         Self { index, earlier, known: HashMap::default() }
     }
 
-    pub(super) fn get(&mut self, namespace: &Arc<str>, name: &str) -> Served {
-        let name = Name { namespace: Arc::clone(namespace), name: Arc::from(name) };
-        let held = if let Some(held) = self.known.get(&name) {
+    pub(super) fn get(&mut self, name: &Name) -> Served {
+        let held = if let Some(held) = self.known.get(name) {
             held.clone()
         } else {
-            let held = self.earlier.earlier(&name).cloned().unwrap_or_else(|| self.look(&name));
+            let held = self.earlier.earlier(name).cloned().unwrap_or_else(|| self.look(name));
             self.known.insert(name.clone(), held.clone());
             held
         };
         match held {
             Ok(certificate) => Served { certificate: Some(certificate), problem: None },
-            Err(problem) => Served { certificate: self.earlier.last_good(&name).cloned(), problem: Some(problem) },
+            Err(problem) => Served { certificate: self.earlier.last_good(name).cloned(), problem: Some(problem) },
         }
     }
 
@@ -100,6 +101,12 @@ fn certificate(secret: &Secret, name: Arc<str>) -> Result<Certificate, Problem> 
     }
     let part = |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map_or(&[][..], |bytes| &bytes.0);
     Certificate::parse(Arc::clone(&name), part(CERTIFICATE), part(KEY)).map_err(|bad| Problem::Bad(name, bad))
+}
+
+/// The Secret of the default certificate, where one is asked for and TLS served.
+pub(super) fn default_name(options: &Options) -> Option<Name> {
+    let (namespace, name) = options.default_certificate.as_ref().filter(|_| options.tls == options::Tls::Served)?;
+    Some(Name { namespace: Arc::from(namespace.as_str()), name: Arc::from(name.as_str()) })
 }
 
 /// The hosts that an entry of `spec.tls` gives a certificate to, of those that the rules of its own Ingress route; and the ones that none of them routes.

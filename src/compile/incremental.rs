@@ -30,7 +30,7 @@ use self::{
     known::{Known, names},
     tracked::{Number, Tracked},
 };
-use super::{Diagnostic, Earlier, Findings, Objects, Options, Outcome, Together, compile_each, index::Index};
+use super::{Diagnostic, Earlier, Findings, Objects, Options, Outcome, Together, certificates::default_name, compile_each, index::Index};
 use crate::route::{HostPattern, Snapshot};
 
 type Hosts = HashSet<HostPattern, RandomState>;
@@ -98,15 +98,13 @@ pub struct Incremental {
     /// Those that name a host below a wildcard, whoever owns which has a say in that, where hosts are owned.
     below: HashMap<HostPattern, Numbers, RandomState>,
     earlier: Earlier,
-    /// What is wrong with what belongs to no Ingress.
-    general: Vec<Diagnostic>,
 }
 
 impl Incremental {
     /// Nothing is compiled yet.
     pub fn new(options: Options) -> Self {
         let mut earlier = Earlier::default();
-        if let Some(name) = default_certificate(&options) {
+        if let Some(name) = default_name(&options) {
             earlier.secrets.enter(NO_INGRESS, &[name]);
         }
         Self {
@@ -120,7 +118,6 @@ impl Incremental {
             by_host: HashMap::default(),
             below: HashMap::default(),
             earlier,
-            general: Vec::new(),
         }
     }
 
@@ -158,8 +155,7 @@ impl Incremental {
         let snapshot = if whole { Some(snapshot).filter(|snapshot| snapshot != before) } else { before.with(&hosts, snapshot) };
         self.earlier.services.keep(backends);
         self.earlier.secrets.keep(certificates);
-        self.general = general;
-        let diagnostics = Findings::all(self.known.values().map(|known| &known.findings), &self.general);
+        let diagnostics = Findings::all(self.known.values().map(|known| &known.findings), &general);
         Update { snapshot, diagnostics, compiled }
     }
 
@@ -250,7 +246,7 @@ impl Incremental {
     fn pick(&self, members: &Numbers) -> Objects {
         let members = || members.iter().filter_map(|member| self.known.get(member));
         let services: HashSet<&Name, RandomState> = members().flat_map(|known| &known.services).collect();
-        let default = default_certificate(&self.options);
+        let default = default_name(&self.options);
         let secrets = members().flat_map(|known| &known.secrets).chain(&default).collect::<HashSet<&Name, RandomState>>().into_iter();
         let slices_of = |service: &Name| {
             let slices = self.earlier.services.slices(service).iter();
@@ -264,10 +260,4 @@ impl Incremental {
             secrets: secrets.filter_map(|secret| self.secrets.get(&secret.namespace, &secret.name)).cloned().collect(),
         }
     }
-}
-
-/// The Secret of the default certificate.
-fn default_certificate(options: &Options) -> Option<Name> {
-    let (namespace, name) = options.default_certificate.as_ref()?;
-    Some(Name { namespace: Arc::from(namespace.as_str()), name: Arc::from(name.as_str()) })
 }

@@ -81,7 +81,7 @@ pub fn adopt(settings: Settings, inherited: Inherited) -> Result<Bound, BindErro
         sockets.into_iter().filter_map(|socket| Some((socket.local_addr().ok()?, socket))).collect();
     let mut listeners = Vec::with_capacity(settings.http.len() + settings.https.len());
     let mut fresh = Vec::new();
-    for &address in settings.http.iter().chain(&settings.https) {
+    for address in settings.addresses() {
         let (same, others): (Vec<_>, Vec<_>) = known.into_iter().partition(|(known, _)| *known == address);
         known = others;
         // One port may be bound for all addresses where the other process has it for a single one, and the other way round.
@@ -107,13 +107,12 @@ pub fn adopt(settings: Settings, inherited: Inherited) -> Result<Bound, BindErro
 impl Bound {
     /// The addresses that are bound, those with plain HTTP first: with port 0, the port that the kernel chose.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().filter_map(|sockets| sockets.first()?.local_addr().ok()).collect()
+        local_addresses(&self.listeners)
     }
 
     /// Those of them that have TLS.
     pub fn https_addresses(&self) -> Vec<SocketAddr> {
-        let sockets = self.listeners.iter().skip(self.settings.http.len());
-        sockets.filter_map(|sockets| sockets.first()?.local_addr().ok()).collect()
+        local_addresses(self.listeners.get(self.settings.http.len()..).unwrap_or_default())
     }
 
     /// References to the sockets that were bound beside inherited ones, once: whoever passed those on hasn't these.
@@ -122,8 +121,7 @@ impl Bound {
     }
 
     fn listen(&self) -> Result<(), BindError> {
-        let Settings { http, https, .. } = &self.settings;
-        for (&address, listeners) in http.iter().chain(https).zip(&self.listeners) {
+        for (address, listeners) in self.settings.addresses().zip(&self.listeners) {
             listeners.iter().try_for_each(listener::listen).map_err(|cause| BindError { address, cause })?;
         }
         Ok(())
@@ -174,6 +172,10 @@ impl Bound {
         }
         Ok(Handle::new(commands.into(), finished))
     }
+}
+
+fn local_addresses(listeners: &[Vec<TcpListener>]) -> Vec<SocketAddr> {
+    listeners.iter().filter_map(|sockets| sockets.first()?.local_addr().ok()).collect()
 }
 
 /// Deals each address's sockets out to the workers: one each, as a rule, and more where another process had more workers.

@@ -54,3 +54,10 @@ pub struct Settings {
     /// Limits and timeouts.
     pub limits: Limits,
 }
+
+impl Settings {
+    /// All addresses, those with plain HTTP first.
+    fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.http.iter().chain(&self.https).copied()
+    }
+}

@@ -42,13 +42,14 @@ impl Stream {
                     result => return Poll::Ready(result),
                 }
             },
-            Self::Tls(stream) => {
+            // It may hold what was read off the socket already, so that this alone says nothing.
+            Self::Tls(_) => {
                 buffer.reserve(limits::STASH_READ_BYTES);
-                let result = pin!(stream.read_buf(buffer)).poll(cx);
+                let result = pin!(self.read_buf(buffer)).poll(cx);
                 if result.is_pending() {
                     free_if_empty(buffer);
                 }
-                result.map(|result| result.or_else(|error| if error.kind() == ErrorKind::UnexpectedEof { Ok(0) } else { Err(error) }))
+                result
             }
         }
     }

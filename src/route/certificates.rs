@@ -24,11 +24,6 @@ impl HostCertificates {
         Self(Box::new([Bound { certificate, ingress: None }]))
     }
 
-    pub(super) fn new(mut bound: Vec<Bound>) -> Option<Self> {
-        bound.sort_by_key(|bound| bound.certificate.algorithm());
-        (!bound.is_empty()).then(|| Self(bound.into()))
-    }
-
     /// The best first.
     pub fn iter(&self) -> impl Iterator<Item = &Bound> {
         self.0.iter()
@@ -115,6 +110,8 @@ impl Gathered {
     }
 
     pub(super) fn finish(self) -> Option<HostCertificates> {
-        HostCertificates::new(self.0)
+        let mut bound = self.0;
+        bound.sort_by_key(|bound| bound.certificate.algorithm());
+        (!bound.is_empty()).then(|| HostCertificates(bound.into()))
     }
 }

@@ -31,6 +31,8 @@ mod wait;
 
 #[path = "../support/accepts_any.rs"]
 mod accepts_any;
+#[path = "../support/issued.rs"]
+mod issued;
 
 use std::{iter, process::ExitCode};
 

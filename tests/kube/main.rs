@@ -9,6 +9,9 @@
 
 mod rig;
 
+#[path = "../support/issued.rs"]
+mod issued;
+
 mod commands;
 mod events;
 mod latency;

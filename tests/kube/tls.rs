@@ -5,15 +5,17 @@ use std::time::Duration;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use serde_json::{Value, json};
 
-use crate::rig::{App, Cluster, Nodegate, WATCHED, eventually, get, objects};
+use crate::{
+    issued::issue,
+    rig::{App, Cluster, Nodegate, WATCHED, eventually, get, objects},
+};
 
-/// What a Secret of this type holds: a new certificate and its key.
+/// A Secret of this type, with a new certificate and something that isn't read.
 fn secret(name: &str, kind: &str) -> Secret {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let issued = rcgen::CertificateParams::new(vec!["secure.example".to_owned()]).unwrap().self_signed(&key).unwrap();
-    let bytes = |text: String| ByteString(text.into_bytes());
-    let data = json!({ "tls.crt": bytes(issued.pem()), "tls.key": bytes(key.serialize_pem()), "ca.crt": bytes("not read".to_owned()) });
-    objects::object(json!({ "metadata": { "name": name }, "type": kind, "data": data }))
+    let mut secret = issue(&rcgen::PKCS_ECDSA_P256_SHA256, &["secure.example"]).secret("secure", name);
+    secret["type"] = kind.into();
+    secret["data"]["ca.crt"] = json!(ByteString(b"not read".to_vec()));
+    objects::object(secret)
 }
 
 /// Waits until `/explain` says this of `secure.example`, or doesn't any more.

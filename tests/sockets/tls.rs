@@ -338,8 +338,8 @@ fn idle_connections_end_in_a_drain_and_busy_ones_are_let_finish() {
     assert!(proxy.drained(PATIENCE));
 }
 
-#[test]
-fn a_client_that_takes_nothing_is_given_up() {
+/// A proxy that gives clients up soon, and both ends of a request that isn't answered yet.
+fn begun_at_an_impatient_proxy() -> (Proxy, Wire, Wire) {
     let backend = Backend::start();
     let (manifests, _) = one(backend.address());
     let proxy = Proxy::with(&manifests, |settings| {
@@ -350,6 +350,12 @@ fn a_client_that_takes_nothing_is_given_up() {
     client.send(get("a.example"));
     let mut upstream = backend.accept();
     upstream.message();
+    (proxy, client, upstream)
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_given_up() {
+    let (proxy, client, mut upstream) = begun_at_an_impatient_proxy();
     upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n");
     let zeros = vec![0; 1 << 20];
     // Until the kernel's buffers on the way are full, and the proxy has had enough.
@@ -364,16 +370,7 @@ fn a_client_that_takes_little_by_little_is_not_given_up() {
     // More than the kernel's buffers on the way hold.
     const SIZE: usize = 64 << 20;
     const PIECES: usize = 32;
-    let backend = Backend::start();
-    let (manifests, _) = one(backend.address());
-    let proxy = Proxy::with(&manifests, |settings| {
-        https(settings);
-        settings.limits.write_stall_timeout = SHORT;
-    });
-    let mut client = TlsClient::new().connect(address(&proxy), Some("a.example")).wire;
-    client.send(get("a.example"));
-    let mut upstream = backend.accept();
-    upstream.message();
+    let (proxy, mut client, mut upstream) = begun_at_an_impatient_proxy();
     let answering = std::thread::spawn(move || {
         upstream.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n"));
         upstream.send(vec![0; SIZE]);

@@ -3,6 +3,7 @@
 
 mod accepts_any;
 mod backend;
+mod issued;
 mod process;
 mod proxy;
 mod services;
@@ -15,10 +16,11 @@ use std::{
 };
 
 pub use backend::{Backend, Refusing};
+pub use issued::{Issued, issue};
 pub use process::Nodegate;
 pub use proxy::{Proxy, manifest};
 pub use services::{Endpoint, Service, service};
-pub use tls::{Issued, TlsClient, issue, secret};
+pub use tls::{TlsClient, secret};
 pub use wire::{Head, Message, Wire};
 
 /// The request of tests that are about something else.

@@ -1,13 +1,11 @@
-//! Certificates for the proxy, and clients that make their handshakes for real and accept any certificate, to say afterwards which one it was.
+//! Secrets for the proxy, and clients that make their handshakes for real and accept any certificate, to say afterwards which one it was.
 
 use std::{
-    fmt::Write as _,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     sync::{Arc, mpsc},
     thread,
 };
 
-use rcgen::{CertificateParams, KeyPair, SignatureAlgorithm};
 use rustls::{
     ClientConfig, HandshakeKind, ProtocolVersion, SignatureScheme, SupportedProtocolVersion,
     crypto::aws_lc_rs,
@@ -16,43 +14,11 @@ use rustls::{
 use tokio::io::copy_bidirectional;
 use tokio_rustls::TlsConnector;
 
-use super::{PATIENCE, Wire, accepts_any::AcceptsAny};
+use super::{Issued, PATIENCE, Wire, accepts_any::AcceptsAny};
 
-/// A certificate that has signed itself, with its key.
-pub struct Issued {
-    pub der: CertificateDer<'static>,
-    pub certificate: String,
-    pub key: String,
-}
-
-/// A new certificate for these names.
-pub fn issue(algorithm: &'static SignatureAlgorithm, names: &[&str]) -> Issued {
-    let key = KeyPair::generate_for(algorithm).unwrap();
-    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-    let certificate = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
-    Issued { der: certificate.der().clone(), certificate: certificate.pem(), key: key.serialize_pem() }
-}
-
-/// A Secret of type kubernetes.io/tls.
+/// A Secret, as a document of a manifest.
 pub fn secret(namespace: &str, name: &str, issued: &Issued) -> String {
-    let indented = |pem: &str| {
-        pem.lines().fold(String::new(), |mut text, line| {
-            writeln!(text, "    {line}").unwrap();
-            text
-        })
-    };
-    let (certificate, key) = (indented(&issued.certificate), indented(&issued.key));
-    format!(
-        "---
-apiVersion: v1
-kind: Secret
-type: kubernetes.io/tls
-metadata: {{ name: {name}, namespace: {namespace} }}
-stringData:
-  tls.crt: |
-{certificate}  tls.key: |
-{key}"
-    )
+    format!("---\n{}\n", issued.secret(namespace, name))
 }
 
 /// How a client makes its handshakes. Sessions are resumed between those of one.

@@ -6,7 +6,7 @@ use super::{
     super::{
         Diagnostic, Options, Subject,
         certificates::{self, Certificates, Served},
-        options,
+        incremental::Name,
         parse::Tls,
     },
     Compiler, Current,
@@ -32,7 +32,8 @@ impl<'a> Compiler<'a> {
         }
         let Some(secret) = secret else { return };
         let field = || format!("spec.tls[{index}].secretName");
-        let Served { certificate, problem } = self.certificates.get(&current.id.namespace, secret);
+        let Served { certificate, problem } =
+            self.certificates.get(&Name { namespace: Arc::clone(&current.id.namespace), name: Arc::from(*secret) });
         if let Some(problem) = problem {
             let message = format!("{problem}; {} is served", instead(certificate.is_some(), "the default certificate"));
             current.error(problem.code(), field(), message, SECRET_HELP);
@@ -62,15 +63,15 @@ impl<'a> Compiler<'a> {
 }
 
 /// Puts the default certificate into the table. Returns what is wrong with it.
-pub(super) fn default_certificate(options: &Options, certificates: &mut Certificates<'_>, table: &mut Builder) -> Option<Diagnostic> {
-    let (namespace, name) = options.default_certificate.as_ref().filter(|_| options.tls == options::Tls::Served)?;
-    let (namespace, name): (Arc<str>, Arc<str>) = (Arc::from(namespace.as_str()), Arc::from(name.as_str()));
-    let Served { certificate, problem } = certificates.get(&namespace, &name);
+pub(super) fn default_certificate(options: &Options, secrets: &mut Certificates<'_>, table: &mut Builder) -> Option<Diagnostic> {
+    let name = certificates::default_name(options)?;
+    let Served { certificate, problem } = secrets.get(&name);
     let served = instead(certificate.is_some(), "one that was made at the start");
     if let Some(certificate) = certificate {
         table.default_certificate(certificate);
     }
     let problem = problem?;
+    let Name { namespace, name } = name;
     let subject = Subject::Object { kind: "Secret", namespace, name, field: String::new() };
     let message = format!("{problem}; it is the default certificate, in whose place {served} is served");
     Some(Diagnostic::error(problem.code(), subject, message, SECRET_HELP))

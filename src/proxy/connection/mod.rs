@@ -5,7 +5,7 @@ mod serve;
 mod timing;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     net::SocketAddr,
     rc::Rc,
     task::{Context, Poll, Waker},
@@ -29,7 +29,7 @@ pub(crate) struct Connection {
     /// What every request of the connection is told about its sender.
     downstream: Downstream,
     /// The host that the client has asked for in its handshake, in lower case.
-    server_name: RefCell<Option<Box<str>>>,
+    server_name: OnceCell<Box<str>>,
     /// The task that runs the connection.
     waker: RefCell<Option<Waker>>,
     /// Part of a head has come: the connection isn't idle, though the server doesn't know.
@@ -74,7 +74,7 @@ impl Connection {
             key: entry,
             peer,
             downstream: Downstream::new(peer.ip(), tls, local_port, &worker.settings.trust),
-            server_name: RefCell::new(None),
+            server_name: OnceCell::new(),
             waker: RefCell::new(None),
             mid_head: Cell::new(false),
             unflushed: Cell::new(false),
@@ -116,13 +116,15 @@ impl Connection {
     }
 
     pub(crate) fn set_server_name(&self, name: Option<&str>) {
-        *self.server_name.borrow_mut() = name.map(|name| tls::asked_for(name).into());
+        if let Some(name) = name {
+            self.server_name.get_or_init(|| tls::asked_for(name).into());
+        }
     }
 
     /// Whether its handshake was for another host than this one, as far as certificates go (RFC 9110 section 15.5.20).
     pub(crate) fn is_misdirected(&self, table: &Snapshot, host: &str) -> bool {
         // HTTP/1.0 can do without a host, and then means the one that the connection was made for.
-        self.downstream.has_tls() && !host.is_empty() && !table.may_share_a_connection(self.server_name.borrow().as_deref(), host)
+        self.downstream.has_tls() && !host.is_empty() && !table.may_share_a_connection(self.server_name.get().map(AsRef::as_ref), host)
     }
 
     /// A whole head was handed to the server.

@@ -38,10 +38,7 @@ impl Guard {
                     match result {
                         Poll::Ready(Ok(written)) => answer.advance(written),
                         Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                        Poll::Pending => {
-                            ready!(self.write_deadline.poll(cx));
-                            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-                        }
+                        Poll::Pending => return self.poll_out_of_time(cx, limits::LINGER_TIMEOUT).map(Err),
                     }
                 }
                 Farewell::Open | Farewell::Answer(_) => {
@@ -80,12 +77,7 @@ impl Guard {
     /// Closes our side, which takes until everything is written that was said before: of a client that takes nothing, not for long.
     fn poll_last_words(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_shutdown(cx);
-        if result.is_pending() {
-            self.write_deadline.arm_once(limits::LINGER_TIMEOUT);
-            ready!(self.write_deadline.poll(cx));
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        result
+        if result.is_pending() { self.poll_out_of_time(cx, limits::LINGER_TIMEOUT).map(Err) } else { result }
     }
 
     /// Whether the client may be in the middle of sending something that nobody will read.

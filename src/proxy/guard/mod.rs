@@ -12,6 +12,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, BytesMut};
@@ -175,10 +176,15 @@ impl Guard {
     /// Ready when the client has taken nothing for too long.
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         self.note_progress(false);
-        self.write_deadline.arm_once(self.conn.worker().settings.limits.write_stall_timeout);
-        ready!(self.write_deadline.poll(cx));
+        let error = ready!(self.poll_out_of_time(cx, self.conn.worker().settings.limits.write_stall_timeout));
         self.conn.worker().count(|numbers| numbers.write_stalls += 1);
-        Poll::Ready(io::ErrorKind::TimedOut.into())
+        Poll::Ready(error)
+    }
+
+    /// Ready when the write deadline has passed, which runs from the first time that this is asked.
+    fn poll_out_of_time(&self, cx: &Context<'_>, after: Duration) -> Poll<io::Error> {
+        self.write_deadline.arm_once(after);
+        self.write_deadline.poll(cx).map(|()| io::ErrorKind::TimedOut.into())
     }
 }
 

@@ -1,6 +1,6 @@
 //! One handshake: within a deadline, and its expensive part a few at a time.
 
-use std::{future::poll_fn, io, rc::Rc, sync::Arc};
+use std::{future::poll_fn, io, rc::Rc, sync::Arc, task::Poll};
 
 use rustls::{ServerConfig, server::Acceptor};
 use tokio::{net::TcpStream, task::yield_now};
@@ -53,8 +53,8 @@ async fn shake(connection: &Rc<Connection>, socket: TcpStream, config: Arc<Serve
     yield_now().await;
     drop(turn);
     let stream = match first {
-        std::task::Poll::Ready(result) => result?,
-        std::task::Poll::Pending => rest.await?,
+        Poll::Ready(result) => result?,
+        Poll::Pending => rest.await?,
     };
     Ok(Stream::Tls(Box::new(stream)))
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustls::{
     ServerConfig,
-    crypto::{CryptoProvider, aws_lc_rs},
+    crypto::aws_lc_rs,
     server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
     sign::CertifiedKey,
     version::{TLS12, TLS13},
@@ -15,7 +15,6 @@ use rustls::{
 
 pub(super) use self::handshake::handshake;
 use crate::{
-    certificate::Certificate,
     route::{Bound, HostCertificates},
     table,
 };
@@ -43,7 +42,7 @@ pub(super) fn server_config(table: &table::Reader, oldest: MinVersion) -> Result
     };
     let own = own::certificate()?;
     let resolver = Resolver { table: table.watch(), own: HostCertificates::default_certificate(Arc::new(own)) };
-    let provider: Arc<CryptoProvider> = Arc::new(aws_lc_rs::default_provider());
+    let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions).map_err(failed)?;
     let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(resolver));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -73,6 +72,6 @@ impl ResolvesServerCert for Resolver {
         let published = self.table.load();
         let certificates = published.snapshot.certificates(name.as_deref()).unwrap_or(&self.own);
         let usable = |Bound { certificate, ingress: _ }: &&Bound| certificate.key().key.choose_scheme(hello.signature_schemes()).is_some();
-        certificates.iter().find(usable).map(|bound: &Bound| Arc::clone(Certificate::key(&bound.certificate)))
+        certificates.iter().find(usable).map(|bound| Arc::clone(bound.certificate.key()))
     }
 }

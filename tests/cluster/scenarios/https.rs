@@ -11,14 +11,14 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use k8s_openapi::ByteString;
-use rcgen::{CertificateParams, KeyPair};
-use serde_json::{Value, json};
+use rcgen::PKCS_ECDSA_P256_SHA256;
+use serde_json::json;
 use tokio::time::interval;
 
 use crate::{
     cluster::Cluster,
     https, install,
+    issued::issue,
     sample::{Sample, ingress, list, namespace},
     wait::{PATIENCE, eventually},
 };
@@ -32,32 +32,21 @@ const PACE: Duration = Duration::from_millis(100);
 const HARMLESS: (&str, &str) = ("NODEGATE_KEEP_ALIVE_TIMEOUT", "5m");
 
 pub async fn https(cluster: &Cluster) -> anyhow::Result<()> {
-    let (first, secret) = certificate()?;
+    let first = issue(&PKCS_ECDSA_P256_SHA256, &[HOST]);
     let mut web = ingress(NAMESPACE, "web", HOST, "web");
     web["spec"]["tls"] = json!([{ "hosts": [HOST], "secretName": "certificate" }]);
-    let objects = [namespace(NAMESPACE), secret, WEB.deployment(cluster.nodes.len()), WEB.service(80), web];
+    let objects = [namespace(NAMESPACE), first.secret(NAMESPACE, "certificate"), WEB.deployment(cluster.nodes.len()), WEB.service(80), web];
     cluster.apply(&list(&objects))?;
     cluster.rolled_out(NAMESPACE, "web", PATIENCE).await?;
 
     let installed = install::nodegate(cluster, "overlays/https", &[]).await?;
-    served_with(cluster, &first).await?;
-    let (second, secret) = certificate()?;
-    cluster.apply(&list(&[secret]))?;
-    served_with(cluster, &second).await?;
-    rollout(cluster, &installed, &second).await?;
+    served_with(cluster, &first.der).await?;
+    let second = issue(&PKCS_ECDSA_P256_SHA256, &[HOST]);
+    cluster.apply(&list(&[second.secret(NAMESPACE, "certificate")]))?;
+    served_with(cluster, &second.der).await?;
+    rollout(cluster, &installed, &second.der).await?;
     install::uninstall(cluster, installed)?;
     cluster.delete_namespace(NAMESPACE)
-}
-
-/// A new one, and the Secret that holds it.
-fn certificate() -> anyhow::Result<(Vec<u8>, Value)> {
-    let key = KeyPair::generate()?;
-    let issued = CertificateParams::new(vec![HOST.to_owned()])?.self_signed(&key)?;
-    let bytes = |text: String| ByteString(text.into_bytes());
-    let data = json!({ "tls.crt": bytes(issued.pem()), "tls.key": bytes(key.serialize_pem()) });
-    let metadata = json!({ "name": "certificate", "namespace": NAMESPACE });
-    let secret = json!({ "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": metadata, "data": data });
-    Ok((issued.der().to_vec(), secret))
 }
 
 /// Waits until every node answers with this certificate.

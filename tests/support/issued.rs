@@ -1,0 +1,37 @@
+//! Certificates that have signed themselves, and the Secrets that hold them.
+
+#![allow(dead_code, unreachable_pub, reason = "shared by test crates, none of which needs all of it")]
+
+use k8s_openapi::ByteString;
+use rcgen::{CertificateParams, KeyPair, SignatureAlgorithm};
+use rustls::pki_types::CertificateDer;
+use serde_json::{Value, json};
+
+/// A certificate with its key.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    pub der: CertificateDer<'static>,
+    /// As PEM.
+    pub certificate: String,
+    /// As PEM.
+    pub key: String,
+}
+
+/// A new one for these names.
+pub fn issue(algorithm: &'static SignatureAlgorithm, names: &[&str]) -> Issued {
+    let key = KeyPair::generate_for(algorithm).unwrap();
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let certificate = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+    Issued { der: certificate.der().clone(), certificate: certificate.pem(), key: key.serialize_pem() }
+}
+
+impl Issued {
+    /// A Secret of type kubernetes.io/tls that holds it.
+    pub fn secret(&self, namespace: &str, name: &str) -> Value {
+        let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": { "namespace": namespace, "name": name },
+            "data": { "tls.crt": bytes(&self.certificate), "tls.key": bytes(&self.key) },
+        })
+    }
+}
