@@ -62,7 +62,7 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
     let listeners = inherited.listen(admin, metrics).await?;
     let mut bound = proxy::adopt(proxy, inherited.take_http())?;
     let addresses = bound.addresses();
-    announce(&listeners, &addresses, &bound.https_addresses());
+    announce(&listeners, &bound.protocols());
 
     let (publisher, reader) = table::channel();
     let (report_sender, report) = watch::channel(Report::default());
@@ -152,6 +152,8 @@ fn parts(settings: ServeSettings) -> Parts {
         compile,
         mut http,
         https,
+        h2c,
+        http2,
         tls_min_version,
         http_is_default,
         workers,
@@ -186,7 +188,19 @@ fn parts(settings: ServeSettings) -> Parts {
     Parts {
         source,
         compile,
-        proxy: proxy::Settings { http, https, tls_min_version, workers, trust, allow_peers, server_header, allow_unsafe_external, limits },
+        proxy: proxy::Settings {
+            http,
+            https,
+            h2c,
+            http2,
+            tls_min_version,
+            workers,
+            trust,
+            allow_peers,
+            server_header,
+            allow_unsafe_external,
+            limits,
+        },
         admin,
         metrics,
         handover,
@@ -201,10 +215,9 @@ fn parts(settings: ServeSettings) -> Parts {
 }
 
 /// One line for each address, with the real port where 0 was asked for: scripts and tests read these.
-fn announce(listeners: &[Listener], addresses: &[SocketAddr], https: &[SocketAddr]) {
-    for address in addresses {
-        let listener = if https.contains(address) { "https" } else { "http" };
-        info!(listener, %address, "listening");
+fn announce(listeners: &[Listener], served: &[(SocketAddr, proxy::Protocol)]) {
+    for (address, protocol) in served {
+        info!(listener = protocol.name(), %address, "listening");
     }
     for listener in listeners {
         info!(listener = name(listener.scope()), address = %listener.address(), "listening");

@@ -50,6 +50,12 @@ pub struct ServeArgs {
     /// Where to listen for HTTP over TLS [default: nowhere]
     #[arg(long, env = "NODEGATE_HTTPS", value_name = "ADDR", value_delimiter = ',')]
     pub https: Vec<SocketAddr>,
+    /// Where to listen for HTTP/2 without TLS, from clients that know it beforehand [default: nowhere]
+    #[arg(long, env = "NODEGATE_H2C", value_name = "ADDR", value_delimiter = ',')]
+    pub h2c: Vec<SocketAddr>,
+    /// Don't offer HTTP/2 over TLS
+    #[arg(long, env = "NODEGATE_NO_HTTP2", value_parser = BoolishValueParser::new())]
+    pub no_http2: bool,
     /// The oldest version of TLS that is spoken
     #[arg(long, env = "NODEGATE_TLS_MIN_VERSION", value_name = "VERSION", value_enum, default_value = "1.2")]
     pub tls_min_version: TlsVersion,

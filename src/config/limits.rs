@@ -6,6 +6,7 @@ mod dial;
 mod dns;
 mod event;
 mod handover;
+mod http2;
 mod source;
 
 use std::time::Duration;
@@ -16,6 +17,7 @@ pub use dial::*;
 pub use dns::*;
 pub use event::*;
 pub use handover::*;
+pub use http2::*;
 pub use source::*;
 
 /// Bytes of a request's head (request line and headers). Beyond: 431 `header_limit`. Four times nginx's usual 8 KiB, since cookies grow; far

@@ -38,6 +38,10 @@ pub struct ServeSettings {
     pub http: Vec<SocketAddr>,
     /// Where to listen for HTTP over TLS.
     pub https: Vec<SocketAddr>,
+    /// Where to listen for HTTP/2 without TLS.
+    pub h2c: Vec<SocketAddr>,
+    /// Whether HTTP/2 is offered over TLS.
+    pub http2: bool,
     /// The oldest version of TLS.
     pub tls_min_version: TlsVersion,
     /// `--http` wasn't given: on a machine without IPv6 the IPv6 address is left out.
@@ -96,6 +100,8 @@ impl TryFrom<ServeArgs> for ServeSettings {
             manifests,
             http,
             https,
+            h2c,
+            no_http2,
             tls_min_version,
             admin,
             metrics,
@@ -115,7 +121,8 @@ impl TryFrom<ServeArgs> for ServeSettings {
         let cloudflare = (!cloudflare_ranges.is_empty()).then_some(cloudflare_ranges.as_slice());
         let http_is_default = http.is_empty();
         let http = if http_is_default { default_http() } else { http };
-        check_tls(&http, &https, &table)?;
+        check_addresses(&http, &https, &h2c)?;
+        check_tls(&table)?;
         let in_pod = env::var_os("KUBERNETES_SERVICE_HOST").is_some();
         let installation = match cluster.pod_namespace.as_deref() {
             _ if !manifests.is_empty() => Installation::Single,
@@ -131,6 +138,8 @@ impl TryFrom<ServeArgs> for ServeSettings {
             manifests,
             http,
             https,
+            h2c,
+            http2: !no_http2,
             tls_min_version,
             http_is_default,
             workers: workers.map_or_else(|| thread::available_parallelism().map_or(1, usize::from), usize::from),
@@ -157,11 +166,21 @@ impl TryFrom<ServeArgs> for ServeSettings {
     }
 }
 
-/// What the flags of TLS say that can't be.
-fn check_tls(http: &[SocketAddr], https: &[SocketAddr], table: &TableArgs) -> Result<(), SettingsError> {
-    if let Some(both) = https.iter().find(|address| address.port() != 0 && http.contains(address)) {
-        return Err(bad("--https", &format!("{both} is an address for --http, too")));
+/// At one address one protocol begins.
+fn check_addresses(http: &[SocketAddr], https: &[SocketAddr], h2c: &[SocketAddr]) -> Result<(), SettingsError> {
+    for (flag, addresses, before) in [("--https", https, &[("--http", http)][..]), ("--h2c", h2c, &[("--http", http), ("--https", https)])]
+    {
+        for (other, taken) in before {
+            if let Some(both) = addresses.iter().find(|address| address.port() != 0 && taken.contains(address)) {
+                return Err(bad(flag, &format!("{both} is an address for {other}, too")));
+            }
+        }
     }
+    Ok(())
+}
+
+/// What the flags of TLS say that can't be.
+fn check_tls(table: &TableArgs) -> Result<(), SettingsError> {
     if let Some(SecretName { namespace, name: _ }) = &table.default_certificate
         && !table.watch_namespace.is_empty()
         && !table.watch_namespace.contains(namespace)
@@ -179,6 +198,10 @@ fn log_filter(level: &str) -> Result<EnvFilter, ParseError> {
         for directive in ["kube_client::client=off", "kube_client::client::tls=warn", "kube_runtime=off"] {
             filter = filter.add_directive(directive.parse()?);
         }
+    }
+    if !level.contains("h2") {
+        // It warns of what any client can send as often as it likes.
+        filter = filter.add_directive("h2=off".parse()?);
     }
     Ok(filter)
 }
@@ -236,6 +259,7 @@ impl TryFrom<LimitArgs> for Limits {
             body_min_rate: args.body_min_rate,
             body_rate_grace: args.body_rate_grace.0,
             write_stall_timeout: positive("--write-stall-timeout", args.write_stall_timeout)?,
+            http2_streams: args.http2_streams.get(),
             requests_per_connection: args.requests_per_connection.get(),
             max_connections: args.max_connections.get(),
             connect_timeout: positive("--connect-timeout", args.connect_timeout)?,

@@ -1,6 +1,7 @@
 //! What HTTP says about a message, purely: authority, path, identity, hop-by-hop headers, framing. No I/O, no logging.
 
 mod authority;
+mod cookies;
 mod external;
 mod forwarded;
 pub mod framing;
@@ -11,6 +12,7 @@ mod peers;
 mod trailers;
 
 pub use authority::{Authority, BadAuthority, authority, canonical_host};
+pub use cookies::join_cookies;
 pub use external::allowed_external;
 pub use forwarded::{X_REQUEST_ID, set_forwarded, set_request_id};
 pub use hop_by_hop::{Upgrade, set_websocket, strip_request, strip_response, wants_upgrade};

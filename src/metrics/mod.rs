@@ -35,6 +35,8 @@ pub struct Numbers {
     pub handshakes_failed: u64,
     /// TLS handshakes that took too long.
     pub handshakes_timed_out: u64,
+    /// HTTP/2 connections that were ended because of a flood.
+    pub http2_floods: u64,
     /// Times that accepting stopped: the connection limit, or no file descriptor left.
     pub accept_paused: u64,
     /// Requests between their head and the end of their answer.
@@ -135,6 +137,7 @@ impl Numbers {
             handshakes,
             handshakes_failed,
             handshakes_timed_out,
+            http2_floods,
             accept_paused,
             active_requests,
             tunnels_open,
@@ -165,6 +168,7 @@ impl Numbers {
             (&mut self.handshakes, handshakes),
             (&mut self.handshakes_failed, handshakes_failed),
             (&mut self.handshakes_timed_out, handshakes_timed_out),
+            (&mut self.http2_floods, http2_floods),
             (&mut self.accept_paused, accept_paused),
             (&mut self.active_requests, active_requests),
             (&mut self.tunnels_open, tunnels_open),
@@ -189,6 +193,10 @@ impl Numbers {
         }
         self.no_route.add(no_route);
         self.other.add(beyond);
+        self.add_reasons(reasons);
+    }
+
+    fn add_reasons(&mut self, reasons: &[(&'static str, u64)]) {
         for (reason, count) in reasons {
             match self.reasons.iter_mut().find(|(known, _)| known == reason) {
                 Some((_, sum)) => *sum += count,

@@ -12,8 +12,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    Handle, Settings,
-    listener::{self, Sharing},
+    Handle, Protocol, Settings,
+    listener::{self, Entrance, Sharing},
     tls,
     upstream::Resolver,
     worker::{self, Seed},
@@ -32,7 +32,7 @@ pub struct BindError {
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "stop what listens there, or name another address with --http or --https",
+        io::ErrorKind::AddrInUse => "stop what listens there, or name another address with --http, --https or --h2c",
         io::ErrorKind::PermissionDenied => {
             "run with the capability NET_BIND_SERVICE, lower net.ipv4.ip_unprivileged_port_start, or name a higher port with --http and --https"
         }
@@ -45,7 +45,7 @@ fn hint(error: &io::Error) -> &'static str {
 #[derive(Debug)]
 pub struct Bound {
     settings: Settings,
-    /// For each address, a socket for each worker at least; those with plain HTTP first.
+    /// For each address, a socket for each worker at least; in the order of [`Settings::addresses`].
     listeners: Vec<Vec<TcpListener>>,
     /// References to those that are new at an address where others were inherited.
     fresh: Vec<OwnedFd>,
@@ -54,7 +54,7 @@ pub struct Bound {
 /// What another process that serves the same addresses has to do with this one's sockets.
 #[derive(Debug, Default)]
 pub struct Inherited {
-    /// Its sockets. Those that neither [`Settings::http`] nor [`Settings::https`] names are closed here.
+    /// Its sockets. Those that are at none of the addresses of [`Settings`] are closed here.
     pub sockets: Vec<TcpListener>,
     /// It runs on without having passed any, and shall be joined.
     pub beside: bool,
@@ -79,9 +79,9 @@ pub fn adopt(settings: Settings, inherited: Inherited) -> Result<Bound, BindErro
     let alone = sockets.is_empty() && !beside;
     let mut known: Vec<(SocketAddr, TcpListener)> =
         sockets.into_iter().filter_map(|socket| Some((socket.local_addr().ok()?, socket))).collect();
-    let mut listeners = Vec::with_capacity(settings.http.len() + settings.https.len());
+    let mut listeners = Vec::new();
     let mut fresh = Vec::new();
-    for address in settings.addresses() {
+    for (address, _) in settings.addresses() {
         let (same, others): (Vec<_>, Vec<_>) = known.into_iter().partition(|(known, _)| *known == address);
         known = others;
         // One port may be bound for all addresses where the other process has it for a single one, and the other way round.
@@ -105,14 +105,32 @@ pub fn adopt(settings: Settings, inherited: Inherited) -> Result<Bound, BindErro
 }
 
 impl Bound {
-    /// The addresses that are bound, those with plain HTTP first: with port 0, the port that the kernel chose.
+    /// The addresses that are bound, in the order of the settings, those with plain HTTP first: with port 0, the port that the kernel chose.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         local_addresses(&self.listeners)
     }
 
-    /// Those of them that have TLS.
-    pub fn https_addresses(&self) -> Vec<SocketAddr> {
-        local_addresses(self.listeners.get(self.settings.http.len()..).unwrap_or_default())
+    /// The same, with what is spoken there.
+    pub fn protocols(&self) -> Vec<(SocketAddr, Protocol)> {
+        self.addresses().into_iter().zip(self.settings.addresses()).map(|(address, (_, protocol))| (address, protocol)).collect()
+    }
+
+    /// How connections begin at each address.
+    fn entrances(&self, table: &table::Reader) -> io::Result<Vec<(SocketAddr, Entrance)>> {
+        let mut tls = None;
+        let protocols = self.protocols().into_iter().map(|(address, protocol)| {
+            let entrance = match (protocol, &tls) {
+                (Protocol::Http, _) => Entrance::Http1,
+                (Protocol::H2c, _) => Entrance::Http2,
+                (Protocol::Https, Some(config)) => Entrance::Tls(Arc::clone(config)),
+                (Protocol::Https, None) => {
+                    let config = tls::server_config(table, &self.settings).map_err(io::Error::other)?;
+                    Entrance::Tls(Arc::clone(tls.insert(config)))
+                }
+            };
+            Ok((address, entrance))
+        });
+        protocols.collect()
     }
 
     /// References to the sockets that were bound beside inherited ones, once: whoever passed those on hasn't these.
@@ -121,7 +139,7 @@ impl Bound {
     }
 
     fn listen(&self) -> Result<(), BindError> {
-        for (address, listeners) in self.settings.addresses().zip(&self.listeners) {
+        for ((address, _), listeners) in self.settings.addresses().zip(&self.listeners) {
             listeners.iter().try_for_each(listener::listen).map_err(|cause| BindError { address, cause })?;
         }
         Ok(())
@@ -134,12 +152,7 @@ impl Bound {
     pub fn start(self, table: &table::Reader, logs: Vec<access_log::Local>) -> io::Result<Handle> {
         self.listen().map_err(io::Error::other)?;
         let resolver = Resolver::new();
-        let tls_addresses = self.https_addresses();
-        let tls = if tls_addresses.is_empty() {
-            None
-        } else {
-            Some(tls::server_config(table, self.settings.tls_min_version).map_err(io::Error::other)?)
-        };
+        let entrances = self.entrances(table)?;
         let Self { settings, listeners, fresh: _ } = self;
         let workers = settings.workers.max(1);
         let files = file_limit().saturating_sub(limits::RESERVED_FILES) / workers;
@@ -153,8 +166,7 @@ impl Bound {
             let seed = Seed {
                 settings: Arc::clone(&settings),
                 listeners: shares.next().unwrap_or_default(),
-                tls: tls.clone(),
-                tls_addresses: tls_addresses.clone(),
+                entrances: entrances.clone(),
                 table: table.clone(),
                 log,
                 resolver: resolver.clone(),

@@ -12,15 +12,18 @@ use http::{
     header::{HOST, USER_AGENT},
     uri::PathAndQuery,
 };
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::{connection::Connection, error::Reason};
+use super::{
+    connection::{Connection, Lane},
+    error::Reason,
+    worker::Worker,
+};
 use crate::{access_log::Record, route::Route};
 
 /// A request under way. Dropped before it has a status, it counts as given up by its client.
 pub(crate) struct Exchange {
-    connection: Rc<Connection>,
+    lane: Rc<Lane>,
     time: SystemTime,
     started: Instant,
     details: Option<Details>,
@@ -59,15 +62,15 @@ struct Details {
 }
 
 impl Exchange {
-    pub(crate) fn begin(connection: Rc<Connection>, request: &Request<Incoming>) -> Self {
-        let worker = connection.worker();
+    pub(crate) fn begin<B>(lane: Rc<Lane>, request: &Request<B>) -> Self {
+        let worker = lane.worker();
         worker.count(|numbers| numbers.active_requests += 1);
         let details = worker.is_logging().then(|| Details::of(request));
         Self {
-            time: worker.deadlines.wall_clock(connection.head_at()),
-            started: connection.head_at(),
+            time: worker.deadlines.wall_clock(lane.head_at()),
+            started: lane.head_at(),
             details,
-            client: connection.peer().ip(),
+            client: lane.connection().peer().ip(),
             route: None,
             trail: Trail::default(),
             request_id: HeaderValue::from_static(""),
@@ -77,17 +80,21 @@ impl Exchange {
             status: None,
             reason: None,
             first_byte: None,
-            connection,
+            lane,
         }
     }
 
-    pub(crate) fn connection(&self) -> &Rc<Connection> {
-        &self.connection
+    pub(crate) fn lane(&self) -> &Rc<Lane> {
+        &self.lane
+    }
+
+    pub(crate) fn worker(&self) -> &Rc<Worker> {
+        self.lane.worker()
     }
 
     /// What sending the request takes, without another count of references to the route, which all workers share.
-    pub(crate) fn sending(&mut self) -> (&Rc<Connection>, Option<&Route>, &mut Trail) {
-        (&self.connection, self.route.as_deref(), &mut self.trail)
+    pub(crate) fn sending(&mut self) -> (&Lane, Option<&Route>, &mut Trail) {
+        (&self.lane, self.route.as_deref(), &mut self.trail)
     }
 
     /// The head of the backend's response is there.
@@ -129,9 +136,10 @@ impl Trail {
 }
 
 impl Details {
-    fn of(request: &Request<Incoming>) -> Self {
+    fn of<B>(request: &Request<B>) -> Self {
         let value = |name| request.headers().get(name).map(HeaderValue::as_bytes);
-        let (host, user_agent) = (value(HOST).unwrap_or_default(), value(USER_AGENT));
+        let authority = || request.uri().authority().map(|authority| authority.as_str().as_bytes());
+        let (host, user_agent) = (value(HOST).or_else(authority).unwrap_or_default(), value(USER_AGENT));
         let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
         let mut text = String::with_capacity(host.len() + path.len() + user_agent.map_or(0, <[u8]>::len));
         append_text(&mut text, host);
@@ -167,14 +175,14 @@ fn append_text(text: &mut String, bytes: &[u8]) {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let now = Instant::now();
-        self.connection.message_done();
+        self.lane.done();
         if self.status.is_none() {
             self.answered(Reason::ClientGone);
         }
         let status = self.status.map_or(0, |status| status.as_u16());
         let reason = self.reason.map(Reason::code);
         let total = now - self.started;
-        let worker = Rc::clone(self.connection.worker());
+        let worker = Rc::clone(self.lane.worker());
         let trail = std::mem::take(&mut self.trail);
         let upstream_time = self.first_byte.zip(trail.connected).map(|(first, sent)| first - sent);
         worker.count(|numbers| {
@@ -185,7 +193,7 @@ impl Drop for Exchange {
         worker.log(&Record {
             time: self.time,
             client: self.client,
-            peer: self.connection.peer(),
+            peer: self.lane.connection().peer(),
             method: details.method.as_str(),
             host: details.host(),
             path: details.path(),

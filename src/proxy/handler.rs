@@ -3,25 +3,28 @@
 
 use std::{borrow::Cow, convert::Infallible, rc::Rc, sync::Arc};
 
+use h2::ext::Protocol;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, EXPECT, SERVER, TRANSFER_ENCODING},
+    header::{CONNECTION, EXPECT, SEC_WEBSOCKET_KEY, SERVER, TRANSFER_ENCODING},
+    request,
     uri::PathAndQuery,
 };
-use http_body::Body;
+use http_body::{Body, SizeHint};
 use hyper::body::Incoming;
 
 use super::{
     answer::{self, Form},
-    body::{Progress, RequestBody, ResponseBody},
-    connection::Connection,
+    body::{ClientBody, Progress, Receiving, RequestBody, ResponseBody},
+    connection::{Connection, Lane},
     error::{ProxyError, Reason},
     exchange::Exchange,
-    upgrade::Tunnel,
+    upgrade::{Tunnel, WebSocket},
     upstream::{self, Sent},
     worker::Worker,
 };
 use crate::{
+    config::limits::Limits,
     message::{self, Authority, Upgrade},
     route::Route,
 };
@@ -29,21 +32,14 @@ use crate::{
 /// Fields that a request gets: `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`, `X-Real-IP`, `X-Request-Id`.
 const ADDED_FIELDS: usize = 6;
 
-/// Answers one request. Never fails: whatever goes wrong becomes an answer.
-pub(super) async fn handle(connection: Rc<Connection>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
-    connection.worker().retry_budget.deposit();
-    let mut exchange = Exchange::begin(Rc::clone(&connection), &request);
-    let form = Form::of(request.headers());
-    let close_delimited = request.version() < Version::HTTP_11;
-    let is_chunked = is_chunked(request.body());
-    let result = forward(&mut exchange, request).await;
+/// Answers one request over HTTP/1. Never fails: whatever goes wrong becomes an answer.
+pub(super) async fn handle_http1(lane: Rc<Lane>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
+    let connection = Rc::clone(lane.connection());
+    let is_chunked = is_chunked(request.body().is_end_stream(), &request.body().size_hint());
+    let Answer { mut response, body_taken } = handle(lane, request.map(ClientBody::Http1)).await;
     // With part of the request's body unread, the server closes the connection behind the response: the client is to know before it sends another. Of one in
     // chunks it reads no more than one to find its end, so that it may be all there, and unread.
-    let unread = connection.has_unread_body() || (is_chunked && !exchange.body_taken);
-    let mut response = match result {
-        Ok((sent, progress)) => respond(exchange, sent, progress, close_delimited),
-        Err(error) => refuse(exchange, &error, form),
-    };
+    let unread = connection.has_unread_body() || (is_chunked && !body_taken);
     let ends = connection.is_last_request() || unread;
     if ends && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -51,24 +47,62 @@ pub(super) async fn handle(connection: Rc<Connection>, request: Request<Incoming
     Ok(response)
 }
 
-async fn forward(exchange: &mut Exchange, request: Request<Incoming>) -> Result<(Sent, Progress), ProxyError> {
+/// Answers one request over HTTP/2. A status 101 is the backend's consent to a tunnel, which is in the lane.
+pub(super) async fn handle_http2(lane: Rc<Lane>, request: Request<Receiving>) -> Response<ResponseBody> {
+    let Answer { mut response, body_taken: _ } = handle(lane, request.map(ClientBody::Http2)).await;
+    // Its framing is the protocol's matter (RFC 9113 section 8.2.2).
+    response.headers_mut().remove(CONNECTION);
+    *response.version_mut() = Version::HTTP_2;
+    response
+}
+
+struct Answer {
+    response: Response<ResponseBody>,
+    /// All of the request's body went to a backend.
+    body_taken: bool,
+}
+
+async fn handle(lane: Rc<Lane>, request: Request<ClientBody>) -> Answer {
+    lane.worker().retry_budget.deposit();
+    let mut exchange = Exchange::begin(lane, &request);
+    let form = Form::of(request.headers());
+    let close_delimited = request.version() < Version::HTTP_11;
+    let result = forward(&mut exchange, request).await;
+    let body_taken = exchange.body_taken;
+    let response = match result {
+        Ok((sent, progress)) => respond(exchange, sent, progress, close_delimited),
+        Err(error) => refuse(exchange, &error, form),
+    };
+    Answer { response, body_taken }
+}
+
+async fn forward(exchange: &mut Exchange, request: Request<ClientBody>) -> Result<(Sent, Progress), ProxyError> {
     let (request, progress) = prepare(exchange, request)?;
-    let (connection, route, trail) = exchange.sending();
+    let (lane, route, trail) = exchange.sending();
     let route = route.ok_or(Reason::NoRoute)?;
     trail.routed();
-    let sent = upstream::send(connection, trail, &route.backend, request, &progress).await;
+    let sent = upstream::send(lane, trail, &route.backend, request, &progress).await;
     exchange.bytes_in = progress.bytes();
     exchange.body_taken = progress.is_complete();
-    Ok((sent?, progress))
+    let sent = sent?;
+    if sent.response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && exchange.lane().websocket.borrow().as_ref().is_some_and(|websocket| !websocket.is_accepted(sent.response.headers()))
+    {
+        return Err(ProxyError::new(Reason::UpstreamInvalid, "the backend's WebSocket isn't for our key"));
+    }
+    Ok((sent, progress))
 }
 
 /// Decides what becomes of a request, and makes it ready to be sent along its route.
-fn prepare(exchange: &mut Exchange, request: Request<Incoming>) -> Result<(Request<RequestBody>, Progress), ProxyError> {
-    let connection = Rc::clone(exchange.connection());
-    let worker = connection.worker();
+fn prepare(exchange: &mut Exchange, request: Request<ClientBody>) -> Result<(Request<RequestBody>, Progress), ProxyError> {
+    let lane = Rc::clone(exchange.lane());
+    let (connection, worker) = (lane.connection(), lane.worker());
     let (mut head, body) = request.into_parts();
 
-    check_method(&head.method)?;
+    if head.version == Version::HTTP_2 {
+        check_fields(&mut head.headers, &worker.settings.limits)?;
+    }
+    let upgrade = check_method(&head)?;
     check_expectation(&head.headers)?;
     let authority = message::authority(head.version, &head.uri, &head.headers)
         .map_err(|error| ProxyError::caused(Reason::BadRequest, "the authority", error))?;
@@ -77,13 +111,12 @@ fn prepare(exchange: &mut Exchange, request: Request<Incoming>) -> Result<(Reque
     let identity = message::identify(connection.downstream(), &head.headers, &worker.settings.trust);
     exchange.client = identity.client;
 
-    exchange.route = Some(find(&connection, &authority, &path)?);
+    exchange.route = Some(find(connection, &authority, &path)?);
 
-    let as_written = matches!(path, Cow::Borrowed(_)) && head.uri.authority().is_none();
-    if !as_written {
-        head.uri = origin_form(&head.uri, &path)?;
+    let as_written = head.uri.path_and_query().filter(|target| matches!(path, Cow::Borrowed(_)) && target.as_str().starts_with('/'));
+    if as_written.is_none() || head.uri.authority().is_some() {
+        head.uri = as_written.map_or_else(|| origin_form(&head.uri, &path), |target| Ok(Uri::from(target.clone())))?;
     }
-    let upgrade = message::wants_upgrade(&head.method, head.version, &head.headers);
     message::strip_request(&mut head.headers);
     // At once, instead of in four steps. Later requests of the connection have this one's map.
     head.headers.reserve(ADDED_FIELDS);
@@ -91,7 +124,18 @@ fn prepare(exchange: &mut Exchange, request: Request<Incoming>) -> Result<(Reque
     message::set_forwarded(&mut head.headers, connection.downstream(), &identity, &authority);
     exchange.request_id = message::set_request_id(&mut head.headers, identity.peer, || new_request_id(worker));
 
-    let (body, progress) = RequestBody::new(body, &connection);
+    let body = match (upgrade, body) {
+        (Upgrade::WebSocket, ClientBody::Http2(receiving)) => {
+            // What follows isn't the request's any more, which becomes one that a backend knows (RFC 8441 section 5).
+            let (websocket, key) = WebSocket::ask(receiving, worker);
+            lane.websocket.replace(Some(websocket));
+            head.method = Method::GET;
+            head.headers.insert(SEC_WEBSOCKET_KEY, key);
+            None
+        }
+        (_, body) => Some(body),
+    };
+    let (body, progress) = body.map_or_else(|| (RequestBody::empty(), Progress::default()), |body| RequestBody::new(body, &lane));
     set_framing(&mut head.headers, &body, upgrade);
     // The client speaks whatever version it is given, and panics on some.
     head.version = Version::HTTP_11;
@@ -99,11 +143,27 @@ fn prepare(exchange: &mut Exchange, request: Request<Incoming>) -> Result<(Reque
     Ok((Request::from_parts(head, body), progress))
 }
 
-fn check_method(method: &Method) -> Result<(), ProxyError> {
-    if *method == Method::CONNECT || *method == Method::TRACE {
-        return Err(Reason::Method.into());
+/// What the guard of an HTTP/1 connection has done before: how many fields there may be. A browser may send each cookie in a field of its own (RFC 9113
+/// section 8.2.3), which are one again from here on; what bounds these is their size.
+fn check_fields(headers: &mut HeaderMap, limits: &Limits) -> Result<(), ProxyError> {
+    message::join_cookies(headers);
+    if headers.len() > limits.request_header_count {
+        return Err(Reason::HeaderLimit.into());
     }
     Ok(())
+}
+
+/// What the request asks its connection to become, unless its method is one that nobody may use.
+fn check_method(head: &request::Parts) -> Result<Upgrade, ProxyError> {
+    if head.method == Method::CONNECT
+        && head.extensions.get::<Protocol>().is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket"))
+    {
+        return Ok(Upgrade::WebSocket);
+    }
+    if head.method == Method::CONNECT || head.method == Method::TRACE {
+        return Err(Reason::Method.into());
+    }
+    Ok(message::wants_upgrade(&head.method, head.version, &head.headers))
 }
 
 /// RFC 9110 section 10.1.1. The server sends `100 Continue` when the backend's connection first asks for the body.
@@ -136,15 +196,15 @@ fn origin_form(uri: &Uri, path: &str) -> Result<Uri, ProxyError> {
 }
 
 /// Whether there is a body whose length nobody has told.
-fn is_chunked(body: &impl Body) -> bool {
-    !body.is_end_stream() && body.size_hint().exact().is_none()
+fn is_chunked(is_end: bool, size: &SizeHint) -> bool {
+    !is_end && size.exact().is_none()
 }
 
 /// The hop-by-hop headers that are ours to set on the way to the backend.
 fn set_framing(headers: &mut HeaderMap, body: &RequestBody, upgrade: Upgrade) {
     // The server answers the expectation itself.
     headers.remove(EXPECT);
-    if is_chunked(body) {
+    if is_chunked(body.is_end_stream(), &body.size_hint()) {
         // Without it, the client would drop the body of a GET.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
@@ -160,25 +220,25 @@ fn respond(mut exchange: Exchange, sent: Sent, progress: Progress, close_delimit
     message::strip_response(&mut head.headers);
     head.version = Version::HTTP_11;
     head.extensions = http::Extensions::new();
-    let connection = Rc::clone(exchange.connection());
+    let lane = Rc::clone(exchange.lane());
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         message::set_websocket(&mut head.headers);
-        connection.tunnel.replace(Some(Tunnel::new(lease, exchange)));
+        lane.tunnel.replace(Some(Tunnel::new(lease, exchange)));
         return Response::from_parts(head, ResponseBody::empty());
     }
-    if connection.worker().settings.server_header && !head.headers.contains_key(SERVER) {
+    if lane.worker().settings.server_header && !head.headers.contains_key(SERVER) {
         head.headers.insert(SERVER, answer::SERVER_NAME);
     }
     Response::from_parts(head, ResponseBody::backend(body, lease, progress, exchange, close_delimited))
 }
 
 fn refuse(mut exchange: Exchange, error: &ProxyError, form: Form) -> Response<ResponseBody> {
-    let peer = exchange.connection().peer();
+    let peer = exchange.lane().connection().peer();
     tracing::debug!(%peer, error = error as &dyn std::error::Error, "answered ourselves");
     exchange.answered(error.reason);
     // A client that is gone may have closed one direction only, and what it sent is no whole request (RFC 9112 section 8).
     let told = if error.reason == Reason::ClientGone { Reason::BadRequest } else { error.reason };
-    answer::answer(told, form, exchange.connection().worker().settings.server_header)
+    answer::answer(told, form, exchange.worker().settings.server_header)
 }
 
 /// 128 random bits, as nginx's `$request_id`.

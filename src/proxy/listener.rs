@@ -17,6 +17,8 @@ use tokio::{
 
 use super::{
     connection::{self, Connection},
+    http2,
+    stream::Stream,
     worker::Worker,
 };
 use crate::config::limits;
@@ -85,8 +87,8 @@ pub(super) fn listen(listener: &StdListener) -> io::Result<()> {
 
 /// Accepts until the worker drains. At the connection limit one client waits in our hands, and the others in the kernel's queue.
 pub(super) async fn accept(worker: Rc<Worker>, listener: Rc<TcpListener>, address: SocketAddr) {
-    let tls = worker.tls(address);
-    let welcome = |stream, peer| welcome(&worker, stream, peer, address.port(), tls.clone());
+    let entrance = worker.entrance(address);
+    let welcome = |stream, peer| welcome(&worker, stream, peer, address.port(), entrance.clone());
     let mut failing = false;
     loop {
         let changed = worker.listeners.changed();
@@ -167,12 +169,24 @@ fn admits(worker: &Worker, peer: SocketAddr) -> bool {
     admitted
 }
 
-fn welcome(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, port: u16, tls: Option<Arc<ServerConfig>>) {
-    let connection = Connection::register(worker, peer, port, tls.is_some());
-    match tls {
-        None => tokio::task::spawn_local(connection::serve(connection, stream)),
-        Some(config) => tokio::task::spawn_local(connection::serve_tls(connection, stream, config)),
+fn welcome(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, port: u16, entrance: Entrance) {
+    let connection = Connection::register(worker, peer, port, matches!(entrance, Entrance::Tls(_)));
+    match entrance {
+        Entrance::Http1 => tokio::task::spawn_local(connection::serve_http1(connection, Stream::Plain(stream))),
+        Entrance::Http2 => tokio::task::spawn_local(http2::serve(connection, Stream::Plain(stream))),
+        Entrance::Tls(config) => tokio::task::spawn_local(connection::serve_tls(connection, stream, config)),
     };
+}
+
+/// How connections begin at an address.
+#[derive(Clone)]
+pub(super) enum Entrance {
+    /// With a request in HTTP/1.
+    Http1,
+    /// With the preface of HTTP/2.
+    Http2,
+    /// With a handshake, in which the client chooses between the two.
+    Tls(Arc<ServerConfig>),
 }
 
 /// Errors of `accept` that concern the one connection that was to be accepted (accept(2)): the next may be fine.

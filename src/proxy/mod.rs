@@ -5,12 +5,15 @@ mod body;
 mod bound;
 mod connection;
 mod connections;
+mod date;
 mod deadline;
 mod error;
 mod exchange;
+mod farewell;
 mod guard;
 mod handle;
 mod handler;
+mod http2;
 mod listener;
 mod listeners;
 mod stream;
@@ -39,7 +42,11 @@ pub struct Settings {
     pub http: Vec<SocketAddr>,
     /// Addresses to serve HTTP over TLS on.
     pub https: Vec<SocketAddr>,
-    /// The oldest version of TLS that is spoken there.
+    /// Addresses to serve HTTP/2 without TLS on.
+    pub h2c: Vec<SocketAddr>,
+    /// Whether HTTP/2 is offered over TLS.
+    pub http2: bool,
+    /// The oldest version of TLS that is spoken.
     pub tls_min_version: MinVersion,
     /// Threads, each with its own listeners and pools.
     pub workers: usize,
@@ -55,9 +62,32 @@ pub struct Settings {
     pub limits: Limits,
 }
 
+/// What is spoken at an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.
+    Http,
+    /// HTTP/1 or HTTP/2 over TLS.
+    Https,
+    /// HTTP/2 without TLS.
+    H2c,
+}
+
+impl Protocol {
+    /// As the flag is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::H2c => "h2c",
+        }
+    }
+}
+
 impl Settings {
-    /// All addresses, those with plain HTTP first.
-    fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.http.iter().chain(&self.https).copied()
+    /// All addresses, those with plain HTTP first, and what is spoken there.
+    fn addresses(&self) -> impl Iterator<Item = (SocketAddr, Protocol)> {
+        let of = |addresses: &[SocketAddr], protocol| addresses.iter().map(move |address| (*address, protocol)).collect::<Vec<_>>();
+        [of(&self.http, Protocol::Http), of(&self.https, Protocol::Https), of(&self.h2c, Protocol::H2c)].into_iter().flatten()
     }
 }

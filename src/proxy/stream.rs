@@ -15,6 +15,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
+use super::tls;
 use crate::config::limits;
 
 /// A client's connection.
@@ -65,6 +66,14 @@ impl Stream {
         match self {
             Self::Plain(_) => None,
             Self::Tls(stream) => Some(stream.get_ref().0.taken),
+        }
+    }
+
+    /// Whether the client has chosen HTTP/2 in its handshake.
+    pub(super) fn has_chosen_http2(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(tls::ALPN_HTTP2),
         }
     }
 

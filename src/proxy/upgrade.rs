@@ -1,19 +1,29 @@
-//! Tunnels: after a `101 Switching Protocols`, bytes pass in both directions as they come, until one side has closed and the other has seen it.
+//! Tunnels: after a backend's `101 Switching Protocols`, bytes pass in both directions as they come, until one side has closed and the other has seen it.
 
-use std::{future::poll_fn, io, rc::Rc};
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
 
+use aws_lc_rs::digest;
 use bytes::Bytes;
-use tokio::io::{AsyncWriteExt, copy_bidirectional_with_sizes};
+use data_encoding::BASE64;
+use http::{HeaderMap, HeaderValue, header::SEC_WEBSOCKET_ACCEPT};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional_with_sizes};
 
 use super::{
+    body::Receiving,
+    connection::Lane,
     exchange::Exchange,
-    guard::Guard,
     upstream::{Lease, Upgraded},
     worker::Worker,
 };
 use crate::config::limits::TUNNEL_BUFFER_BYTES;
 
-/// What a connection becomes when its server has switched protocols.
+/// What a connection, or a stream of one, becomes when the backend has switched protocols.
 pub(crate) struct Tunnel {
     lease: Lease,
     exchange: Exchange,
@@ -25,11 +35,12 @@ impl Tunnel {
     }
 
     /// Runs until both sides have closed, or neither has sent anything for the tunnel's idle timeout. `read` came from the client already.
-    pub(crate) async fn run(self, mut client: Guard, read: Bytes) {
+    pub(crate) async fn run(self, client: impl AsyncRead + AsyncWrite + Unpin, read: Bytes) {
         let Self { lease, mut exchange } = self;
         let Some(Upgraded { mut stream, read: answered, open: _counted }) = lease.upgraded().await else { return };
         let open = OpenTunnel::of(&exchange);
-        let connection = Rc::clone(exchange.connection());
+        let lane = Rc::clone(exchange.lane());
+        let mut client = ClientSide::new(client, &lane);
         let copied = async {
             stream.write_all(&read).await?;
             client.write_all(&answered).await?;
@@ -39,8 +50,8 @@ impl Tunnel {
         let copied = tokio::select! {
             biased;
             copied = copied => copied,
-            () = poll_fn(|cx| connection.poll_late(cx)) => {
-                connection.worker().count(|numbers| numbers.tunnel_timeouts += 1);
+            () = poll_fn(|cx| lane.waiting.poll(cx)) => {
+                lane.worker().count(|numbers| numbers.tunnel_timeouts += 1);
                 Err(io::ErrorKind::TimedOut.into())
             }
         };
@@ -48,7 +59,80 @@ impl Tunnel {
         if let Err(error) = copied {
             tracing::debug!(%error, "tunnel ended");
         }
-        (exchange.bytes_in, exchange.bytes_out) = client.moved();
+        (exchange.bytes_in, exchange.bytes_out) = (client.received, client.sent);
+    }
+}
+
+/// A WebSocket that was asked for over HTTP/2, whose clients leave out what HTTP/1.1 needs to begin one (RFC 8441 section 5).
+pub(crate) struct WebSocket {
+    /// What comes from the client.
+    pub(crate) receiving: Receiving,
+    /// What the backend is to make of our key.
+    accept: HeaderValue,
+}
+
+impl WebSocket {
+    /// With a key of our own (RFC 6455 section 4.1), which is returned.
+    pub(crate) fn ask(receiving: Receiving, worker: &Worker) -> (Self, HeaderValue) {
+        let key = BASE64.encode(&worker.random.borrow_mut().u128(..).to_be_bytes());
+        let accept = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11").as_bytes());
+        // Base64 is valid in a header.
+        let value = |text| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
+        (Self { receiving, accept: value(BASE64.encode(accept.as_ref())) }, value(key))
+    }
+
+    /// Whether whoever answers has understood that it is a WebSocket.
+    pub(crate) fn is_accepted(&self, headers: &HeaderMap) -> bool {
+        headers.get(SEC_WEBSOCKET_ACCEPT) == Some(&self.accept)
+    }
+}
+
+/// The client's end of a tunnel, which lives as long as either direction moves.
+struct ClientSide<'a, C> {
+    client: C,
+    lane: &'a Lane,
+    received: u64,
+    sent: u64,
+}
+
+impl<'a, C> ClientSide<'a, C> {
+    fn new(client: C, lane: &'a Lane) -> Self {
+        let side = Self { client, lane, received: 0, sent: 0 };
+        side.moved();
+        side
+    }
+
+    fn moved(&self) {
+        self.lane.waiting.arm(self.lane.worker().settings.limits.tunnel_idle_timeout);
+    }
+}
+
+impl<C: AsyncRead + Unpin> AsyncRead for ClientSide<'_, C> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let result = ready!(Pin::new(&mut this.client).poll_read(cx, buf));
+        this.received += (buf.filled().len() - before) as u64;
+        this.moved();
+        Poll::Ready(result)
+    }
+}
+
+impl<C: AsyncWrite + Unpin> AsyncWrite for ClientSide<'_, C> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.client).poll_write(cx, buf))?;
+        this.sent += written as u64;
+        this.moved();
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().client).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().client).poll_shutdown(cx)
     }
 }
 
@@ -57,7 +141,7 @@ struct OpenTunnel(Rc<Worker>);
 
 impl OpenTunnel {
     fn of(exchange: &Exchange) -> Self {
-        let worker = Rc::clone(exchange.connection().worker());
+        let worker = Rc::clone(exchange.worker());
         worker.count(|numbers| numbers.tunnels_open += 1);
         Self(worker)
     }

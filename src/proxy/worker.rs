@@ -11,7 +11,7 @@ use std::{
 };
 
 use fastrand::Rng;
-use rustls::ServerConfig;
+use http::HeaderValue;
 use tokio::{
     net::TcpListener,
     runtime::{Builder, LocalOptions},
@@ -22,8 +22,9 @@ use tokio::{
 use super::{
     Settings,
     connections::Connections,
+    date::HttpDate,
     deadline::Deadlines,
-    listener,
+    listener::{self, Entrance},
     listeners::Listeners,
     upstream::{Budget, Pools, Resolver},
 };
@@ -47,10 +48,8 @@ pub(crate) enum Command {
 pub(crate) struct Seed {
     pub(crate) settings: Arc<Settings>,
     pub(crate) listeners: Vec<std::net::TcpListener>,
-    /// How handshakes are made, where there are any.
-    pub(crate) tls: Option<Arc<ServerConfig>>,
-    /// Addresses at which a connection begins with one.
-    pub(crate) tls_addresses: Vec<SocketAddr>,
+    /// How connections begin at each address.
+    pub(crate) entrances: Vec<(SocketAddr, Entrance)>,
     pub(crate) table: table::Reader,
     pub(crate) log: access_log::Local,
     pub(crate) resolver: Resolver,
@@ -70,10 +69,10 @@ pub(crate) struct Worker {
     /// Rung whenever a connection ends.
     pub(crate) room: Notify,
     pub(crate) random: RefCell<Rng>,
+    date: HttpDate,
     /// For joining the pieces of a write; empty between two writes.
     pub(crate) scratch: RefCell<Vec<u8>>,
-    tls: Option<Arc<ServerConfig>>,
-    tls_addresses: Vec<SocketAddr>,
+    entrances: Vec<(SocketAddr, Entrance)>,
     /// Held by the handshake that is being computed.
     handshake: Semaphore,
     table: RefCell<table::Reader>,
@@ -115,6 +114,11 @@ impl Worker {
         Rc::clone(&current)
     }
 
+    /// What a response gets as `Date`.
+    pub(crate) fn date(&self) -> HeaderValue {
+        self.date.at(self.deadlines.wall_clock(self.deadlines.now()))
+    }
+
     pub(crate) fn log(&self, record: &access_log::Record<'_>) {
         self.log.borrow_mut().push(record);
     }
@@ -123,9 +127,9 @@ impl Worker {
         self.log.borrow().enabled()
     }
 
-    /// How a connection that came in at this address begins; `None`: with a request.
-    pub(crate) fn tls(&self, address: SocketAddr) -> Option<Arc<ServerConfig>> {
-        self.tls.clone().filter(|_| self.tls_addresses.contains(&address))
+    /// How a connection begins that came in at this address.
+    pub(crate) fn entrance(&self, address: SocketAddr) -> Entrance {
+        self.entrances.iter().find(|(known, _)| *known == address).map_or(Entrance::Http1, |(_, entrance)| entrance.clone())
     }
 
     /// Resolves when it is this handshake's turn to be computed; the next one's is when the permit is dropped.
@@ -188,7 +192,7 @@ fn listen(worker: &Rc<Worker>, listener: std::net::TcpListener) -> std::io::Resu
 }
 
 async fn work(seed: Seed) -> std::io::Result<Rc<Worker>> {
-    let Seed { settings, listeners, tls, tls_addresses, mut table, log, resolver, mut commands, files } = seed;
+    let Seed { settings, listeners, entrances, mut table, log, resolver, mut commands, files } = seed;
     let current = Rc::new(Current(Arc::clone(table.load())));
     // Each client connection may need one to a backend: half of the files for either side.
     let max_connections = settings.limits.max_connections.min(files / 2).max(1);
@@ -200,9 +204,9 @@ async fn work(seed: Seed) -> std::io::Result<Rc<Worker>> {
         connections: Connections::default(),
         room: Notify::new(),
         random: RefCell::new(Rng::new()),
+        date: HttpDate::new(),
         scratch: RefCell::default(),
-        tls,
-        tls_addresses,
+        entrances,
         handshake: Semaphore::new(limits::HANDSHAKES_AT_ONCE),
         table: RefCell::new(table),
         current: RefCell::new(current),

@@ -81,6 +81,8 @@ fn a_port_in_use_is_an_error_before_anything_is_served() {
     let settings = Settings {
         http: vec![V4, address],
         https: Vec::new(),
+        h2c: Vec::new(),
+        http2: true,
         tls_min_version: MinVersion::Tls12,
         workers: 1,
         trust: Trust::parse(&[], None).unwrap(),

@@ -3,6 +3,8 @@
 
 mod accepts_any;
 mod backend;
+pub mod frames;
+mod http2;
 mod issued;
 mod process;
 mod proxy;
@@ -16,6 +18,7 @@ use std::{
 };
 
 pub use backend::{Backend, Refusing};
+pub use http2::Http2;
 pub use issued::{Issued, issue};
 pub use process::Nodegate;
 pub use proxy::{Proxy, manifest};

@@ -55,6 +55,8 @@ impl Proxy {
         let mut settings = Settings {
             http: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
             https: Vec::new(),
+            h2c: Vec::new(),
+            http2: true,
             tls_min_version: MinVersion::Tls12,
             workers: 1,
             trust: Trust::parse(&[], None).unwrap(),

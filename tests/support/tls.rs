@@ -51,6 +51,14 @@ impl TlsClient {
         Self(Arc::new(config))
     }
 
+    /// One that offers these versions of HTTP.
+    pub fn offering(protocols: &[&str]) -> Self {
+        let Self(config) = Self::new();
+        let mut config = (*config).clone();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Self(Arc::new(config))
+    }
+
     /// Asks for `name`, or for none.
     #[track_caller]
     pub fn connect(&self, address: SocketAddr, name: Option<&str>) -> Secured {

@@ -2,7 +2,7 @@
 
 #![allow(rustdoc::bare_urls, rustdoc::broken_intra_doc_links, reason = "these comments are the help texts, which are no Markdown")]
 
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 
 use clap::Args;
 
@@ -51,6 +51,9 @@ pub struct LimitArgs {
     /// Client connections of one worker
     #[arg(long, env = "NODEGATE_MAX_CONNECTIONS", value_name = "N", default_value_t = whole(limits::CONNECTIONS_PER_WORKER))]
     pub max_connections: NonZeroUsize,
+    /// Requests that an HTTP/2 connection may have under way
+    #[arg(long, env = "NODEGATE_HTTP2_STREAMS", value_name = "N", default_value_t = streams())]
+    pub http2_streams: NonZeroU32,
     /// Requests on one client connection
     #[arg(long, env = "NODEGATE_REQUESTS_PER_CONNECTION", value_name = "N", default_value_t = requests())]
     pub requests_per_connection: NonZeroU64,
@@ -80,6 +83,10 @@ pub struct LimitArgs {
 /// A limit's constant as the type that its flag is read in; none of them is zero.
 fn whole(constant: usize) -> NonZeroUsize {
     NonZeroUsize::new(constant).unwrap_or(NonZeroUsize::MIN)
+}
+
+fn streams() -> NonZeroU32 {
+    NonZeroU32::new(limits::HTTP2_STREAMS).unwrap_or(NonZeroU32::MIN)
 }
 
 fn requests() -> NonZeroU64 {

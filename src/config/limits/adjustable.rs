@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     BODY_IDLE_TIMEOUT, BODY_MIN_RATE, BODY_RATE_GRACE, CONNECT_TIMEOUT, CONNECTIONS_PER_WORKER, DRAIN_TIMEOUT, FIRST_BYTE_TIMEOUT,
-    HEADER_READ_TIMEOUT, KEEP_ALIVE_TIMEOUT, POOL_IDLE_PER_BACKEND, POOL_IDLE_PER_WORKER, POOL_IDLE_TIMEOUT, POOL_MAX_AGE,
+    HEADER_READ_TIMEOUT, HTTP2_STREAMS, KEEP_ALIVE_TIMEOUT, POOL_IDLE_PER_BACKEND, POOL_IDLE_PER_WORKER, POOL_IDLE_TIMEOUT, POOL_MAX_AGE,
     REQUEST_HEAD_BYTES, REQUEST_HEADER_COUNT, REQUESTS_PER_CONNECTION, RESPONSE_HEAD_BYTES, RESPONSE_HEADER_COUNT, RESPONSE_IDLE_TIMEOUT,
     TLS_HANDSHAKE_TIMEOUT, TUNNEL_IDLE_TIMEOUT, WRITE_STALL_TIMEOUT,
 };
@@ -30,6 +30,8 @@ pub struct Limits {
     pub body_rate_grace: Duration,
     /// [`WRITE_STALL_TIMEOUT`]; `--write-stall-timeout`.
     pub write_stall_timeout: Duration,
+    /// [`HTTP2_STREAMS`]; `--http2-streams`.
+    pub http2_streams: u32,
     /// [`REQUESTS_PER_CONNECTION`]; `--requests-per-connection`.
     pub requests_per_connection: u64,
     /// [`CONNECTIONS_PER_WORKER`]; `--max-connections`.
@@ -70,6 +72,7 @@ impl Default for Limits {
             body_min_rate: BODY_MIN_RATE,
             body_rate_grace: BODY_RATE_GRACE,
             write_stall_timeout: WRITE_STALL_TIMEOUT,
+            http2_streams: HTTP2_STREAMS,
             requests_per_connection: REQUESTS_PER_CONNECTION,
             max_connections: CONNECTIONS_PER_WORKER,
             connect_timeout: CONNECT_TIMEOUT,

@@ -9,13 +9,15 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::super::{
-    connection::{BodyFault, Connection},
-    deadline::Deadline,
-    error::{ProxyError, Reason},
+use super::{
+    super::{
+        connection::{BodyFault, Lane},
+        deadline::Deadline,
+        error::{ProxyError, Reason},
+    },
+    ClientBody,
 };
 use crate::message;
 
@@ -23,8 +25,8 @@ use crate::message;
 pub(crate) struct RequestBody(Option<Box<Upload>>);
 
 struct Upload {
-    incoming: Incoming,
-    connection: Rc<Connection>,
+    incoming: ClientBody,
+    lane: Rc<Lane>,
     progress: Progress,
     deadline: Deadline,
     /// When the body was first asked for.
@@ -67,16 +69,16 @@ impl Progress {
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, connection: &Rc<Connection>) -> (Self, Progress) {
+    pub(crate) fn new(incoming: ClientBody, lane: &Rc<Lane>) -> (Self, Progress) {
         if incoming.is_end_stream() {
             return (Self(None), Progress::default());
         }
         let progress = Progress(Some(Rc::default()));
         let upload = Upload {
             incoming,
-            connection: Rc::clone(connection),
+            lane: Rc::clone(lane),
             progress: progress.clone(),
-            deadline: connection.worker().deadlines.register(),
+            deadline: lane.worker().deadlines.register(),
             started: None,
         };
         (Self(Some(Box::new(upload))), progress)
@@ -90,7 +92,7 @@ impl RequestBody {
 
 impl Upload {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        let polled = self.incoming.poll_frame(cx);
         let Some(cells) = &self.progress.0 else { return Poll::Ready(None) };
         cells.waiting.set(polled.is_pending());
         let frame = match polled {
@@ -105,9 +107,8 @@ impl Upload {
                 return Poll::Ready(None);
             }
             Some(Err(error)) => {
-                // Without one, the server alone has found something.
-                let fault = self.connection.body_fault().unwrap_or(BodyFault::Malformed);
-                self.connection.set_body_fault(fault);
+                let fault = self.lane.body_fault().unwrap_or_else(|| ClientBody::fault(&error));
+                self.lane.set_body_fault(fault);
                 return Poll::Ready(Some(Err(ProxyError::caused(fault.reason(), "reading the request's body", error))));
             }
             Some(Ok(frame)) => frame,
@@ -128,13 +129,13 @@ impl Upload {
 
     /// Nothing has come: is it too late already?
     fn poll_late(&mut self, cx: &Context<'_>) -> Poll<ProxyError> {
-        self.deadline.arm_once(self.connection.worker().settings.limits.body_idle_timeout);
+        self.deadline.arm_once(self.lane.worker().settings.limits.body_idle_timeout);
         ready!(self.deadline.poll(cx));
         Poll::Ready(self.timed_out())
     }
 
     fn is_too_slow(&mut self, bytes: u64) -> bool {
-        let worker = self.connection.worker();
+        let worker = self.lane.worker();
         let limits = &worker.settings.limits;
         let now = worker.deadlines.now();
         let elapsed = now.saturating_duration_since(*self.started.get_or_insert(now));
@@ -142,8 +143,8 @@ impl Upload {
     }
 
     fn timed_out(&self) -> ProxyError {
-        self.connection.set_body_fault(BodyFault::Timeout);
-        self.connection.worker().count(|numbers| numbers.request_timeouts += 1);
+        self.lane.set_body_fault(BodyFault::Timeout);
+        self.lane.worker().count(|numbers| numbers.request_timeouts += 1);
         ProxyError::new(Reason::ClientTimeout, "waiting for the request's body")
     }
 }

@@ -56,11 +56,11 @@ impl ResponseBody {
 
 impl Download {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
-        let waiting = &self.exchange.connection().waiting;
+        let waiting = &self.exchange.lane().waiting;
         let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
-                let worker = self.exchange.connection().worker();
+                let worker = self.exchange.worker();
                 waiting.arm_once(worker.settings.limits.response_idle_timeout);
                 ready!(waiting.poll(cx));
                 worker.count(|numbers| numbers.response_stalls += 1);
@@ -76,7 +76,7 @@ impl Download {
             }
             Some(Err(error)) => {
                 // A request that can't be finished costs the backend's connection, too.
-                let reason = self.exchange.connection().body_fault().map_or(Reason::UpstreamReset, BodyFault::reason);
+                let reason = self.exchange.lane().body_fault().map_or(Reason::UpstreamReset, BodyFault::reason);
                 self.break_off(reason);
                 Poll::Ready(Some(Err(ProxyError::caused(reason, "reading the response's body", error))))
             }
@@ -98,7 +98,7 @@ impl Download {
     fn break_off(&mut self, reason: Reason) {
         self.exchange.broke(reason);
         if self.close_delimited {
-            self.exchange.connection().cut_short();
+            self.exchange.lane().cut_short();
         }
     }
 

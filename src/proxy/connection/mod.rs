@@ -1,6 +1,7 @@
-//! One client connection: what its socket, its HTTP server and its requests need to know of each other, and the task that runs it.
+//! One client connection: what its socket, its HTTP server and all its requests need to know of each other, and the task that runs it.
 
 mod fault;
+mod lane;
 mod serve;
 mod timing;
 
@@ -15,10 +16,11 @@ use tokio::time::Instant;
 
 pub(crate) use self::{
     fault::BodyFault,
-    serve::{serve, serve_tls},
+    lane::Lane,
+    serve::{serve_http1, serve_tls},
     timing::Timing,
 };
-use super::{deadline::Deadline, error::Reason, exchange, tls, upgrade::Tunnel, worker::Worker};
+use super::{deadline::Deadline, error::Reason, exchange, tls, worker::Worker};
 use crate::{config::limits, message::Downstream, route::Snapshot};
 
 /// The state of one client connection. Lives as long as its socket does, tunnels included.
@@ -38,30 +40,20 @@ pub(crate) struct Connection {
     unflushed: Cell<bool>,
     /// The server has looked for a head last, and there was nothing: neither a message nor its end is under way.
     awaits_head: Cell<bool>,
-    /// A request was handed to the server, and its response isn't complete.
-    answering: Cell<bool>,
+    /// Requests that were handed to the server, and whose responses aren't complete. Over HTTP/1 one at most.
+    under_way: Cell<usize>,
     /// Part of the next message has come, and waits for the response to the current one.
     held_back: Cell<bool>,
-    /// When the head of the current request was complete.
-    head_at: Cell<Instant>,
     /// When the connection last became idle.
     idle_since: Cell<Instant>,
     requests: Cell<u64>,
     /// To be closed as soon as it is idle.
     leaving: Cell<bool>,
-    body_fault: Cell<Option<BodyFault>>,
     /// Part of the current request's body hasn't been read off the socket.
     unread_body: Cell<bool>,
-    /// The current response can only end with the connection, and ended before its time.
-    cut_short: Cell<bool>,
     /// For whatever comes next from the client.
     reading: Deadline,
     timing: Cell<Timing>,
-    /// For whatever the current request waits for: a connection, the first byte of a response, the next. Between two requests: for when the connection
-    /// counts as idle.
-    pub(crate) waiting: Deadline,
-    /// Where the connection goes when the server has switched protocols.
-    pub(crate) tunnel: RefCell<Option<Tunnel>>,
 }
 
 impl Connection {
@@ -79,22 +71,15 @@ impl Connection {
             mid_head: Cell::new(false),
             unflushed: Cell::new(false),
             awaits_head: Cell::new(false),
-            answering: Cell::new(false),
+            under_way: Cell::new(0),
             held_back: Cell::new(false),
-            head_at: Cell::new(worker.deadlines.now()),
             idle_since: Cell::new(worker.deadlines.now()),
             requests: Cell::new(0),
             leaving: Cell::new(false),
-            body_fault: Cell::new(None),
             unread_body: Cell::new(false),
-            cut_short: Cell::new(false),
             reading: worker.deadlines.register(),
             timing: Cell::new(Timing::Nothing),
-            waiting: worker.deadlines.register(),
-            tunnel: RefCell::new(None),
         });
-        // It may be one that a browser has opened in advance.
-        connection.waiting.arm(limits::IDLE_AFTER);
         worker.connections.insert(&connection);
         worker.count(|numbers| {
             numbers.connections_open += 1;
@@ -115,6 +100,12 @@ impl Connection {
         &self.downstream
     }
 
+    /// The handshake is done: from now on the client may be idle.
+    pub(crate) fn has_shaken(&self) {
+        self.time(Timing::Nothing);
+        self.idle_since.set(self.worker.deadlines.now());
+    }
+
     pub(crate) fn set_server_name(&self, name: Option<&str>) {
         if let Some(name) = name {
             self.server_name.get_or_init(|| tls::asked_for(name).into());
@@ -127,22 +118,23 @@ impl Connection {
         self.downstream.has_tls() && !host.is_empty() && !table.may_share_a_connection(self.server_name.get().map(AsRef::as_ref), host)
     }
 
-    /// A whole head was handed to the server.
-    pub(crate) fn message_began(&self, has_body: bool) {
-        self.unread_body.set(has_body);
-        self.mid_head.set(false);
-        self.answering.set(true);
-        self.head_at.set(Instant::now());
+    fn request_began(&self) {
+        self.under_way.set(self.under_way.get() + 1);
         self.requests.set(self.requests.get() + 1);
-        self.body_fault.set(None);
-        self.waiting.disarm();
     }
 
-    /// The response to the current request is complete, or given up.
-    pub(crate) fn message_done(&self) {
-        self.answering.set(false);
+    fn request_done(&self) {
+        self.under_way.set(self.under_way.get().saturating_sub(1));
         self.idle_since.set(self.worker.deadlines.now());
-        self.waiting.arm(limits::IDLE_AFTER);
+    }
+
+    fn message_began(&self, has_body: bool) {
+        self.request_began();
+        self.unread_body.set(has_body);
+        self.mid_head.set(false);
+    }
+
+    fn message_done(&self) {
         // The server has looked at the socket in vain, and may take no other look before the socket stirs: so the clock starts here.
         self.time(Timing::Idle);
         if self.held_back.take() {
@@ -162,11 +154,15 @@ impl Connection {
             Timing::Idle if self.worker.is_draining() || (self.leaving.get() && self.requests.get() == 0) => {
                 self.reading.arm(limits::FIRST_REQUEST_GRACE);
             }
-            Timing::Idle => self.reading.arm(limits.keep_alive_timeout),
+            // From when the last request ended: what is no request doesn't keep a connection.
+            Timing::Idle => {
+                let end = self.idle_since.get() + limits.keep_alive_timeout;
+                self.reading.arm(end.saturating_duration_since(self.worker.deadlines.now()));
+            }
             Timing::Head => self.reading.arm(limits.header_read_timeout),
             Timing::Handshake if self.worker.is_draining() => self.reading.arm(limits::FIRST_REQUEST_GRACE),
             Timing::Handshake => self.reading.arm(limits.tls_handshake_timeout),
-            Timing::Tunnel => self.reading.arm(limits.tunnel_idle_timeout),
+            Timing::Farewell => self.reading.arm(limits::FIRST_REQUEST_GRACE),
         }
     }
 
@@ -176,11 +172,7 @@ impl Connection {
     }
 
     pub(crate) fn is_answering(&self) -> bool {
-        self.answering.get()
-    }
-
-    pub(crate) fn head_at(&self) -> Instant {
-        self.head_at.get()
+        self.under_way.get() > 0
     }
 
     /// Whether this was the last request that the connection may carry.
@@ -200,13 +192,17 @@ impl Connection {
         self.unflushed.get()
     }
 
+    pub(crate) fn is_mid_head(&self) -> bool {
+        self.mid_head.get()
+    }
+
     pub(crate) fn set_mid_head(&self, mid_head: bool) {
         self.mid_head.set(mid_head);
     }
 
     /// Neither a request nor the beginning of one.
     pub(crate) fn is_idle(&self) -> bool {
-        !self.mid_head.get() && !self.unflushed.get() && !self.answering.get() && self.tunnel.borrow().is_none()
+        !self.mid_head.get() && !self.unflushed.get() && !self.is_answering()
     }
 
     pub(crate) fn idle_since(&self) -> Instant {
@@ -236,13 +232,9 @@ impl Connection {
         self.awaits_head.set(awaits_head);
     }
 
-    /// Ready once the last response is complete for [`limits::IDLE_AFTER`] and nothing has come since: the next thing to come is a head, or nothing.
-    fn poll_rest(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.awaits_head.get() && self.is_idle() { self.waiting.poll(cx) } else { Poll::Pending }
-    }
-
-    pub(crate) fn set_body_fault(&self, fault: BodyFault) {
-        self.body_fault.set(Some(fault));
+    /// The next thing to come is a head, or nothing.
+    fn is_at_rest(&self) -> bool {
+        self.awaits_head.get() && self.is_idle()
     }
 
     pub(crate) fn body_ended(&self) {
@@ -253,28 +245,20 @@ impl Connection {
         self.unread_body.get()
     }
 
-    /// The response under way won't be finished, and its client can't tell by its framing: only a reset says so.
-    pub(crate) fn cut_short(&self) {
-        self.cut_short.set(true);
-    }
-
-    pub(crate) fn body_fault(&self) -> Option<BodyFault> {
-        self.body_fault.get()
-    }
-
     /// Logs and counts a head that never became a request.
     pub(crate) fn record_refusal(&self, reason: Reason) {
         exchange::record_refusal(self, reason);
     }
 
-    pub(crate) fn remember_waker(&self, waker: &Waker) {
+    /// Names the task that serves the connection. False: it is known.
+    pub(crate) fn remember_waker(&self, waker: &Waker) -> bool {
         let mut known = self.waker.borrow_mut();
-        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            *known = Some(waker.clone());
-            self.reading.wakes(waker);
-            // A request that we answer ourselves waits for nothing, and still makes the connection idle after a while.
-            self.waiting.wakes(waker);
+        if known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            return false;
         }
+        *known = Some(waker.clone());
+        self.reading.wakes(waker);
+        true
     }
 
     pub(crate) fn wake(&self) {

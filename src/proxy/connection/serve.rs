@@ -8,34 +8,35 @@ use rustls::ServerConfig;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use super::{
-    super::{error::Reason, guard::Guard, handler, stream::Stream, tls, worker::Worker},
-    Connection,
+    super::{error::Reason, guard::Guard, handler, http2, stream::Stream, tls, worker::Worker},
+    Connection, Lane,
 };
 use crate::config::limits::{self, Limits};
 
-/// Runs a connection to its end. The HTTP server and its buffers are there only while the client has something to say: idle connections are many, and
-/// these are most of what one costs.
-pub(crate) async fn serve(connection: Rc<Connection>, stream: TcpStream) {
-    serve_stream(connection, Stream::Plain(stream)).await;
-}
-
-/// The same behind a handshake.
+/// Runs a connection that begins with a handshake, in which the client chooses the version of HTTP.
 pub(crate) async fn serve_tls(connection: Rc<Connection>, stream: TcpStream, config: Arc<ServerConfig>) {
     // On its own: a connection that has come through has no more use for the room.
     if let Some(stream) = Box::pin(tls::handshake(&connection, stream, config)).await {
-        serve_stream(connection, stream).await;
+        if stream.has_chosen_http2() {
+            Box::pin(http2::serve(connection, stream)).await;
+        } else {
+            serve_http1(connection, stream).await;
+        }
     }
 }
 
-async fn serve_stream(connection: Rc<Connection>, stream: Stream) {
+/// Runs a connection to its end. The HTTP server and its buffers are there only while the client has something to say: idle connections are many, and
+/// these are most of what one costs.
+pub(crate) async fn serve_http1(connection: Rc<Connection>, stream: Stream) {
     let builder = server_builder(&connection.worker.settings.limits);
-    let mut guard = Guard::new(stream, Rc::clone(&connection));
+    let lane = Lane::http1(Rc::clone(&connection));
+    let mut guard = Guard::new(stream, Rc::clone(&lane));
     loop {
         let idle = CountedIdle::new(&connection.worker);
         guard.stirred().await;
         drop(idle);
         // On its own: within, an idle connection would keep the room for it, and accepting one would move it eight times.
-        guard = match Box::pin(attend(&connection, &builder, guard)).await {
+        guard = match Box::pin(attend(&lane, &builder, guard)).await {
             Some(idle) => idle,
             None => return,
         };
@@ -71,12 +72,13 @@ fn server_builder(limits: &Limits) -> http1::Builder {
 }
 
 /// Serves a client until it has been idle for a while, then returns its socket; or until the connection ends.
-async fn attend(connection: &Rc<Connection>, builder: &http1::Builder, guard: Guard) -> Option<Guard> {
-    let service = service_fn(|request| handler::handle(Rc::clone(connection), request));
+async fn attend(lane: &Rc<Lane>, builder: &http1::Builder, guard: Guard) -> Option<Guard> {
+    let connection = lane.connection();
+    let service = service_fn(|request| handler::handle_http1(Rc::clone(lane), request));
     let mut server = builder.serve_connection(TokioIo::new(guard), service);
     let mut leaving = false;
     let result = poll_fn(|cx| {
-        connection.remember_waker(cx.waker());
+        lane.remember_waker(cx.waker());
         let result = Pin::new(&mut server).poll(cx);
         if result.is_ready() {
             return result.map(Some);
@@ -87,7 +89,7 @@ async fn attend(connection: &Rc<Connection>, builder: &http1::Builder, guard: Gu
             Pin::new(&mut server).graceful_shutdown();
             return Pin::new(&mut server).poll(cx).map(Some);
         }
-        if !leaving && connection.poll_rest(cx).is_ready() { Poll::Ready(None) } else { Poll::Pending }
+        if !leaving && lane.poll_rest(cx).is_ready() { Poll::Ready(None) } else { Poll::Pending }
     })
     .await;
     let Some(result) = result else {
@@ -109,13 +111,13 @@ async fn attend(connection: &Rc<Connection>, builder: &http1::Builder, guard: Gu
         }
         tracing::debug!(peer = %connection.peer, error = &error as &dyn std::error::Error, "connection ended");
     }
-    let tunnel = connection.tunnel.borrow_mut().take();
+    let tunnel = lane.tunnel.borrow_mut().take();
     let parts = server.into_parts();
     let mut guard = parts.io.into_inner();
     match tunnel {
         // On its own: within, each connection would have room for a tunnel, which is four fifths of what this future would be then.
         Some(tunnel) if ended_well => Box::pin(tunnel.run(guard.into_tunnel(), parts.read_buf)).await,
-        _ if connection.cut_short.get() => guard.reset(),
+        _ if lane.is_cut_short() => guard.reset(),
         // A request that asked for an upgrade and got none leaves the socket open.
         _ => {
             let _ = guard.shutdown().await;

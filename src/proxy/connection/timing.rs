@@ -11,6 +11,6 @@ pub(crate) enum Timing {
     Head,
     /// The rest of a handshake.
     Handshake,
-    /// A sign of life.
-    Tunnel,
+    /// An answer to our farewell (HTTP/2).
+    Farewell,
 }

@@ -29,7 +29,7 @@ impl Guard {
         let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
         let count = buf.filled().len() - before;
         if count == 0 {
-            self.conn.set_body_fault(BodyFault::Gone);
+            self.lane.set_body_fault(BodyFault::Gone);
         }
         read?;
         let end = self.scan(count, buf.filled().get(before..))?;
@@ -52,7 +52,7 @@ impl Guard {
                     Ok(Some(end)) => (end, true),
                     Ok(None) => (count, false),
                     Err(error) => {
-                        self.conn.set_body_fault(BodyFault::Malformed);
+                        self.lane.set_body_fault(BodyFault::Malformed);
                         return Err(io::Error::new(io::ErrorKind::InvalidData, error.0));
                     }
                 }

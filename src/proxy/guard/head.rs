@@ -7,7 +7,6 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
-use jiff::fmt::rfc2822::DateTimePrinter;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{
@@ -105,7 +104,7 @@ impl Guard {
 
     pub(super) fn begin_message(&mut self, framing: Framing) {
         self.conn.time(Timing::Nothing);
-        self.conn.message_began(framing != Framing::None);
+        self.lane.message_began(framing != Framing::None);
         self.phase = match framing {
             Framing::None => Phase::Answering,
             Framing::Length(left) => Phase::Body { left },
@@ -149,7 +148,9 @@ impl Guard {
         self.conn.record_refusal(reason);
         self.stash = BytesMut::new();
         self.phase = Phase::Refused;
-        self.farewell = Farewell::Answer(answer::raw(reason, self.conn.worker().settings.server_header, &http_date()));
+        let worker = self.conn.worker();
+        let date = worker.date();
+        self.farewell = Farewell::Answer(answer::raw(reason, worker.settings.server_header, date.to_str().unwrap_or_default()));
         self.poll_end(cx)
     }
 
@@ -158,15 +159,9 @@ impl Guard {
     pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.ending = self.conn.is_unflushed();
         if self.ending {
-            self.conn.remember_waker(cx.waker());
+            self.lane.remember_waker(cx.waker());
             return Poll::Pending;
         }
         Poll::Ready(Ok(()))
     }
-}
-
-/// Now, as RFC 9110 section 5.6.7 writes it. Only for the answers that the server doesn't write.
-fn http_date() -> String {
-    let now = jiff::Timestamp::now();
-    DateTimePrinter::new().timestamp_to_rfc9110_string(&now).unwrap_or_default()
 }

@@ -11,8 +11,7 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
-    time::Duration,
+    task::{Context, Poll},
 };
 
 use bytes::{Buf, BytesMut};
@@ -20,8 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use self::farewell::Farewell;
 use super::{
-    connection::{Connection, Timing},
-    deadline::Deadline,
+    connection::{Connection, Lane, Timing},
+    farewell::WriteClock,
     stream::Stream,
 };
 use crate::{
@@ -33,16 +32,13 @@ use crate::{
 pub(crate) struct Guard {
     stream: Stream,
     conn: Rc<Connection>,
+    lane: Rc<Lane>,
     phase: Phase,
     /// Bytes that were read and not handed out yet.
     stash: BytesMut,
     /// How much of the stash was searched for the end of a head in vain.
     searched: usize,
-    write_deadline: Deadline,
-    /// What [`Stream::taken`] said when the write deadline was looked at last.
-    taken: u64,
-    /// Bytes that a tunnel has moved from the client, and to it.
-    moved: (u64, u64),
+    clock: WriteClock,
     /// The server is to see the end of the connection as soon as it has flushed.
     ending: bool,
     farewell: Farewell,
@@ -67,27 +63,17 @@ enum Phase {
 }
 
 impl Guard {
-    pub(crate) fn new(stream: Stream, conn: Rc<Connection>) -> Self {
-        let write_deadline = conn.worker().deadlines.register();
-        Self {
-            stream,
-            conn,
-            phase: Phase::Head,
-            stash: BytesMut::new(),
-            searched: 0,
-            write_deadline,
-            taken: 0,
-            moved: (0, 0),
-            ending: false,
-            farewell: Farewell::Open,
-        }
+    pub(crate) fn new(stream: Stream, lane: Rc<Lane>) -> Self {
+        let conn = Rc::clone(lane.connection());
+        let clock = WriteClock::new(conn.worker());
+        Self { stream, conn, lane, phase: Phase::Head, stash: BytesMut::new(), searched: 0, clock, ending: false, farewell: Farewell::Open }
     }
 
     /// Resolves when a server has something to do: the client says something or closes, is late, or shall go.
     pub(crate) async fn stirred(&mut self) {
         debug_assert!(matches!((&self.phase, &self.farewell), (Phase::Head, Farewell::Open)) && !self.ending);
         poll_fn(|cx| {
-            self.conn.remember_waker(cx.waker());
+            self.lane.remember_waker(cx.waker());
             self.conn.time(Timing::Idle);
             if !self.stash.is_empty() || self.conn.wants_to_end() || self.conn.poll_late(cx).is_ready() {
                 return Poll::Ready(());
@@ -99,27 +85,15 @@ impl Guard {
         .await;
     }
 
-    /// From now on bytes pass as they come, in both directions, until neither has seen one for the tunnel's idle timeout.
+    /// From now on bytes pass as they come, in both directions.
     pub(crate) fn into_tunnel(mut self) -> Self {
         self.phase = Phase::Tunnel;
-        self.tunnel_moved();
         self
     }
 
     /// Ends the connection with a reset: the client is to see that its response is not whole.
     pub(crate) fn reset(self) {
         self.stream.reset_when_closed();
-    }
-
-    /// Bytes that the tunnel has moved from the client, and to it.
-    pub(crate) fn moved(&self) -> (u64, u64) {
-        self.moved
-    }
-
-    /// A tunnel lives as long as either direction moves.
-    fn tunnel_moved(&mut self) {
-        self.conn.time(Timing::Nothing);
-        self.conn.time(Timing::Tunnel);
     }
 
     /// Hands out up to `most` bytes of the stash.
@@ -141,50 +115,20 @@ impl Guard {
 
     fn poll_tunnel(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.stash.is_empty() {
-            self.moved.0 += self.give(buf, usize::MAX) as u64;
+            self.give(buf, usize::MAX);
             return Poll::Ready(Ok(()));
         }
-        let before = buf.filled().len();
-        let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
-        self.moved.0 += (buf.filled().len() - before) as u64;
-        self.tunnel_moved();
-        Poll::Ready(result)
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 
     /// Common to both ways of writing: progress lifts the deadline, a stall arms it.
     fn wrote(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.conn.set_unflushed(true);
         if result.is_ready() {
-            self.note_progress(self.stream.taken().is_none());
-            if let (Phase::Tunnel, Poll::Ready(Ok(written))) = (&self.phase, &result) {
-                self.moved.1 += *written as u64;
-                self.tunnel_moved();
-            }
+            self.clock.note_progress(&self.stream, self.stream.taken().is_none());
             return result;
         }
-        self.poll_stalled(cx).map(Err)
-    }
-
-    /// Lifts the write deadline if the client has taken something: as the caller knows, or as the socket below TLS tells.
-    fn note_progress(&mut self, known: bool) {
-        let taken = self.stream.taken().unwrap_or_default();
-        if std::mem::replace(&mut self.taken, taken) != taken || known {
-            self.write_deadline.disarm();
-        }
-    }
-
-    /// Ready when the client has taken nothing for too long.
-    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        self.note_progress(false);
-        let error = ready!(self.poll_out_of_time(cx, self.conn.worker().settings.limits.write_stall_timeout));
-        self.conn.worker().count(|numbers| numbers.write_stalls += 1);
-        Poll::Ready(error)
-    }
-
-    /// Ready when the write deadline has passed, which runs from the first time that this is asked.
-    fn poll_out_of_time(&self, cx: &Context<'_>, after: Duration) -> Poll<io::Error> {
-        self.write_deadline.arm_once(after);
-        self.write_deadline.poll(cx).map(|()| io::ErrorKind::TimedOut.into())
+        self.clock.poll_stalled(cx, &self.stream, self.conn.worker()).map(Err)
     }
 }
 
@@ -243,11 +187,11 @@ impl AsyncWrite for Guard {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             // Encrypted already, and on our side still.
-            Poll::Pending => return this.poll_stalled(cx).map(Err),
+            Poll::Pending => return this.clock.poll_stalled(cx, &this.stream, this.conn.worker()).map(Err),
         }
         // Not that of the farewell, during which the server goes on flushing.
         if matches!(this.farewell, Farewell::Open) {
-            this.write_deadline.disarm();
+            this.clock.stop();
         }
         this.conn.set_unflushed(false);
         if std::mem::take(&mut this.ending) {

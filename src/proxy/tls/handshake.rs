@@ -27,7 +27,7 @@ pub(in super::super) async fn handshake(connection: &Rc<Connection>, socket: Tcp
             return None;
         }
     };
-    connection.time(Timing::Nothing);
+    connection.has_shaken();
     match result {
         Ok(stream) => {
             worker.count(|numbers| numbers.handshakes += 1);

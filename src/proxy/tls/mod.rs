@@ -14,10 +14,16 @@ use rustls::{
 };
 
 pub(super) use self::handshake::handshake;
+use super::Settings;
 use crate::{
     route::{Bound, HostCertificates},
     table,
 };
+
+/// What versions of HTTP are called in a handshake (RFC 7301; RFC 9113 section 3.2).
+const ALPN_HTTP1: &[u8] = b"http/1.1";
+/// See above.
+pub(super) const ALPN_HTTP2: &[u8] = b"h2";
 
 /// The oldest version of TLS that is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,9 +40,9 @@ pub enum MinVersion {
 pub struct TlsError(Box<dyn std::error::Error + Send + Sync>);
 
 /// What all workers' handshakes are made by: certificates of the table in force, and one set of keys for session tickets.
-pub(super) fn server_config(table: &table::Reader, oldest: MinVersion) -> Result<Arc<ServerConfig>, TlsError> {
+pub(super) fn server_config(table: &table::Reader, settings: &Settings) -> Result<Arc<ServerConfig>, TlsError> {
     let failed = |error: rustls::Error| TlsError(Box::new(error));
-    let versions: &[_] = match oldest {
+    let versions: &[_] = match settings.tls_min_version {
         MinVersion::Tls12 => &[&TLS13, &TLS12],
         MinVersion::Tls13 => &[&TLS13],
     };
@@ -45,7 +51,8 @@ pub(super) fn server_config(table: &table::Reader, oldest: MinVersion) -> Result
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions).map_err(failed)?;
     let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(resolver));
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let offered = if settings.http2 { &[ALPN_HTTP2, ALPN_HTTP1][..] } else { &[ALPN_HTTP1] };
+    config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
     // Sessions are kept by clients, in tickets whose keys change every few hours, and not here.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(failed)?;

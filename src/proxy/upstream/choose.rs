@@ -4,7 +4,7 @@ use std::{borrow::Cow, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use super::{
     super::{
-        connection::Connection,
+        connection::Lane,
         error::{ProxyError, Reason},
         exchange::Trail,
         worker::Worker,
@@ -87,27 +87,27 @@ impl<'a> Candidates<'a> {
     }
 
     /// A connection: an idle one where there is one, else a new one.
-    pub(super) async fn connect(&mut self, connection: &Connection, trail: &mut Trail) -> Result<Lease, ProxyError> {
-        let worker = connection.worker();
+    pub(super) async fn connect(&mut self, lane: &Lane, trail: &mut Trail) -> Result<Lease, ProxyError> {
+        let worker = lane.worker();
         let address = self.choose(worker).ok_or(Reason::NoEndpoints)?;
         if let Some(lease) = self.idle(worker, address) {
             return Ok(lease);
         }
-        connection.waiting.arm(self.patience);
-        let result = self.dial(connection, trail, address).await;
-        connection.waiting.disarm();
+        lane.waiting.arm(self.patience);
+        let result = self.dial(lane, trail, address).await;
+        lane.waiting.disarm();
         result
     }
 
     /// A dial that fails is tried again, elsewhere where there is an elsewhere: nothing was sent. One that isn't answered soon may have been sent to a pod
     /// that can't be reached, so that another begins beside it.
-    async fn dial(&mut self, connection: &Connection, trail: &mut Trail, first: SocketAddr) -> Result<Lease, ProxyError> {
-        let worker = connection.worker();
+    async fn dial(&mut self, lane: &Lane, trail: &mut Trail, first: SocketAddr) -> Result<Lease, ProxyError> {
+        let worker = lane.worker();
         let mut race = Race::new(worker, self.patience, self.at_once);
         race.start(first);
         self.tried.push(first);
         loop {
-            match race.next(&connection.waiting).await {
+            match race.next(&lane.waiting).await {
                 Event::Connected { lease, overtaken } => {
                     count_failed(worker, trail, overtaken);
                     return Ok(lease);

@@ -9,7 +9,7 @@ mod response;
 mod retry;
 mod socket;
 
-use std::{future::poll_fn, pin::pin, rc::Rc, task::Poll};
+use std::{future::poll_fn, pin::pin, task::Poll};
 
 use http::{Request, Response, Version};
 use hyper::{body::Incoming, client::conn::TrySendError};
@@ -23,7 +23,7 @@ pub(crate) use self::{
 };
 use super::{
     body::{Progress, RequestBody},
-    connection::Connection,
+    connection::Lane,
     error::{ProxyError, Reason},
     exchange::Trail,
 };
@@ -40,17 +40,17 @@ pub(crate) struct Sent {
 /// # Errors
 /// Every reason that begins with `Upstream`, `NoEndpoints`, `BadBackend`, `Overload`, and what went wrong with the request's own body.
 pub(crate) async fn send(
-    connection: &Rc<Connection>,
+    lane: &Lane,
     trail: &mut Trail,
     backend: &Backend,
     mut request: Request<RequestBody>,
     progress: &Progress,
 ) -> Result<Sent, ProxyError> {
-    let worker = connection.worker();
+    let worker = lane.worker();
     let mut candidates = Candidates::of(backend, worker).await?;
     let upgrade = request.headers().contains_key(http::header::UPGRADE);
     loop {
-        let mut lease = candidates.connect(connection, trail).await?;
+        let mut lease = candidates.connect(lane, trail).await?;
         let address = lease.address();
         trail.connected(address, lease.is_reused());
         if lease.is_reused() {
@@ -58,7 +58,7 @@ pub(crate) async fn send(
         }
         let spare = Spare::of(&request, &lease, progress);
         let may_retry = trail.attempts < MAX_ATTEMPTS;
-        match exchange_heads(connection, &mut lease, request, progress).await {
+        match exchange_heads(lane, &mut lease, request, progress).await {
             Ok(response) => {
                 response::check(&response, upgrade)?;
                 if response.version() < Version::HTTP_11 {
@@ -101,30 +101,30 @@ struct Failure {
 
 /// Sends one request on one connection, and waits for the head of the response, for as long as the request moves or the first-byte timeout lasts.
 async fn exchange_heads(
-    connection: &Connection,
+    lane: &Lane,
     lease: &mut Lease,
     request: Request<RequestBody>,
     progress: &Progress,
 ) -> Result<Response<Incoming>, Failure> {
-    let timeout = connection.worker().settings.limits.first_byte_timeout;
+    let timeout = lane.worker().settings.limits.first_byte_timeout;
     let mut response = pin!(lease.send(request));
-    connection.waiting.arm(timeout);
+    lane.waiting.arm(timeout);
     let result = poll_fn(|cx| {
         if let Poll::Ready(result) = response.as_mut().poll(cx) {
             return Poll::Ready(Some(result));
         }
-        if connection.waiting.poll(cx).is_pending() {
+        if lane.waiting.poll(cx).is_pending() {
             return Poll::Pending;
         }
         if !progress.take_busy() {
             return Poll::Ready(None);
         }
         // A long upload is no slow backend.
-        connection.waiting.arm(timeout);
-        connection.waiting.poll(cx).map(|()| None)
+        lane.waiting.arm(timeout);
+        lane.waiting.poll(cx).map(|()| None)
     })
     .await;
-    connection.waiting.disarm();
+    lane.waiting.disarm();
     match result {
         Some(Ok(response)) => Ok(response),
         Some(Err(error)) => Err(failure(error)),

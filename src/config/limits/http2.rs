@@ -1,0 +1,39 @@
+//! The limits of HTTP/2 to clients: what one connection may have under way, and how much it may ask for that brings nothing.
+
+/// Requests that one connection may have under way (`SETTINGS_MAX_CONCURRENT_STREAMS`). Beyond: the stream is refused, which tells the client to send it
+/// again. nginx's number.
+pub const HTTP2_STREAMS: u32 = 128;
+
+/// What a client may send on one stream before a backend has taken any of it (`SETTINGS_INITIAL_WINDOW_SIZE`): over a line with 50 ms it gets 40 Mbit/s.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// The same on all streams of a connection together, which is the most that it can make us hold of its requests' bodies.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// What a stream may have waiting for its connection's turn to write. Beyond: its backend isn't read from. A few frames.
+pub const HTTP2_SEND_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Streams that a client may have opened and reset before we have looked at them. Beyond: the connection ends with `ENHANCE_YOUR_CALM`. The server's own number.
+pub const HTTP2_PENDING_RESETS: usize = 20;
+
+/// Streams that we reset because of what their client sent on them. Beyond: the connection ends with `ENHANCE_YOUR_CALM`. Each may have cost a backend a
+/// request (CVE-2025-8671, MadeYouReset); a client that errs so often will not stop.
+pub const HTTP2_STREAM_ERRORS: usize = 100;
+
+/// Requests that a client may give up before they are answered, saved up; each complete response allows another one. Beyond: the connection ends with
+/// `ENHANCE_YOUR_CALM`. Each may have cost a backend a request (CVE-2023-44487, Rapid Reset). Two pages' full of streams.
+pub const HTTP2_RESETS: u32 = 2 * HTTP2_STREAMS;
+
+/// Requests that a client may give up in a second over and above that: a slow service whose every request is given up.
+pub const HTTP2_RESETS_PER_SECOND: u32 = 4;
+
+/// Frames that may come, saved up, which bring no part of a request: `PING`, `SETTINGS`, `PRIORITY`, `WINDOW_UPDATE`, `RST_STREAM`, those that we don't
+/// know, and empty ones. Beyond: the connection ends with `ENHANCE_YOUR_CALM`. The server would answer each of them for ever.
+pub const HTTP2_IDLE_FRAMES: u32 = 1024;
+
+/// Such frames that may come in a second over and above that. Keepalive takes one in ten seconds.
+pub const HTTP2_IDLE_FRAMES_PER_SECOND: u32 = 32;
+
+/// Such frames that each piece of a request, and of a response, allows: for a piece of a response clients update two windows, and some measure their line
+/// with a `PING`.
+pub const HTTP2_FRAMES_EARNED: u32 = 4;

@@ -1,0 +1,83 @@
+//! A stream of HTTP/2 that has become a tunnel, as bytes in both directions (RFC 8441 section 5).
+
+use std::{
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use h2::SendStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::super::{body::Receiving, connection::Lane, deadline::Deadline, worker::Worker};
+
+/// See above.
+pub(super) struct Duplex {
+    receiving: Receiving,
+    /// What came last, as far as nobody has read it.
+    read: Bytes,
+    sending: SendStream<Bytes>,
+    worker: Rc<Worker>,
+    /// For a client that takes nothing.
+    stall: Deadline,
+}
+
+impl Duplex {
+    pub(super) fn new(receiving: Receiving, sending: SendStream<Bytes>, lane: &Lane) -> Self {
+        let worker = Rc::clone(lane.worker());
+        Self { receiving, read: Bytes::new(), sending, stall: worker.deadlines.register(), worker }
+    }
+}
+
+impl AsyncRead for Duplex {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        while this.read.is_empty() {
+            match ready!(this.receiving.poll_data(cx)) {
+                Ok(Some(data)) => this.read = data,
+                Ok(None) => return Poll::Ready(Ok(())),
+                Err(error) => return Poll::Ready(Err(io::Error::other(error))),
+            }
+        }
+        let count = this.read.len().min(buf.remaining());
+        buf.put_slice(this.read.get(..count).unwrap_or_default());
+        this.read.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Duplex {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.sending.reserve_capacity(buf.len());
+        let mut room = this.sending.capacity();
+        while room == 0 {
+            match this.sending.poll_capacity(cx) {
+                Poll::Ready(Some(Ok(more))) => room = more,
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(io::Error::other(error))),
+                Poll::Ready(None) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+                Poll::Pending => {
+                    this.stall.arm_once(this.worker.settings.limits.write_stall_timeout);
+                    ready!(this.stall.poll(cx));
+                    this.worker.count(|numbers| numbers.write_stalls += 1);
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+            }
+        }
+        this.stall.disarm();
+        let piece = buf.get(..room.min(buf.len())).unwrap_or_default();
+        this.sending.send_data(Bytes::copy_from_slice(piece), false).map_err(io::Error::other)?;
+        Poll::Ready(Ok(piece.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Whoever drives the connection does.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.get_mut().sending.send_data(Bytes::new(), true).map_err(io::Error::other))
+    }
+}
