@@ -172,7 +172,8 @@ fn ingress() -> impl Strategy<Value = Value> {
                 .collect();
             let created = if age == 0 { Value::Null } else { json!(format!("202{age}-01-01T00:00:00Z")) };
             let backend = if default { json!({"service": {"name": "s0", "port": {"name": "http"}}}) } else { Value::Null };
-            let annotations = json!({"nodegate.dev/use-regex": regex.to_string(), "nodegate.dev/dial": if age == 2 { "endpoints" } else { "clusterip" }});
+            let annotations = json!({"nodegate.dev/use-regex": regex.to_string(), "nodegate.dev/dial": if age == 2 { "endpoints" } else { "clusterip" },
+                "nodegate.dev/backend-protocol": if age == 1 { "https" } else { "h2c" }, "nodegate.dev/backend-ca-secret": format!("c{}", name % 4)});
             json!({
                 "kind": "Ingress", "deleted": deleted,
                 "metadata": {"namespace": namespace, "name": format!("i{name}"), "creationTimestamp": created, "annotations": annotations},
@@ -196,7 +197,7 @@ fn change() -> impl Strategy<Value = Value> {
     let service =
         (namespace(), 0..6_u8, select(&["10.43.0.1", "10.43.0.2", "None"][..]), any::<bool>(), any::<bool>(), prop::bool::weighted(0.3));
     let service = service.prop_map(|(namespace, number, ip, wrong, external, deleted)| {
-        let annotations = if wrong { json!({"nodegate.dev/dial": "wrong", "nodegate.dev/unknown": ""}) } else { Value::Null };
+        let annotations = if wrong { json!({"nodegate.dev/dial": "wrong", "nodegate.dev/unknown": "", "nodegate.dev/backend-protocol": "https"}) } else { Value::Null };
         let spec = json!({"type": if external { "ExternalName" } else { "ClusterIP" }, "externalName": "example.com", "clusterIP": ip, "ports": [{"name": "http", "port": 80}]});
         json!({"kind": "Service", "deleted": deleted, "metadata": {"namespace": namespace, "name": format!("s{number}"), "annotations": annotations}, "spec": spec})
     });

@@ -11,12 +11,13 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{json::Formatter, *};
-use crate::route::{Backend, BackendId, Endpoints, IngressId, Target};
+use crate::route::{Backend, BackendId, Endpoints, IngressId, Protocol, Target};
 
 static ROUTE: LazyLock<Route> = LazyLock::new(|| Route {
     ingress: Arc::new(IngressId { namespace: "shop".into(), name: "web".into() }),
     backend: Arc::new(Backend {
         id: BackendId { namespace: "shop".into(), service: "api".into(), port: "8000".into() },
+        protocol: Protocol::Http1,
         target: Target::Endpoints,
         endpoints: Endpoints::Unknown,
     }),

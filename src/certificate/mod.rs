@@ -1,6 +1,8 @@
 //! A TLS certificate with its private key, as a Secret of type kubernetes.io/tls holds the two: parsed, and checked against each other. Pure: whether it
 //! has expired is for those to say who have a clock.
 
+mod trust;
+
 use std::{fmt, sync::Arc};
 
 use rustls::{
@@ -10,6 +12,8 @@ use rustls::{
     sign::CertifiedKey,
 };
 use x509_parser::{extensions::GeneralName, parse_x509_certificate};
+
+pub use trust::{ALPN_HTTP1, ALPN_HTTP2, BadAuthorities, Offer, ServerTrust, is_server_name};
 
 // What the libraries say is left out: they quote what they can't read, which may be a key, and it would be shown to whoever may read Events.
 const NOT_PEM: &str = "it is damaged PEM: each BEGIN and END stands on a line of its own";

@@ -1,4 +1,6 @@
-//! Service ports into backends: which addresses to dial, what the EndpointSlices say, or why there is nothing to dial. Each backend once.
+//! Service ports into backends: what to speak, which addresses to dial, what the EndpointSlices say, or why there is nothing to dial. Each backend once.
+
+mod protocol;
 
 use std::{
     collections::HashMap,
@@ -11,16 +13,17 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 
 use super::{
     Diagnostic, Options,
-    annotations::{Dial, read_service},
+    annotations::{Dealings, Dial, Spoken, read_service},
+    certificates::Certificates,
     endpoints, external,
     incremental::Services,
     index::Index,
     parse::PortRef,
 };
-use crate::route::{Backend, BackendId, Endpoints, Target};
-
-/// `appProtocol` values that this version can't speak: TLS to the backend, HTTP/2 without TLS.
-const UNSUPPORTED: [&str; 10] = ["https", "wss", "kubernetes.io/wss", "tls", "h2", "http2", "h2c", "kubernetes.io/h2c", "grpc", "grpcs"];
+use crate::{
+    certificate::Offer,
+    route::{Backend, BackendId, Endpoints, Protocol, Target},
+};
 
 /// The backends of a snapshot, made on demand: one for each Service port and way of dialling it.
 pub(super) struct Backends<'a> {
@@ -37,7 +40,7 @@ struct Key<'a> {
     namespace: Arc<str>,
     service: &'a str,
     port: PortRef<'a>,
-    dial: Option<Dial>,
+    dealings: Dealings<'a>,
 }
 
 /// A backend, and what is wrong with it.
@@ -64,16 +67,23 @@ impl<'a> Backends<'a> {
         Self { index, options, earlier, made: HashMap::default(), names: HashMap::default() }
     }
 
-    /// The backend for a Service port. `dial` is what the Ingress asks for, which goes before what the Service asks for.
-    pub(super) fn service(&mut self, namespace: &Arc<str>, service: &'a str, port: PortRef<'a>, dial: Option<Dial>) -> Made {
-        let key = Key { namespace: Arc::clone(namespace), service, port, dial };
+    /// The backend for a Service port. `dealings` are what the Ingress asks for, which goes before what the Service asks for.
+    pub(super) fn service(
+        &mut self,
+        namespace: &Arc<str>,
+        service: &'a str,
+        port: PortRef<'a>,
+        dealings: Dealings<'a>,
+        secrets: &mut Certificates<'_>,
+    ) -> Made {
+        let key = Key { namespace: Arc::clone(namespace), service, port, dealings };
         if let Some(made) = self.made.get(&key) {
             return made.clone();
         }
         let id = BackendId { namespace: Arc::clone(namespace), service: self.name(service), port: self.port(port) };
         let mut findings = Vec::new();
-        let (backend, problem) = match resolve(self.index, self.options, &id, port, dial, &mut findings) {
-            Ok((target, endpoints)) => (Backend { id, target, endpoints }, None),
+        let (backend, problem) = match resolve(self.index, self.options, &id, port, dealings, secrets, &mut findings) {
+            Ok(Resolved { protocol, target, endpoints }) => (Backend { id, protocol, target, endpoints }, None),
             Err(problem) => (unavailable(id, &problem.message), Some(Arc::new(problem))),
         };
         let backend = self.earlier.earlier(&backend).unwrap_or_else(|| Arc::new(backend));
@@ -107,7 +117,14 @@ impl<'a> Backends<'a> {
 
 /// A backend that answers 503.
 pub(super) fn unavailable(id: BackendId, why: &str) -> Backend {
-    Backend { id, target: Target::Unavailable(Arc::from(why)), endpoints: Endpoints::Unknown }
+    Backend { id, protocol: Protocol::Http1, target: Target::Unavailable(Arc::from(why)), endpoints: Endpoints::Unknown }
+}
+
+/// A backend but for its identity.
+struct Resolved {
+    protocol: Protocol,
+    target: Target,
+    endpoints: Endpoints,
 }
 
 fn resolve(
@@ -115,27 +132,49 @@ fn resolve(
     options: &Options,
     id: &BackendId,
     port: PortRef<'_>,
-    dial: Option<Dial>,
+    dealings: Dealings<'_>,
+    secrets: &mut Certificates<'_>,
     diagnostics: &mut Vec<Diagnostic>,
-) -> Result<(Target, Endpoints), Problem> {
+) -> Result<Resolved, Problem> {
     let Some(service) = index.services.get(&(&*id.namespace, &*id.service)) else {
         let message = format!("there is no Service {}/{}", id.namespace, id.service);
         return Err(problem("unknown_service", ".service.name", message, "create it, or correct the name"));
     };
     let no_spec = ServiceSpec::default();
     let spec = service.spec.as_ref().unwrap_or(&no_spec);
+    let of_service = read_service(service, diagnostics);
+    let spoken =
+        |port: Option<&ServicePort>| dealings.protocol.or(of_service.protocol).or(port.and_then(protocol::of_port)).unwrap_or(Spoken::Http);
     if spec.type_.as_deref() == Some("ExternalName") {
-        return Ok((external_name(options, id, spec, port)?, Endpoints::Unknown));
+        let (host, number, port) = external_name(options, id, spec, port)?;
+        let protocol = protocol::resolve(spoken(port), &dealings, id, &host, secrets, options.tls)?;
+        return Ok(Resolved { protocol, target: Target::Dns { host, port: number }, endpoints: Endpoints::Unknown });
     }
     let service_port = find_port(id, spec, port)?;
-    check_protocol(id, service_port)?;
+    let own_name = format!("{}.{}.svc", id.service, id.namespace);
+    let protocol = protocol::resolve(spoken(Some(service_port)), &dealings, id, &own_name, secrets, options.tls)?;
     let endpoints = match index.slices.get(&(&*id.namespace, &*id.service)) {
         Some(slices) => Endpoints::Known(endpoints::addresses(slices, service_port, diagnostics)),
         None if options.endpoints_authoritative => Endpoints::Known(Arc::from([])),
         None => Endpoints::Unknown,
     };
-    let dial = dial.or(read_service(service, diagnostics)).unwrap_or(Dial::ClusterIp);
-    Ok((target(id, service, spec, service_port, dial, &endpoints)?, endpoints))
+    let dial = dealings.dial.or(of_service.dial).unwrap_or_else(|| usual_dial(&protocol, &endpoints));
+    let target = target(id, service, spec, service_port, dial, &endpoints)?;
+    Ok(Resolved { protocol, target, endpoints })
+}
+
+/// What is dialled where nobody says what. Behind a ClusterIP, kube-proxy chooses a pod for each connection: with all of a worker's requests on one
+/// connection, one pod would get them all.
+fn usual_dial(protocol: &Protocol, endpoints: &Endpoints) -> Dial {
+    let multiplexes = match protocol {
+        Protocol::Http1 => false,
+        Protocol::H2c => true,
+        Protocol::Tls(tls) => tls.offer == Offer::Http2,
+    };
+    match endpoints {
+        Endpoints::Known(_) if multiplexes => Dial::Endpoints,
+        Endpoints::Known(_) | Endpoints::Unknown => Dial::ClusterIp,
+    }
 }
 
 /// Whether to dial the ClusterIP or the endpoints.
@@ -198,21 +237,15 @@ fn port_text(port: &ServicePort) -> String {
     }
 }
 
-/// `http`, `kubernetes.io/ws` and whatever nobody knows are HTTP/1.1 over plain TCP, as an absent `appProtocol` is.
-fn check_protocol(id: &BackendId, port: &ServicePort) -> Result<(), Problem> {
-    let protocol = port.app_protocol.as_deref().unwrap_or_default().to_ascii_lowercase();
-    if !UNSUPPORTED.contains(&protocol.as_str()) {
-        return Ok(());
-    }
-    let message =
-        format!("Service {}/{} port {} has appProtocol `{protocol}`, which this version can't speak", id.namespace, id.service, port.port);
-    Err(problem("unsupported_protocol", ".service.port", message, "offer plain HTTP/1.1 on another port"))
-}
-
-fn external_name(options: &Options, id: &BackendId, spec: &ServiceSpec, port: PortRef<'_>) -> Result<Target, Problem> {
+fn external_name<'s>(
+    options: &Options,
+    id: &BackendId,
+    spec: &'s ServiceSpec,
+    port: PortRef<'_>,
+) -> Result<(Arc<str>, u16, Option<&'s ServicePort>), Problem> {
     let name = spec.external_name.as_deref().unwrap_or_default();
     let host = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-    let service = format!("Service {}/{}", id.namespace, id.service);
+    let service = service_text(id);
     if host.is_empty() || host.bytes().any(|b| !b.is_ascii_graphic()) {
         let message = format!("{service} has the externalName `{name}`, which is no name");
         return Err(problem("bad_external_name", ".service.name", message, "write a DNS name"));
@@ -221,16 +254,20 @@ fn external_name(options: &Options, id: &BackendId, spec: &ServiceSpec, port: Po
         let message = format!("{service} has the externalName `{host}`, which {why}");
         return Err(problem("refused_external_name", ".service.name", message, "name another host, or run with --allow-unsafe-external"));
     }
-    let number = match port {
+    let (number, port) = match port {
         // The Service of a name outside need not list its ports.
-        PortRef::Number(number) => number,
+        PortRef::Number(number) => (number, find_port(id, spec, port).ok()),
         PortRef::Name(_) => {
             let port = find_port(id, spec, port)?;
-            check_protocol(id, port)?;
-            u16::try_from(port.port).map_err(|_| problem("unknown_port", ".service.port", format!("{service}: bad port"), "correct it"))?
+            let number = u16::try_from(port.port);
+            (number.map_err(|_| problem("unknown_port", ".service.port", format!("{service}: bad port"), "correct it"))?, Some(port))
         }
     };
-    Ok(Target::Dns { host: Arc::from(host), port: number })
+    Ok((Arc::from(host), number, port))
+}
+
+fn service_text(id: &BackendId) -> String {
+    format!("Service {}/{}", id.namespace, id.service)
 }
 
 fn problem(code: &'static str, field: &'static str, message: String, help: impl Into<String>) -> Problem {

@@ -13,7 +13,7 @@ use super::{
     parse::Tls,
 };
 use crate::{
-    certificate::{BadCertificate, Certificate},
+    certificate::{BadAuthorities, BadCertificate, Certificate, ServerTrust},
     route::HostPattern,
 };
 
@@ -21,11 +21,15 @@ use crate::{
 const TLS_TYPE: &str = "kubernetes.io/tls";
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
+const AUTHORITIES: &str = "ca.crt";
 /// What is read of a Secret.
-pub(crate) const SECRET_KEYS: [&str; 2] = [CERTIFICATE, KEY];
+pub(crate) const SECRET_KEYS: [&str; 3] = [CERTIFICATE, KEY, AUTHORITIES];
 
 /// What is under a Secret's name.
 pub(super) type Held = Result<Arc<Certificate>, Problem>;
+
+/// The authorities under a Secret's name that may vouch for backends.
+pub(super) type HeldTrust = Result<Arc<ServerTrust>, Problem>;
 
 /// Why there is no certificate under a Secret's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +40,8 @@ pub(super) enum Problem {
     Type(Arc<str>, String),
     #[error("Secret {0}: {1}")]
     Bad(Arc<str>, BadCertificate),
+    #[error("Secret {0}: {1}")]
+    Authorities(Arc<str>, BadAuthorities),
 }
 
 impl Problem {
@@ -43,7 +49,7 @@ impl Problem {
     pub(super) fn code(&self) -> &'static str {
         match self {
             Self::Missing(_) => "unknown_secret",
-            Self::Type(..) | Self::Bad(..) => "bad_secret",
+            Self::Type(..) | Self::Bad(..) | Self::Authorities(..) => "bad_secret",
         }
     }
 }
@@ -53,6 +59,7 @@ pub(super) struct Certificates<'a> {
     index: &'a Index<'a>,
     earlier: &'a Secrets,
     known: HashMap<Name, Held, RandomState>,
+    trusts: HashMap<Name, HeldTrust, RandomState>,
 }
 
 /// What to serve of a Secret, and what is wrong.
@@ -62,9 +69,16 @@ pub(super) struct Served {
     pub(super) problem: Option<Problem>,
 }
 
+/// What was found in all Secrets that were looked at.
+#[derive(Debug)]
+pub(super) struct Looked {
+    pub(super) certificates: Vec<(Name, Held)>,
+    pub(super) trusts: Vec<(Name, HeldTrust)>,
+}
+
 impl<'a> Certificates<'a> {
     pub(super) fn new(index: &'a Index<'a>, earlier: &'a Secrets) -> Self {
-        Self { index, earlier, known: HashMap::default() }
+        Self { index, earlier, known: HashMap::default(), trusts: HashMap::default() }
     }
 
     pub(super) fn get(&mut self, name: &Name) -> Served {
@@ -81,26 +95,47 @@ impl<'a> Certificates<'a> {
         }
     }
 
+    /// The authorities in a Secret. No last good ones: whom nobody vouches for isn't believed.
+    pub(super) fn authorities(&mut self, name: &Name) -> HeldTrust {
+        if let Some(held) = self.trusts.get(name) {
+            return held.clone();
+        }
+        let held = self.earlier.earlier_trust(name).cloned().unwrap_or_else(|| {
+            let (secret, text) = self.find(name)?;
+            ServerTrust::parse(Arc::clone(&text), part(secret, AUTHORITIES)).map(Arc::new).map_err(|bad| Problem::Authorities(text, bad))
+        });
+        self.trusts.insert(name.clone(), held.clone());
+        held
+    }
+
     fn look(&self, name: &Name) -> Held {
+        let (secret, text) = self.find(name)?;
+        certificate(secret, text).map(Arc::new)
+    }
+
+    fn find(&self, name: &Name) -> Result<(&'a Secret, Arc<str>), Problem> {
         let text: Arc<str> = Arc::from(format!("{}/{}", name.namespace, name.name));
         match self.index.secrets.get(&(&*name.namespace, &*name.name)) {
-            Some(secret) => certificate(secret, text).map(Arc::new),
+            Some(secret) => Ok((secret, text)),
             None => Err(Problem::Missing(text)),
         }
     }
 
     /// All that were asked for.
-    pub(super) fn all(self) -> Vec<(Name, Held)> {
-        self.known.into_iter().collect()
+    pub(super) fn all(self) -> Looked {
+        Looked { certificates: self.known.into_iter().collect(), trusts: self.trusts.into_iter().collect() }
     }
+}
+
+fn part<'s>(secret: &'s Secret, key: &str) -> &'s [u8] {
+    secret.data.as_ref().and_then(|data| data.get(key)).map_or(&[], |bytes| &bytes.0)
 }
 
 fn certificate(secret: &Secret, name: Arc<str>) -> Result<Certificate, Problem> {
     if secret.type_.as_deref() != Some(TLS_TYPE) {
         return Err(Problem::Type(name, secret.type_.clone().unwrap_or_else(|| "Opaque".to_owned())));
     }
-    let part = |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map_or(&[][..], |bytes| &bytes.0);
-    Certificate::parse(Arc::clone(&name), part(CERTIFICATE), part(KEY)).map_err(|bad| Problem::Bad(name, bad))
+    Certificate::parse(Arc::clone(&name), part(secret, CERTIFICATE), part(secret, KEY)).map_err(|bad| Problem::Bad(name, bad))
 }
 
 /// The Secret of the default certificate, where one is asked for and TLS served.

@@ -68,7 +68,7 @@ pub struct Delta {
     pub services: Vec<Edit<Service>>,
     /// discovery.k8s.io/v1 EndpointSlice.
     pub slices: Vec<Edit<EndpointSlice>>,
-    /// v1 Secret of type kubernetes.io/tls.
+    /// v1 Secret.
     pub secrets: Vec<Edit<Secret>>,
 }
 
@@ -143,7 +143,7 @@ impl Incremental {
         let whole = !classes.is_empty() || members.len() > self.known.len() / MOST;
         let objects = if whole { self.objects() } else { self.pick(&members) };
         let index = Index::new(&objects);
-        let Together { snapshot, each, general, backends, certificates } = compile_each(&index, &self.options, &self.earlier);
+        let Together { snapshot, each, general, backends, secrets } = compile_each(&index, &self.options, &self.earlier);
         let compiled = each.len();
         for Outcome { ingress, accepted, findings } in each {
             let number = self.ingresses.number(&ingress.id.namespace, &ingress.id.name);
@@ -154,7 +154,7 @@ impl Incremental {
         }
         let snapshot = if whole { Some(snapshot).filter(|snapshot| snapshot != before) } else { before.with(&hosts, snapshot) };
         self.earlier.services.keep(backends);
-        self.earlier.secrets.keep(certificates);
+        self.earlier.secrets.keep(secrets);
         let diagnostics = Findings::all(self.known.values().map(|known| &known.findings), &general);
         Update { snapshot, diagnostics, compiled }
     }

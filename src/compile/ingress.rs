@@ -15,9 +15,8 @@ use super::{
     Diagnostic, Earlier, Findings, HostOwnership, Options, Subject,
     annotations::{self, IngressAnnotations},
     backend::{self, Backends},
-    certificates::{Certificates, Held},
+    certificates::{Certificates, Looked},
     class::Origin,
-    incremental::Name,
     index::{Index, IndexedIngress},
     options,
     parse::{self, BackendRef, Parsed, Path, PathKind, Rule},
@@ -42,7 +41,7 @@ pub(super) struct Compiler<'a> {
 pub(super) struct Finished {
     pub(super) snapshot: Snapshot,
     pub(super) backends: Vec<Arc<Backend>>,
-    pub(super) certificates: Vec<(Name, Held)>,
+    pub(super) secrets: Looked,
     /// What is wrong with Ingresses, by their positions, and was seen only when all were there.
     pub(super) late: Vec<(usize, Diagnostic)>,
     /// What is wrong with what belongs to no Ingress.
@@ -50,10 +49,10 @@ pub(super) struct Finished {
 }
 
 /// One Ingress on its way into the table.
-struct Current<'d> {
+struct Current<'a, 'd> {
     position: usize,
     id: Arc<IngressId>,
-    annotations: IngressAnnotations,
+    annotations: IngressAnnotations<'a>,
     /// Why all of it answers 503.
     refusal: Option<Arc<str>>,
     /// Its routes so far, one for each backend.
@@ -114,11 +113,11 @@ impl<'a> Compiler<'a> {
             late.push((position, Diagnostic::warning("unreachable_expression", subject, message, help)));
         }
         let general = tls::default_certificate(options, &mut certificates, &mut table).into_iter().collect();
-        Finished { snapshot: table.build(), backends: backends.all(), certificates: certificates.all(), late, general }
+        Finished { snapshot: table.build(), backends: backends.all(), secrets: certificates.all(), late, general }
     }
 
     /// Whether the host is this Ingress's to route.
-    fn rule(&mut self, current: &mut Current<'_>, rule: &Rule<'a>, default: Option<&Arc<Route>>) -> bool {
+    fn rule(&mut self, current: &mut Current<'a, '_>, rule: &Rule<'a>, default: Option<&Arc<Route>>) -> bool {
         let Rule { index, host, paths } = rule;
         if let Err(owner) = self.own(host, &current.id) {
             let message = format!("`{host}` belongs to the namespace {owner}, whose Ingress is older; the rule is not in force");
@@ -156,7 +155,7 @@ impl<'a> Compiler<'a> {
         true
     }
 
-    fn path(&mut self, current: &mut Current<'_>, host: &HostPattern, path: &Path<'a>) {
+    fn path(&mut self, current: &mut Current<'a, '_>, host: &HostPattern, path: &Path<'a>) {
         let Path { field, kind, text, backend } = path;
         let route = self.route(current, *backend, &format_args!("{field}.backend"));
         let is_expression = *kind == PathKind::ImplementationSpecific && current.annotations.use_regex;
@@ -188,12 +187,12 @@ impl<'a> Compiler<'a> {
     }
 
     /// The route to a backend, and a diagnostic if it has only 503 for an answer.
-    fn route(&mut self, current: &mut Current<'_>, backend: BackendRef<'a>, field: &dyn fmt::Display) -> Arc<Route> {
+    fn route(&mut self, current: &mut Current<'a, '_>, backend: BackendRef<'a>, field: &dyn fmt::Display) -> Arc<Route> {
         let namespace = Arc::clone(&current.id.namespace);
         let mut of_service = None;
         let backend = match backend {
             BackendRef::Service { name, port } => {
-                let made = self.backends.service(&namespace, name, port, current.annotations.dial);
+                let made = self.backends.service(&namespace, name, port, current.annotations.dealings, &mut self.certificates);
                 of_service = made.findings;
                 if let Some(problem) = &made.problem {
                     let message = format!("{}; this path answers 503", problem.message);
@@ -251,7 +250,7 @@ impl<'a> Compiler<'a> {
     }
 }
 
-impl Current<'_> {
+impl Current<'_, '_> {
     fn error(&mut self, code: &'static str, field: impl Into<String>, message: impl Into<String>, help: impl Into<String>) {
         self.findings.own.push(Diagnostic::error(code, Subject::ingress(&self.id, field), message, help));
     }

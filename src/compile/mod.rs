@@ -31,8 +31,8 @@ pub use options::{HostOwnership, OWN_CONTROLLER, Options, Tls};
 pub(crate) use same::Same;
 
 use self::{
-    certificates::Held,
-    incremental::{Name, Secrets, Services},
+    certificates::Looked,
+    incremental::{Secrets, Services},
     index::{Index, IndexedIngress},
     ingress::Finished,
 };
@@ -49,7 +49,7 @@ pub struct Objects {
     pub services: Vec<Arc<Service>>,
     /// discovery.k8s.io/v1 EndpointSlice.
     pub slices: Vec<Arc<EndpointSlice>>,
-    /// v1 Secret of type kubernetes.io/tls.
+    /// v1 Secret.
     pub secrets: Vec<Arc<Secret>>,
 }
 
@@ -73,7 +73,7 @@ struct Together<'a> {
     /// All that were asked for.
     backends: Vec<Arc<Backend>>,
     /// All that were asked for.
-    certificates: Vec<(Name, Held)>,
+    secrets: Looked,
 }
 
 /// What earlier compilations have made, and may be used again.
@@ -132,11 +132,11 @@ fn compile_each<'a>(index: &'a Index<'a>, options: &'a Options, earlier: &'a Ear
             *accepted = true;
         }
     }
-    let Finished { snapshot, backends, certificates, late, general } = table.finish();
+    let Finished { snapshot, backends, secrets, late, general } = table.finish();
     for (position, finding) in late {
         if let Some(outcome) = each.get_mut(position) {
             outcome.findings.own.push(finding);
         }
     }
-    Together { snapshot, each, general, backends, certificates }
+    Together { snapshot, each, general, backends, secrets }
 }

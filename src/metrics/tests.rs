@@ -10,7 +10,7 @@ use crate::{
     certificate::Certificate,
     compile::{Diagnostic, Severity, Subject},
     event,
-    route::{Backend, BackendId, Builder, Endpoints, Snapshot, Target},
+    route::{Backend, BackendId, Builder, Endpoints, Protocol, Snapshot, Target},
     source::Report,
     table::Published,
 };
@@ -20,6 +20,7 @@ fn route(namespace: &str, name: &str) -> Arc<Route> {
         ingress: Arc::new(IngressId { namespace: namespace.into(), name: name.into() }),
         backend: Arc::new(Backend {
             id: BackendId { namespace: namespace.into(), service: "api".into(), port: "80".into() },
+            protocol: Protocol::Http1,
             target: Target::Endpoints,
             endpoints: Endpoints::Unknown,
         }),

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Response,
+    HeaderMap, HeaderValue, Response, StatusCode, Version,
     header::{ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, SERVER},
 };
 
@@ -10,6 +10,9 @@ use super::{body::ResponseBody, error::Reason};
 
 /// The header that carries the reason code.
 pub(crate) const REASON_HEADER: &str = "x-nodegate-reason";
+
+/// The media type of gRPC, which may have a suffix.
+const GRPC: &str = "application/grpc";
 
 /// Seconds after which an overloaded proxy may be asked again.
 const RETRY_AFTER_SECONDS: &str = "1";
@@ -22,13 +25,8 @@ pub(crate) const SERVER_NAME: HeaderValue = HeaderValue::from_static("nodegate")
 
 /// The answer for `reason`, in the form that `accept` prefers.
 pub(crate) fn answer(reason: Reason, accept: Form, server_header: bool) -> Response<ResponseBody> {
-    let (content_type, body) = render(reason, accept);
-    let length = body.len();
-    let mut response = Response::new(ResponseBody::full(body));
-    *response.status_mut() = reason.status();
+    let mut response = if accept == Form::Grpc { grpc(reason) } else { http(reason, accept) };
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(REASON_HEADER, HeaderValue::from_static(reason.code()));
     if server_header {
@@ -50,6 +48,39 @@ pub(crate) fn answer(reason: Reason, accept: Form, server_header: bool) -> Respo
     response
 }
 
+fn http(reason: Reason, accept: Form) -> Response<ResponseBody> {
+    let (content_type, body) = render(reason, accept);
+    let length = body.len();
+    let mut response = Response::new(ResponseBody::full(body));
+    *response.status_mut() = reason.status();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    response
+}
+
+/// As gRPC clients understand it: a status in what would be trailers (`Trailers-Only` of gRPC over HTTP/2).
+fn grpc(reason: Reason) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::empty());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(GRPC));
+    headers.insert("grpc-status", HeaderValue::from(grpc_status(reason.status())));
+    headers.insert("grpc-message", HeaderValue::from_static(reason.text()));
+    response
+}
+
+/// What gRPC makes of a status (its HTTP to gRPC Status Code Mapping): `INTERNAL`, `UNAUTHENTICATED`, `PERMISSION_DENIED`, `UNIMPLEMENTED`,
+/// `UNAVAILABLE`, `UNKNOWN`.
+fn grpc_status(status: StatusCode) -> u16 {
+    match status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
+    }
+}
+
 /// The same answer as bytes, for a head that never became a request.
 pub(crate) fn raw(reason: Reason, server_header: bool, date: &str) -> Bytes {
     let (content_type, body) = render(reason, Form::Text);
@@ -69,11 +100,21 @@ pub(crate) enum Form {
     Text,
     Json,
     Html,
+    /// A status that gRPC clients understand.
+    Grpc,
 }
 
 impl Form {
+    /// The form for whoever has sent this head.
+    pub(crate) fn for_request(version: Version, headers: &HeaderMap) -> Self {
+        let is_grpc = |kind: &HeaderValue| {
+            kind.as_bytes().starts_with(GRPC.as_bytes()) && matches!(kind.as_bytes().get(GRPC.len()), None | Some(b'+' | b';'))
+        };
+        if version == Version::HTTP_2 && headers.get(CONTENT_TYPE).is_some_and(is_grpc) { Self::Grpc } else { Self::of(headers) }
+    }
+
     /// What `Accept` asks for first among the three; text where it asks for nothing of them. A browser names `text/html` before all else.
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
+    fn of(headers: &HeaderMap) -> Self {
         let accept = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
         for range in accept.flat_map(|value| value.split(',')) {
             match range.split(';').next().unwrap_or_default().trim() {
@@ -90,7 +131,7 @@ impl Form {
 fn render(reason: Reason, form: Form) -> (&'static str, Bytes) {
     let (status, code, text) = (reason.status(), reason.code(), reason.text());
     match form {
-        Form::Text => ("text/plain; charset=utf-8", format!("{status}: {text}\n").into()),
+        Form::Text | Form::Grpc => ("text/plain; charset=utf-8", format!("{status}: {text}\n").into()),
         Form::Json => {
             ("application/json", format!("{{\"status\":{},\"reason\":\"{code}\",\"message\":\"{text}\"}}\n", status.as_u16()).into())
         }

@@ -65,7 +65,7 @@ struct Answer {
 async fn handle(lane: Rc<Lane>, request: Request<ClientBody>) -> Answer {
     lane.worker().retry_budget.deposit();
     let mut exchange = Exchange::begin(lane, &request);
-    let form = Form::of(request.headers());
+    let form = Form::for_request(request.version(), request.headers());
     let close_delimited = request.version() < Version::HTTP_11;
     let result = forward(&mut exchange, request).await;
     let body_taken = exchange.body_taken;

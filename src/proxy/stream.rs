@@ -15,8 +15,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::tls;
-use crate::config::limits;
+use crate::{certificate::ALPN_HTTP2, config::limits};
 
 /// A client's connection.
 pub(super) enum Stream {
@@ -73,7 +72,7 @@ impl Stream {
     pub(super) fn has_chosen_http2(&self) -> bool {
         match self {
             Self::Plain(_) => false,
-            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(tls::ALPN_HTTP2),
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2),
         }
     }
 

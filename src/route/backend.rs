@@ -2,11 +2,15 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
+use crate::certificate::{Offer, ServerTrust};
+
 /// One port of one Service, with everything the proxy needs to dial it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backend {
     /// Which Service and port this is.
     pub id: BackendId,
+    /// What to speak with it.
+    pub protocol: Protocol,
     /// How to reach it.
     pub target: Target,
     /// What its EndpointSlices say about the pods behind it.
@@ -32,6 +36,42 @@ impl fmt::Display for BackendId {
             write!(f, ":{}", self.port)?;
         }
         Ok(())
+    }
+}
+
+/// What is spoken with a backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 without TLS.
+    H2c,
+    /// TLS, with what a handshake agrees on.
+    Tls(Arc<BackendTls>),
+}
+
+/// How a backend proves who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendTls {
+    /// The name that its certificate must be for, and that it is asked for.
+    pub server_name: Arc<str>,
+    /// Who has to vouch for it.
+    pub trust: Arc<ServerTrust>,
+    /// Which versions of HTTP will do.
+    pub offer: Offer,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http1 => f.write_str("http"),
+            Self::H2c => f.write_str("h2c"),
+            Self::Tls(tls) => {
+                let BackendTls { server_name, trust, offer } = &**tls;
+                f.write_str(if *offer == Offer::Http2 { "h2" } else { "https" })?;
+                write!(f, " as {server_name}, {trust}")
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@ mod host;
 mod path;
 mod render;
 
-pub use backend::{Backend, BackendId, Endpoints, Target};
+pub use backend::{Backend, BackendId, BackendTls, Endpoints, Protocol, Target};
 pub use builder::Builder;
 pub use certificates::{Bound, HostCertificates};
 pub use explain::{Candidate, Explanation, Verdict};

@@ -204,7 +204,7 @@ fn escape(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{Backend, BackendId, Endpoints, IngressId, Target},
+        super::{Backend, BackendId, Endpoints, IngressId, Protocol, Target},
         *,
     };
 
@@ -246,7 +246,7 @@ mod tests {
     fn a_prefix_with_an_empty_element_goes_before_the_one_without() {
         let route = |name: &str| {
             let id = BackendId { namespace: "n".into(), service: "s".into(), port: "80".into() };
-            let backend = Backend { id, target: Target::Endpoints, endpoints: Endpoints::Unknown };
+            let backend = Backend { id, protocol: Protocol::Http1, target: Target::Endpoints, endpoints: Endpoints::Unknown };
             Arc::new(Route { ingress: Arc::new(IngressId { namespace: "n".into(), name: name.into() }), backend: Arc::new(backend) })
         };
         let rule = |path: &str| Rule { pattern: PathPattern::prefix(path), route: route(path) };

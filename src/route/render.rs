@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::{Backend, Endpoints, Entry, HostCertificates, HostPattern, Place, Snapshot, Target};
+use super::{Backend, Endpoints, Entry, HostCertificates, HostPattern, Place, Protocol, Snapshot, Target};
 
 impl Snapshot {
     /// The table as text. Equal tables give equal text, whatever the order in which they were built.
@@ -24,11 +24,14 @@ impl Snapshot {
                 text.push('\n');
             }
             for Entry { host: _, place, route } in of_one_host {
-                let Backend { id, target, endpoints } = &*route.backend;
+                let Backend { id, protocol, target, endpoints } = &*route.backend;
                 // Writing to a String can't fail.
                 let _ = write!(text, "  {:<width$}  {} -> {id}  {target}", place.to_string(), route.ingress);
                 if shows_endpoints(target) {
                     let _ = write!(text, "; ready: {endpoints}");
+                }
+                if *protocol != Protocol::Http1 {
+                    let _ = write!(text, "; {protocol}");
                 }
                 text.push('\n');
             }
@@ -36,8 +39,8 @@ impl Snapshot {
         text
     }
 
-    /// The table as JSON: `{"routes": [{"host", "certificates", "type", "path", "ingress", "backend", "target", "addresses",
-    /// "problem", "endpoints"}]}`, in the order of
+    /// The table as JSON: `{"routes": [{"host", "certificates", "type", "path", "ingress", "backend", "protocol", "target",
+    /// "addresses", "problem", "endpoints"}]}`, in the order of
     /// [`Snapshot::routes`]. `host` is null for rules without one, `path` for default backends, `endpoints` where they are unknown.
     pub fn render_json(&self) -> String {
         let routes: Vec<Value> = self.routes().map(|entry| entry_json(&entry, self.certificates_of(&entry.host))).collect();
@@ -63,7 +66,7 @@ fn heading(entry: &Entry<'_>) -> String {
 
 fn entry_json(entry: &Entry<'_>, certificates: Option<&HostCertificates>) -> Value {
     let certificates: Vec<_> = certificates.into_iter().flat_map(HostCertificates::iter).map(|bound| bound.certificate.source()).collect();
-    let Backend { id, target, endpoints } = &*entry.route.backend;
+    let Backend { id, protocol, target, endpoints } = &*entry.route.backend;
     let (kind, path) = match entry.place {
         Place::Path(pattern) => (pattern.kind(), Some(pattern.to_string())),
         Place::HostDefault => ("host-default", None),
@@ -90,6 +93,7 @@ fn entry_json(entry: &Entry<'_>, certificates: Option<&HostCertificates>) -> Val
         "path": path,
         "ingress": entry.route.ingress.to_string(),
         "backend": id.to_string(),
+        "protocol": protocol.to_string(),
         "target": target,
         "addresses": addresses,
         "problem": problem,

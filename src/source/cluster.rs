@@ -218,10 +218,13 @@ fn watch_config(kind: Kind) -> watcher::Config {
     field_selector(kind).map_or(config.clone(), |selector| config.fields(selector))
 }
 
-/// Secrets of other types are nobody's business here: they aren't even fetched.
+/// Secrets whose type says that they hold neither certificates nor authorities are nobody's business here: they aren't even fetched.
+const SECRETS: &str = "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token,type!=bootstrap.kubernetes.io/token,\
+                       type!=kubernetes.io/dockerconfigjson,type!=kubernetes.io/dockercfg,type!=kubernetes.io/basic-auth,type!=kubernetes.io/ssh-auth";
+
 fn field_selector(kind: Kind) -> Option<&'static str> {
     match kind {
-        Kind::Secret => Some("type=kubernetes.io/tls"),
+        Kind::Secret => Some(SECRETS),
         Kind::Ingress | Kind::IngressClass | Kind::Service | Kind::EndpointSlice => None,
     }
 }

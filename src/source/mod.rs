@@ -34,7 +34,7 @@ pub enum Source {
         config: Option<Box<kube::Config>>,
         /// The namespaces to watch; empty: all of them.
         namespaces: Vec<String>,
-        /// Whether Secrets of type kubernetes.io/tls are read.
+        /// Whether Secrets are read.
         secrets: bool,
     },
 }

@@ -24,7 +24,7 @@ pub(super) enum Kind {
     Service,
     /// discovery.k8s.io/v1 EndpointSlice.
     EndpointSlice,
-    /// v1 Secret of type kubernetes.io/tls.
+    /// v1 Secret.
     Secret,
 }
 

@@ -25,6 +25,7 @@ mod limits;
 mod listening;
 mod pool;
 mod process;
+mod protocols;
 mod retries;
 mod sanity;
 mod targets;

@@ -26,12 +26,12 @@ pub fn issue(algorithm: &'static SignatureAlgorithm, names: &[&str]) -> Issued {
 }
 
 impl Issued {
-    /// A Secret of type kubernetes.io/tls that holds it.
+    /// A Secret of type kubernetes.io/tls that holds it, and it again as the one authority that vouches for it: as cert-manager writes them.
     pub fn secret(&self, namespace: &str, name: &str) -> Value {
         let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
         json!({
             "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": { "namespace": namespace, "name": name },
-            "data": { "tls.crt": bytes(&self.certificate), "tls.key": bytes(&self.key) },
+            "data": { "tls.crt": bytes(&self.certificate), "tls.key": bytes(&self.key), "ca.crt": bytes(&self.certificate) },
         })
     }
 }

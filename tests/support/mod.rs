@@ -5,6 +5,7 @@ mod accepts_any;
 mod backend;
 pub mod frames;
 mod http2;
+mod http2_backend;
 mod issued;
 mod process;
 mod proxy;
@@ -19,6 +20,7 @@ use std::{
 
 pub use backend::{Backend, Refusing};
 pub use http2::Http2;
+pub use http2_backend::{Http2Backend, TOGETHER};
 pub use issued::{Issued, issue};
 pub use process::Nodegate;
 pub use proxy::{Proxy, manifest};

@@ -4,7 +4,7 @@ mod foreign;
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::{core::v1::Service, networking::v1::Ingress};
 
 pub(super) use foreign::read as read_foreign;
 
@@ -17,8 +17,20 @@ const PREFIX: &str = "nodegate.dev/";
 const DIAL: &str = "nodegate.dev/dial";
 const USE_REGEX: &str = "nodegate.dev/use-regex";
 
+const BACKEND_PROTOCOL: &str = "nodegate.dev/backend-protocol";
+const BACKEND_CA_SECRET: &str = "nodegate.dev/backend-ca-secret";
+const BACKEND_SERVER_NAME: &str = "nodegate.dev/backend-server-name";
+const BACKEND_TLS_VERIFY: &str = "nodegate.dev/backend-tls-verify";
+
 /// Every annotation of ours, and where it may stand.
-const KNOWN: [(&str, &[&str]); 2] = [(DIAL, &["Ingress", "Service"]), (USE_REGEX, &["Ingress"])];
+const KNOWN: [(&str, &[&str]); 6] = [
+    (DIAL, &["Ingress", "Service"]),
+    (USE_REGEX, &["Ingress"]),
+    (BACKEND_PROTOCOL, &["Ingress", "Service"]),
+    (BACKEND_CA_SECRET, &["Ingress"]),
+    (BACKEND_SERVER_NAME, &["Ingress"]),
+    (BACKEND_TLS_VERIFY, &["Ingress"]),
+];
 
 /// `nodegate.dev/dial`: what a connection is made to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,25 +41,64 @@ pub(super) enum Dial {
     Endpoints,
 }
 
+/// What is spoken with a backend: `nodegate.dev/backend-protocol`, or a Service port's `appProtocol`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Spoken {
+    /// HTTP/1.1.
+    Http,
+    /// HTTP/2 without TLS; gRPC is that.
+    H2c,
+    /// HTTP over TLS, in the version that the backend chooses.
+    Https,
+    /// HTTP/2 over TLS.
+    H2,
+}
+
+/// How an Ingress's backends are to be dealt with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(super) struct Dealings<'a> {
+    pub(super) dial: Option<Dial>,
+    pub(super) protocol: Option<Spoken>,
+    /// The Secret of the authorities that vouch for a backend.
+    pub(super) ca_secret: Option<&'a str>,
+    /// What a backend's certificate is for.
+    pub(super) server_name: Option<&'a str>,
+    /// Whether its certificate matters: it does, unless somebody says that it doesn't.
+    pub(super) unverified: bool,
+}
+
 /// What an Ingress asks for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct IngressAnnotations {
-    pub(super) dial: Option<Dial>,
+pub(super) struct IngressAnnotations<'a> {
+    pub(super) dealings: Dealings<'a>,
     /// `ImplementationSpecific` paths are regular expressions.
     pub(super) use_regex: bool,
 }
 
+/// The Secrets that an Ingress's annotations name, which are in its namespace.
+pub(super) fn secrets(ingress: &Ingress) -> impl Iterator<Item = &str> {
+    let annotations = ingress.metadata.annotations.as_ref();
+    annotations.into_iter().filter_map(|annotations| annotations.get(BACKEND_CA_SECRET)).map(String::as_str)
+}
+
 /// Reads an Ingress's annotations of ours.
-pub(super) fn read_ingress(ingress: &IndexedIngress<'_>, diagnostics: &mut Vec<Diagnostic>) -> IngressAnnotations {
+pub(super) fn read_ingress<'a>(ingress: &IndexedIngress<'a>, diagnostics: &mut Vec<Diagnostic>) -> IngressAnnotations<'a> {
     let Some(annotations) = &ingress.object.metadata.annotations else { return IngressAnnotations::default() };
     let mut reader = Reader { kind: "Ingress", annotations, subject: &|field| Subject::ingress(&ingress.id, field), diagnostics };
     reader.check_names();
-    IngressAnnotations { dial: reader.dial(), use_regex: reader.value(USE_REGEX, &[("true", true), ("false", false)]).unwrap_or_default() }
+    let dealings = Dealings {
+        dial: reader.dial(),
+        protocol: reader.protocol(),
+        ca_secret: reader.text(BACKEND_CA_SECRET),
+        server_name: reader.text(BACKEND_SERVER_NAME),
+        unverified: reader.value(BACKEND_TLS_VERIFY, &[("on", false), ("off", true)]).unwrap_or_default(),
+    };
+    IngressAnnotations { dealings, use_regex: reader.value(USE_REGEX, &[("true", true), ("false", false)]).unwrap_or_default() }
 }
 
 /// Reads a Service's annotations of ours.
-pub(super) fn read_service(service: &Service, diagnostics: &mut Vec<Diagnostic>) -> Option<Dial> {
-    let annotations = service.metadata.annotations.as_ref()?;
+pub(super) fn read_service(service: &Service, diagnostics: &mut Vec<Diagnostic>) -> Dealings<'static> {
+    let Some(annotations) = service.metadata.annotations.as_ref() else { return Dealings::default() };
     let subject = |field| Subject::Object {
         kind: "Service",
         namespace: namespace(&service.metadata).into(),
@@ -56,17 +107,17 @@ pub(super) fn read_service(service: &Service, diagnostics: &mut Vec<Diagnostic>)
     };
     let mut reader = Reader { kind: "Service", annotations, subject: &subject, diagnostics };
     reader.check_names();
-    reader.dial()
+    Dealings { dial: reader.dial(), protocol: reader.protocol(), ..Dealings::default() }
 }
 
-struct Reader<'r> {
+struct Reader<'a, 'r> {
     kind: &'static str,
-    annotations: &'r BTreeMap<String, String>,
+    annotations: &'a BTreeMap<String, String>,
     subject: &'r dyn Fn(String) -> Subject,
     diagnostics: &'r mut Vec<Diagnostic>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a, '_> {
     fn check_names(&mut self) {
         let ours = self.annotations.range(PREFIX.to_owned()..).take_while(|(key, _)| key.starts_with(PREFIX));
         for (key, _) in ours {
@@ -81,6 +132,25 @@ impl Reader<'_> {
 
     fn dial(&mut self) -> Option<Dial> {
         self.value(DIAL, &[("clusterip", Dial::ClusterIp), ("endpoints", Dial::Endpoints)])
+    }
+
+    fn protocol(&mut self) -> Option<Spoken> {
+        self.value(
+            BACKEND_PROTOCOL,
+            &[
+                ("http", Spoken::Http),
+                ("h2c", Spoken::H2c),
+                ("grpc", Spoken::H2c),
+                ("https", Spoken::Https),
+                ("h2", Spoken::H2),
+                ("grpcs", Spoken::H2),
+            ],
+        )
+    }
+
+    /// A value that is a name.
+    fn text(&mut self, key: &str) -> Option<&'a str> {
+        self.annotations.get(key).map(|value| value.trim())
     }
 
     /// The meaning of an annotation's value; an error, and nothing, for a value that isn't in `meanings`.

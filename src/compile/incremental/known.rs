@@ -6,7 +6,7 @@ use k8s_openapi::api::networking::v1::Ingress;
 
 use super::{
     super::{
-        Findings, HostOwnership, Options, index,
+        Findings, HostOwnership, Options, annotations, index,
         parse::{self, BackendRef, Parsed},
     },
     tracked::Name,
@@ -36,7 +36,7 @@ pub(super) fn names(object: &Ingress, options: &Options) -> Known {
         hosts.push(HostPattern::Any);
     }
     hosts.extend(tls.iter().filter_map(|tls| tls.hosts.as_ref()).flatten().cloned());
-    let mut secrets: Vec<&str> = tls.iter().filter_map(|tls| tls.secret).collect();
+    let mut secrets: Vec<&str> = tls.iter().filter_map(|tls| tls.secret).chain(annotations::secrets(object)).collect();
     let mut above: Vec<_> = match options.host_ownership {
         HostOwnership::Namespace => hosts.iter().filter_map(HostPattern::wildcard_above).collect(),
         HostOwnership::Shared => Vec::new(),

@@ -9,7 +9,10 @@ use foldhash::fast::RandomState;
 use k8s_openapi::api::core::v1::Secret;
 
 use super::{
-    super::{certificates::Held, index},
+    super::{
+        certificates::{Held, HeldTrust, Looked},
+        index,
+    },
     tracked::{Changes, Name, Number},
 };
 use crate::certificate::Certificate;
@@ -21,6 +24,8 @@ struct NamedSecret {
     users: HashSet<Number, RandomState>,
     /// What came of the version that is there now, once somebody wanted to know.
     held: Option<Held>,
+    /// The same for the authorities in it.
+    trust: Option<HeldTrust>,
     /// Served while what is there is no good, and after it is gone.
     good: Option<Arc<Certificate>>,
 }
@@ -37,6 +42,7 @@ impl Secrets {
             let (namespace, name) = index::key(&secret.metadata);
             if let Some(named) = self.0.get_mut(&Name { namespace: Arc::from(namespace), name: Arc::from(name) }) {
                 named.held = None;
+                named.trust = None;
                 concerned.extend(&named.users);
             }
         }
@@ -67,14 +73,25 @@ impl Secrets {
         self.0.get(name)?.held.as_ref()
     }
 
+    /// The authorities that it holds, if they were looked at before.
+    pub(in super::super) fn earlier_trust(&self, name: &Name) -> Option<&HeldTrust> {
+        self.0.get(name)?.trust.as_ref()
+    }
+
     /// The last certificate under this name that was good.
     pub(in super::super) fn last_good(&self, name: &Name) -> Option<&Arc<Certificate>> {
         self.0.get(name)?.good.as_ref()
     }
 
     /// Keeps what was found, for [`Secrets::earlier`] and [`Secrets::last_good`].
-    pub(super) fn keep(&mut self, found: Vec<(Name, Held)>) {
-        for (name, held) in found {
+    pub(super) fn keep(&mut self, found: Looked) {
+        let Looked { certificates, trusts } = found;
+        for (name, trust) in trusts {
+            if let Some(named) = self.0.get_mut(&name) {
+                named.trust = Some(trust);
+            }
+        }
+        for (name, held) in certificates {
             if let Some(named) = self.0.get_mut(&name) {
                 if let Ok(certificate) = &held {
                     named.good = Some(Arc::clone(certificate));

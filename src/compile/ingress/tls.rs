@@ -18,7 +18,7 @@ const SECRET_HELP: &str = "create it with `kubectl create secret tls`, or let ce
 
 impl<'a> Compiler<'a> {
     /// Gives a certificate to those hosts of the Ingress that it is for.
-    pub(super) fn tls(&mut self, current: &mut Current<'_>, tls: &Tls<'a>, routed: &[HostPattern]) {
+    pub(super) fn tls(&mut self, current: &mut Current<'a, '_>, tls: &Tls<'a>, routed: &[HostPattern]) {
         let Tls { index, hosts: _, secret } = tls;
         let (hosts, stray) = certificates::hosts(tls, routed);
         for host in stray {

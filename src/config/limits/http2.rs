@@ -1,4 +1,6 @@
-//! The limits of HTTP/2 to clients: what one connection may have under way, and how much it may ask for that brings nothing.
+//! The limits of HTTP/2: what one connection may have under way, and how much it may ask for that brings nothing.
+
+use std::time::Duration;
 
 /// Requests that one connection may have under way (`SETTINGS_MAX_CONCURRENT_STREAMS`). Beyond: the stream is refused, which tells the client to send it
 /// again. nginx's number.
@@ -12,6 +14,13 @@ pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
 /// What a stream may have waiting for its connection's turn to write. Beyond: its backend isn't read from. A few frames.
 pub const HTTP2_SEND_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Requests on one connection to a backend at a time, where that allows as many. Beyond: another connection. What most servers allow.
+pub const UPSTREAM_STREAMS: usize = 100;
+
+/// How long what we send to a backend that speaks HTTP/2 may stay unacknowledged. Beyond: its host counts as gone, and all requests on the connection have
+/// failed. Longer than over HTTP/1.1, since one that is only slow takes them all with it.
+pub const HTTP2_ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Streams that a client may have opened and reset before we have looked at them. Beyond: the connection ends with `ENHANCE_YOUR_CALM`. The server's own number.
 pub const HTTP2_PENDING_RESETS: usize = 20;

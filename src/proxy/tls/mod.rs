@@ -16,14 +16,10 @@ use rustls::{
 pub(super) use self::handshake::handshake;
 use super::Settings;
 use crate::{
+    certificate::{ALPN_HTTP1, ALPN_HTTP2},
     route::{Bound, HostCertificates},
     table,
 };
-
-/// What versions of HTTP are called in a handshake (RFC 7301; RFC 9113 section 3.2).
-const ALPN_HTTP1: &[u8] = b"http/1.1";
-/// See above.
-pub(super) const ALPN_HTTP2: &[u8] = b"h2";
 
 /// The oldest version of TLS that is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Which address a request is sent to, and how many are tried.
 
-use std::{borrow::Cow, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{borrow::Cow, future::poll_fn, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use super::{
     super::{
@@ -9,8 +9,10 @@ use super::{
         exchange::Trail,
         worker::Worker,
     },
-    dial::{self, Lease},
-    pool::Order,
+    destination::{Destination, Transport},
+    dial,
+    lease::Lease,
+    pool::{NoRoom, Order},
     race::{Event, Race},
 };
 use crate::{
@@ -21,6 +23,8 @@ use crate::{
 
 /// The addresses that a request may go to, those that were dialled already struck off where there are others.
 pub(super) struct Candidates<'a> {
+    /// What is spoken there.
+    transport: Transport,
     addresses: Addresses<'a>,
     /// The endpoints behind a ClusterIP: what the pool retires connections by.
     hints: Option<&'a Arc<[SocketAddr]>>,
@@ -43,7 +47,7 @@ enum Addresses<'a> {
 impl<'a> Candidates<'a> {
     /// # Errors
     /// `NoEndpoints` or `BadBackend` where there is nothing to dial; `UpstreamConnect` where a name doesn't resolve.
-    pub(super) async fn of(backend: &'a Backend, worker: &Worker) -> Result<Self, ProxyError> {
+    pub(super) async fn of(backend: &'a Backend, upgrade: bool, worker: &Worker) -> Result<Self, ProxyError> {
         let known = match &backend.endpoints {
             Endpoints::Unknown => None,
             Endpoints::Known(endpoints) if endpoints.is_empty() => return Err(Reason::NoEndpoints.into()),
@@ -67,7 +71,8 @@ impl<'a> Candidates<'a> {
             }
         };
         let at_once = hosts.clamp(DIALS_TO_ONE_HOST, DIALS_AT_ONCE);
-        Ok(Self { addresses, hints, tried: Vec::new(), pooled: true, at_once, patience: worker.settings.limits.connect_timeout })
+        let transport = Transport::of(&backend.protocol, upgrade);
+        Ok(Self { transport, addresses, hints, tried: Vec::new(), pooled: true, at_once, patience: worker.settings.limits.connect_timeout })
     }
 
     /// A connection from the pool turned out to be dead, and the others may be so for the same reason (the backend was restarted): a second try
@@ -89,23 +94,62 @@ impl<'a> Candidates<'a> {
     /// A connection: an idle one where there is one, else a new one.
     pub(super) async fn connect(&mut self, lane: &Lane, trail: &mut Trail) -> Result<Lease, ProxyError> {
         let worker = lane.worker();
-        let address = self.choose(worker).ok_or(Reason::NoEndpoints)?;
-        if let Some(lease) = self.idle(worker, address) {
+        let first = self.choose(worker).ok_or(Reason::NoEndpoints)?;
+        if self.transport.may_multiplex() {
+            return Box::pin(self.enter(lane, trail, first)).await;
+        }
+        if let Some(lease) = self.idle(worker, &first) {
             return Ok(lease);
         }
         lane.waiting.arm(self.patience);
-        let result = self.dial(lane, trail, address).await;
+        let result = self.dial(lane, trail, first).await;
+        lane.waiting.disarm();
+        result
+    }
+
+    /// A place on a connection that carries several requests at a time. Where there is none, one request dials, and the others wait for what comes of it.
+    async fn enter(&mut self, lane: &Lane, trail: &mut Trail, first: Destination) -> Result<Lease, ProxyError> {
+        let worker = lane.worker();
+        lane.waiting.arm(self.patience);
+        let result = loop {
+            // Those of HTTP/1.1, where the handshake has led to that.
+            if let Some(lease) = self.idle(worker, &first) {
+                break Ok(lease);
+            }
+            match worker.pools.enter(worker, &first, self.hints) {
+                Ok(lease) => {
+                    self.spread(worker, &first);
+                    break Ok(lease);
+                }
+                Err(NoRoom::Dial) => {
+                    let dialling = Dialling { worker, destination: first.clone() };
+                    let result = self.dial(lane, trail, first).await;
+                    drop(dialling);
+                    break result;
+                }
+                Err(NoRoom::Wait(changed)) => {
+                    tokio::select! {
+                        biased;
+                        () = changed.notified() => {}
+                        () = poll_fn(|cx| lane.waiting.poll(cx)) => {
+                            trail.upstream = Some(first.address);
+                            break Err(ProxyError::new(Reason::UpstreamTimeout, "waiting for a connection"));
+                        }
+                    }
+                }
+            }
+        };
         lane.waiting.disarm();
         result
     }
 
     /// A dial that fails is tried again, elsewhere where there is an elsewhere: nothing was sent. One that isn't answered soon may have been sent to a pod
     /// that can't be reached, so that another begins beside it.
-    async fn dial(&mut self, lane: &Lane, trail: &mut Trail, first: SocketAddr) -> Result<Lease, ProxyError> {
+    async fn dial(&mut self, lane: &Lane, trail: &mut Trail, first: Destination) -> Result<Lease, ProxyError> {
         let worker = lane.worker();
         let mut race = Race::new(worker, self.patience, self.at_once);
-        race.start(first);
-        self.tried.push(first);
+        race.start(&first);
+        self.tried.push(first.address);
         loop {
             match race.next(&lane.waiting).await {
                 Event::Connected { lease, overtaken } => {
@@ -117,7 +161,8 @@ impl<'a> Candidates<'a> {
                     trail.upstream = race.last();
                     return Err(ProxyError::new(Reason::UpstreamTimeout, "connecting"));
                 }
-                Event::Failed(address, error) => {
+                Event::Failed(destination, error) => {
+                    let address = destination.address;
                     count_failed(worker, trail, 1);
                     let may_retry = error.reason == Reason::UpstreamConnect && trail.attempts < MAX_ATTEMPTS;
                     if !may_retry && race.len() == 0 {
@@ -133,26 +178,26 @@ impl<'a> Candidates<'a> {
                 }
                 Event::Silence => tracing::debug!(under_way = race.len(), "no answer yet, dialling beside"),
             }
-            let next = self.choose(worker).unwrap_or(first);
-            if let Some(lease) = self.idle(worker, next) {
+            let next = self.choose(worker).unwrap_or_else(|| first.clone());
+            if let Some(lease) = self.idle(worker, &next) {
                 count_failed(worker, trail, race.len());
                 return Ok(lease);
             }
-            let mut started = race.start(next);
+            let mut started = race.start(&next);
             if !started && race.make_room() {
                 count_failed(worker, trail, 1);
-                started = race.start(next);
+                started = race.start(&next);
             }
             if started {
                 worker.count(|numbers| numbers.retries += 1);
-                self.tried.push(next);
+                self.tried.push(next.address);
             }
         }
     }
 
-    fn idle(&self, worker: &Rc<Worker>, address: SocketAddr) -> Option<Lease> {
-        let lease = if self.pooled { worker.pools.take(worker, address, self.hints, self.order()) } else { None }?;
-        self.spread(worker, address);
+    fn idle(&self, worker: &Rc<Worker>, destination: &Destination) -> Option<Lease> {
+        let lease = if self.pooled { worker.pools.take(worker, destination, self.hints, self.order()) } else { None }?;
+        self.spread(worker, destination);
         Some(lease)
     }
 
@@ -163,7 +208,16 @@ impl<'a> Candidates<'a> {
         }
     }
 
-    fn choose(&self, worker: &Worker) -> Option<SocketAddr> {
+    fn choose(&self, worker: &Worker) -> Option<Destination> {
+        let address = self.choose_address(worker)?;
+        Some(self.to(address))
+    }
+
+    fn to(&self, address: SocketAddr) -> Destination {
+        Destination { address, transport: self.transport.clone() }
+    }
+
+    fn choose_address(&self, worker: &Worker) -> Option<SocketAddr> {
         match &self.addresses {
             // kube-proxy chooses anew behind the same address; another family may work where one doesn't.
             Addresses::InOrder(addresses) => addresses.iter().find(|address| !self.tried.contains(address)).or(addresses.first()).copied(),
@@ -181,18 +235,32 @@ impl<'a> Candidates<'a> {
                 // Another one where there is another: of two pods, the busier is never chosen.
                 let step = 1 + random.usize(..(pods.len() - 1).max(1));
                 let other = *pods.get((first + step) % pods.len())?;
-                Some(if worker.pools.in_use(other) < worker.pools.in_use(one) { other } else { one })
+                let in_use = |pod| worker.pools.in_use(&self.to(pod));
+                Some(if in_use(other) < in_use(one) { other } else { one })
             }
         }
     }
 
     /// kube-proxy chooses a pod for each connection: with too few of them, pods go without.
-    fn spread(&self, worker: &Rc<Worker>, address: SocketAddr) {
+    fn spread(&self, worker: &Rc<Worker>, destination: &Destination) {
         let Some(hints) = self.hints else { return };
-        let wanted = (hints.len() * SPREAD_PER_ENDPOINT).min(SPREAD_MAX);
-        if hints.len() > 1 && worker.pools.begin_warming(address, wanted, worker.deadlines.now()) {
-            dial::warm(worker, address);
+        let each = if self.transport.may_multiplex() { 1 } else { SPREAD_PER_ENDPOINT };
+        let wanted = (hints.len() * each).min(SPREAD_MAX);
+        if hints.len() > 1 && worker.pools.begin_warming(destination, wanted, worker.deadlines.now()) {
+            dial::warm(worker, destination);
         }
+    }
+}
+
+/// The dial that others wait for, until it is over in whatever way.
+struct Dialling<'a> {
+    worker: &'a Worker,
+    destination: Destination,
+}
+
+impl Drop for Dialling<'_> {
+    fn drop(&mut self) {
+        self.worker.pools.dialled(&self.destination, None);
     }
 }
 

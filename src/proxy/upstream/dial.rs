@@ -1,146 +1,36 @@
-//! Connections to backends: opening one, what a request holds of it, and the task that drives it.
+//! Opening a connection to a backend, and the task that drives it.
 
-use std::{future::poll_fn, io, net::SocketAddr, rc::Rc};
+use std::{cell::Cell, future::poll_fn, io, pin::Pin, rc::Rc, sync::Arc};
 
-use bytes::Bytes;
-use http::{Request, Response};
-use hyper::{
-    body::{Body as _, Incoming},
-    client::conn::{TrySendError, http1},
-};
+use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use tokio::{
     net::TcpStream,
     sync::oneshot,
-    task::{AbortHandle, spawn_local},
-    time::Instant,
+    task::spawn_local,
+    time::{Instant, timeout},
 };
+use tokio_rustls::TlsConnector;
 
 use super::{
     super::{
-        body::RequestBody,
         error::{ProxyError, Reason},
         worker::Worker,
     },
-    pool::Open,
-    socket::{Signs, Socket},
+    destination::{Destination, Transport},
+    lease::{Lease, Link, Upgraded},
+    pool::{Open, Opened},
+    socket::{BackendStream, Signs, Socket},
 };
-use crate::config::limits;
-
-/// A backend connection that one request holds. Dropped, it is closed; only [`Lease::give_back`] keeps it.
-pub(crate) struct Lease {
-    link: Link,
-    worker: Rc<Worker>,
-    reused: bool,
-}
-
-/// A backend connection, in use or idle.
-pub(super) struct Link {
-    sender: http1::SendRequest<RequestBody>,
-    pub(super) address: SocketAddr,
-    /// After this moment it isn't reused.
-    pub(super) expires: Instant,
-    /// The pool's epoch when it was dialled.
-    pub(super) epoch: u64,
-    /// Not to be reused, however well it does.
-    retired: bool,
-    /// Requests that it has been given.
-    pub(super) carried: u32,
-    driver: AbortHandle,
-    signs: Rc<Signs>,
-    upgraded: oneshot::Receiver<Upgraded>,
-}
-
-/// The socket of a connection that has switched protocols, and what was read of it already.
-pub(crate) struct Upgraded {
-    pub(crate) stream: TcpStream,
-    pub(crate) read: Bytes,
-    /// It counts as a connection to its backend as long as it lives.
-    pub(crate) open: Open,
-}
-
-impl Lease {
-    pub(super) fn new(link: Link, worker: &Rc<Worker>, reused: bool) -> Self {
-        Self { link, worker: Rc::clone(worker), reused }
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.link.address
-    }
-
-    /// Whether the connection has carried a request before: then it may have died in the meantime.
-    pub(super) fn is_reused(&self) -> bool {
-        self.reused
-    }
-
-    pub(super) fn send(
-        &mut self,
-        request: Request<RequestBody>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> {
-        self.link.signs.heard.set(false);
-        let short = request.body().size_hint().exact().is_some_and(|length| length <= limits::ACKNOWLEDGED_BODY_BYTES);
-        let connect_timeout = self.worker.settings.limits.connect_timeout;
-        // The rest is for dialling anew.
-        let within = connect_timeout / limits::REDIAL_SHARE * (limits::REDIAL_SHARE - 1);
-        self.link.signs.acknowledged_within.set(short.then_some(within));
-        self.link.carried = self.link.carried.saturating_add(1);
-        self.link.sender.try_send_request(request)
-    }
-
-    /// Whether the backend has begun to answer: then it may have acted on the request.
-    pub(super) fn has_heard(&self) -> bool {
-        self.link.signs.heard.get()
-    }
-
-    /// This request is its last.
-    pub(super) fn retire(&mut self) {
-        self.link.retired = true;
-    }
-
-    /// Back to the pool, for the next request; or closed, and replaced by one to whichever pod kube-proxy chooses.
-    pub(crate) fn give_back(self) {
-        let Self { link, worker, reused: _ } = self;
-        if link.carried >= limits::REDRAW_REQUESTS
-            && worker.pools.begin_redraw(link.address, worker.deadlines.now(), worker.settings.workers)
-        {
-            return warm(&worker, link.address);
-        }
-        worker.pools.put(link, &worker.settings.limits, worker.deadlines.now());
-    }
-
-    /// The socket, after a response that switches protocols. `None`: it closed instead.
-    pub(crate) async fn upgraded(mut self) -> Option<Upgraded> {
-        (&mut self.link.upgraded).await.ok()
-    }
-}
-
-impl Link {
-    pub(super) fn is_usable(&self, now: Instant, epoch: u64) -> bool {
-        !self.sender.is_closed() && self.sender.is_ready() && self.is_current(now, epoch)
-    }
-
-    /// Neither too old nor opened when other pods were behind the address.
-    pub(super) fn is_current(&self, now: Instant, epoch: u64) -> bool {
-        now < self.expires && self.epoch == epoch && !self.retired && !self.signs.broken.get()
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
-}
+use crate::config::limits::{self, Limits};
 
 /// Opens one more connection in the background and puts it into the pool, so that kube-proxy chooses once more.
-pub(super) fn warm(worker: &Rc<Worker>, address: SocketAddr) {
-    let worker = Rc::clone(worker);
+pub(super) fn warm(worker: &Rc<Worker>, destination: &Destination) {
+    let (worker, destination) = (Rc::clone(worker), destination.clone());
     spawn_local(async move {
-        let dialled = tokio::time::timeout(worker.settings.limits.connect_timeout, dial(&worker, address)).await;
-        worker.pools.end_warming(address);
+        let dialled = timeout(worker.settings.limits.connect_timeout, dial(&worker, &destination)).await;
+        worker.pools.end_warming(&destination);
         match dialled {
             Ok(Ok(lease)) => lease.give_back(),
             // The next request that finds no idle connection will see for itself.
@@ -150,32 +40,59 @@ pub(super) fn warm(worker: &Rc<Worker>, address: SocketAddr) {
 }
 
 /// Opens a connection, for as long as the caller waits.
-pub(super) async fn dial(worker: &Rc<Worker>, address: SocketAddr) -> Result<Lease, ProxyError> {
+pub(super) async fn dial(worker: &Rc<Worker>, destination: &Destination) -> Result<Lease, ProxyError> {
     if !worker.may_dial() {
         return Err(ProxyError::new(Reason::Overload, "out of upstream connections"));
     }
     worker.count(|numbers| numbers.upstream_dials += 1);
-    let open = worker.pools.opening(worker, address);
-    let epoch = open.epoch();
+    let open = worker.pools.opening(worker, destination);
     let begun = Instant::now();
-    let stream = TcpStream::connect(address).await.map_err(|error| {
+    let stream = TcpStream::connect(destination.address).await.map_err(|error| {
         let reason = if is_out_of_files(&error) { Reason::Overload } else { Reason::UpstreamConnect };
         ProxyError::caused(reason, "connecting", error)
     })?;
     let retired = begun.elapsed() > limits::DIAL_SLOW;
     // Whole messages are written at once: waiting for more only delays them.
     let _ = stream.set_nodelay(true);
-    let (stream, signs) = Socket::new(stream);
-    let limits = &worker.settings.limits;
-    let mut client = http1::Builder::new();
-    client.max_buf_size(limits.response_head_bytes.max(limits::CLIENT_BUFFER_BYTES)).max_header_size(limits.response_head_bytes);
-    if limits.response_header_count != limits::RESPONSE_HEADER_COUNT {
-        // Any number but its own costs the client an allocation for each response.
-        client.max_headers(limits.response_header_count);
+    let stream = match &destination.transport {
+        Transport::Http1 | Transport::H2c => BackendStream::Plain(stream),
+        Transport::Tls(..) => Box::pin(secure(stream, &destination.transport)).await?,
+    };
+    let multiplexes = matches!(destination.transport, Transport::H2c) || stream.has_chosen_http2();
+    let (socket, signs) = Socket::new(stream);
+    if multiplexes {
+        Box::pin(http2(worker, destination, socket, &signs, open, retired)).await
+    } else {
+        http1(worker, destination, socket, signs, open, retired).await
     }
-    let (sender, connection) =
-        client.handshake(TokioIo::new(stream)).await.map_err(|error| ProxyError::caused(Reason::UpstreamConnect, "connecting", error))?;
+}
+
+/// Makes a handshake.
+async fn secure(stream: TcpStream, transport: &Transport) -> Result<BackendStream, ProxyError> {
+    let Transport::Tls(tls, offer) = transport else { return Ok(BackendStream::Plain(stream)) };
+    let failed = |error: io::Error| ProxyError::caused(Reason::UpstreamConnect, "the backend's TLS handshake", error);
+    // Found to be one when the configuration was read.
+    let name = ServerName::try_from(tls.server_name.to_string()).map_err(io::Error::other).map_err(failed)?;
+    let connector = TlsConnector::from(Arc::clone(tls.trust.config(*offer)));
+    let stream = connector.connect(name, stream).await.map_err(failed)?;
+    Ok(BackendStream::Tls(Box::new(stream)))
+}
+
+async fn http1(
+    worker: &Rc<Worker>,
+    destination: &Destination,
+    socket: Socket,
+    signs: Rc<Signs>,
+    open: Open,
+    retired: bool,
+) -> Result<Lease, ProxyError> {
+    let epoch = open.epoch();
+    let (sender, connection) = http1_builder(&worker.settings.limits)
+        .handshake(TokioIo::new(socket))
+        .await
+        .map_err(|error| ProxyError::caused(Reason::UpstreamConnect, "connecting", error))?;
     let (switched, upgraded) = oneshot::channel();
+    let address = destination.address;
     let driver = spawn_local(async move {
         // Moved in here, so that the connection is struck off the books when the task ends, also when it is aborted.
         let open = open;
@@ -187,14 +104,103 @@ pub(super) async fn dial(worker: &Rc<Worker>, address: SocketAddr) -> Result<Lea
         // Nobody waits for it unless the response switched protocols: then the socket closes here.
         let _ = switched.send(Upgraded { stream: parts.io.into_inner().into_inner(), read: parts.read_buf, open });
     });
-    let expires = worker.deadlines.now() + with_jitter(worker, limits.pool_max_age);
-    let link = Link { sender, address, expires, epoch, retired, carried: 0, driver: driver.abort_handle(), signs, upgraded };
+    let link = Link {
+        sender,
+        destination: destination.clone(),
+        expires: expiry(worker),
+        epoch,
+        retired,
+        carried: 0,
+        driver: driver.abort_handle(),
+        signs,
+        upgraded,
+    };
+    worker.pools.dialled(destination, Some(false));
     Ok(Lease::new(link, worker, false))
 }
 
+fn http1_builder(limits: &Limits) -> http1::Builder {
+    let mut client = http1::Builder::new();
+    client.max_buf_size(limits.response_head_bytes.max(limits::CLIENT_BUFFER_BYTES)).max_header_size(limits.response_head_bytes);
+    if limits.response_header_count != limits::RESPONSE_HEADER_COUNT {
+        // Any number but its own costs the client an allocation for each response.
+        client.max_headers(limits.response_header_count);
+    }
+    client
+}
+
+async fn http2(
+    worker: &Rc<Worker>,
+    destination: &Destination,
+    socket: Socket,
+    signs: &Signs,
+    open: Open,
+    retired: bool,
+) -> Result<Lease, ProxyError> {
+    // Whoever speaks HTTP/2 reads what comes, whatever becomes of a request.
+    signs.acknowledged_within.set(Some(limits::HTTP2_ACKNOWLEDGED_WITHIN));
+    let limits = &worker.settings.limits;
+    let mut client = http2::Builder::new(Local);
+    client
+        .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(limits::HTTP2_SEND_BUFFER_BYTES)
+        // Until the backend has said how many it allows: those beyond would be refused.
+        .initial_max_send_streams(0)
+        .max_header_list_size(u32::try_from(limits.response_head_bytes).unwrap_or(u32::MAX));
+    let (sender, connection) = client
+        .handshake(TokioIo::new(socket))
+        .await
+        .map_err(|error| ProxyError::caused(Reason::UpstreamConnect, "beginning HTTP/2", error))?;
+    let allowed = Rc::new(Cell::new(0));
+    let (told, changed) = (Rc::clone(&allowed), worker.pools.changes(destination));
+    let (epoch, address) = (open.epoch(), destination.address);
+    let driver = spawn_local(async move {
+        // As above.
+        let _open = open;
+        let mut connection = connection;
+        let ended = poll_fn(|cx| {
+            let polled = Pin::new(&mut connection).poll(cx);
+            let allowed = connection.current_max_send_streams();
+            if told.replace(allowed) != allowed {
+                changed.notify_waiters();
+            }
+            polled
+        });
+        if let Err(error) = ended.await {
+            tracing::debug!(%address, error = &error as &dyn std::error::Error, "upstream connection ended");
+        }
+    });
+    let opened = Opened {
+        destination: destination.clone(),
+        sender,
+        expires: expiry(worker),
+        epoch,
+        retired,
+        allowed,
+        driver: driver.abort_handle(),
+    };
+    let place = worker.pools.share(opened, worker.deadlines.now());
+    worker.pools.dialled(destination, Some(true));
+    Ok(Lease::on(place, worker))
+}
+
+/// Runs what the HTTP/2 client wants to be run, on the worker's own thread.
+#[derive(Clone, Copy)]
+struct Local;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, future: F) {
+        spawn_local(async move {
+            future.await;
+        });
+    }
+}
+
 /// Less up to a fifth, so that connections opened together don't end together.
-fn with_jitter(worker: &Worker, age: std::time::Duration) -> std::time::Duration {
-    age.mul_f64(1.0 - 0.2 * worker.random.borrow_mut().f64())
+fn expiry(worker: &Worker) -> Instant {
+    let age = worker.settings.limits.pool_max_age.mul_f64(1.0 - 0.2 * worker.random.borrow_mut().f64());
+    worker.deadlines.now() + age
 }
 
 /// EMFILE and ENFILE: the next dial to another address would fail as well.

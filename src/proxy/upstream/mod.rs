@@ -1,13 +1,16 @@
 //! Getting a request to its backend: choose an address, take a connection from the pool or dial, send, wait, and try again where that is safe.
 
 mod choose;
+mod destination;
 mod dial;
 mod dns;
+mod lease;
 mod pool;
 mod race;
 mod response;
 mod retry;
 mod socket;
+mod translate;
 
 use std::{future::poll_fn, pin::pin, task::Poll};
 
@@ -16,8 +19,8 @@ use hyper::{body::Incoming, client::conn::TrySendError};
 
 use self::{choose::Candidates, retry::Spare};
 pub(crate) use self::{
-    dial::{Lease, Upgraded},
     dns::Resolver,
+    lease::{Lease, Upgraded},
     pool::Pools,
     retry::Budget,
 };
@@ -47,8 +50,8 @@ pub(crate) async fn send(
     progress: &Progress,
 ) -> Result<Sent, ProxyError> {
     let worker = lane.worker();
-    let mut candidates = Candidates::of(backend, worker).await?;
     let upgrade = request.headers().contains_key(http::header::UPGRADE);
+    let mut candidates = Candidates::of(backend, upgrade, worker).await?;
     loop {
         let mut lease = candidates.connect(lane, trail).await?;
         let address = lease.address();
@@ -84,8 +87,11 @@ pub(crate) async fn send(
                 request = spare.into_request();
             }
         }
-        worker.pools.distrust(address);
-        candidates.distrust_pool();
+        // Of those that share a connection, one may fail for reasons of its own.
+        if !lease.is_multiplexed() {
+            worker.pools.distrust(lease.destination());
+            candidates.distrust_pool();
+        }
         worker.count(|numbers| numbers.retries += 1);
     }
 }
@@ -139,8 +145,15 @@ fn failure(mut error: TrySendError<Request<RequestBody>>) -> Failure {
         let error = ProxyError::caused(Reason::UpstreamTimeout, "waiting for the backend's host to acknowledge the request", error);
         return Failure { error, lost: true, unsent };
     }
+    let given_up = is_given_up(&error);
     let error = classify(error);
-    Failure { lost: error.reason == Reason::UpstreamReset, error, unsent }
+    Failure { lost: error.reason == Reason::UpstreamReset && !given_up, error, unsent }
+}
+
+/// HTTP/2: the backend has reset this one stream, and not because it hasn't looked at it (RFC 9113 section 8.7).
+fn is_given_up(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| cause.is_reset() && cause.is_remote() && cause.reason() != Some(h2::Reason::REFUSED_STREAM))
 }
 
 /// The kernel gave the connection up, see [`socket`].

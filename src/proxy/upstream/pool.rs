@@ -1,6 +1,9 @@
 //! A worker's idle backend connections. Those to several pods are used in turn, so that load goes round; of those to one, the one that was used last is
 //! next. Pods that go away retire those that were opened while they were there: only kube-proxy knows which connection leads to which pod.
 
+mod pods;
+mod streams;
+
 use std::{
     cell::{Cell, RefCell},
     collections::{HashMap, VecDeque},
@@ -13,16 +16,19 @@ use std::{
 use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
+use self::streams::Streams;
+pub(super) use self::streams::{NoRoom, Opened, Place};
 use super::{
     super::worker::Worker,
-    dial::{Lease, Link},
+    destination::Destination,
+    lease::{Lease, Link},
 };
-use crate::config::limits::{Limits, REDRAW_BURST, REDRAWS_PER_SECOND, SPREAD_IDLE, SPREAD_SETTLE};
+use crate::config::limits::{Limits, REDRAW_BURST, REDRAWS_PER_SECOND, SPREAD_IDLE};
 
-/// The pools of one worker, by address.
+/// The pools of one worker, by where their connections go.
 #[derive(Default)]
 pub(crate) struct Pools {
-    by_address: RefCell<HashMap<SocketAddr, Pool, RandomState>>,
+    by_destination: RefCell<HashMap<Destination, Pool, RandomState>>,
     open: Cell<usize>,
     idle: Cell<usize>,
     /// When the next connection may be replaced for the sake of spreading.
@@ -33,14 +39,16 @@ pub(crate) struct Pools {
 struct Pool {
     /// Those that were never used, then those that were, the one that was used last at the back.
     idle: VecDeque<Idle>,
-    /// Connections to this address that exist, idle ones and those being dialled included.
+    /// Connections that exist, idle ones and those being dialled included.
     open: usize,
     warming: bool,
-    /// Dials to this address that are under way beside other ones of the same request.
+    /// Dials that are under way beside other ones of the same request.
     beside: usize,
     /// Grows whenever a pod has gone away.
     epoch: u64,
     endpoints: Option<Arc<[SocketAddr]>>,
+    /// The connections that carry several requests at a time, once there was a need for one.
+    streams: Option<Box<Streams>>,
     /// When kube-proxy surely knows the newest pod: then all connections are replaced, or the pods before it would keep more of them.
     settles: Option<Instant>,
 }
@@ -62,7 +70,7 @@ pub(super) enum Order {
 /// A connection that exists, in the books of its pool until it is dropped.
 pub(crate) struct Open {
     worker: Rc<Worker>,
-    address: SocketAddr,
+    destination: Destination,
     epoch: u64,
 }
 
@@ -76,26 +84,26 @@ impl Drop for Open {
     fn drop(&mut self) {
         let pools = &self.worker.pools;
         pools.open.set(pools.open.get() - 1);
-        if let Some(pool) = pools.by_address.borrow_mut().get_mut(&self.address) {
+        if let Some(pool) = pools.by_destination.borrow_mut().get_mut(&self.destination) {
             pool.open -= 1;
         }
     }
 }
 
 impl Pools {
-    /// An idle connection to `address`. `endpoints` are the pods behind it now, where that is known.
+    /// An idle connection. `endpoints` are the pods behind the address now, where that is known.
     pub(super) fn take(
         &self,
         worker: &Rc<Worker>,
-        address: SocketAddr,
+        destination: &Destination,
         endpoints: Option<&Arc<[SocketAddr]>>,
         order: Order,
     ) -> Option<Lease> {
         let now = worker.deadlines.now();
         let mut retired = Vec::new();
-        let mut pools = self.by_address.borrow_mut();
+        let mut pools = self.by_destination.borrow_mut();
         // The pods are remembered from the first request on, so that the second can tell whether one has gone since.
-        let pool = if endpoints.is_some() { pools.entry(address).or_default() } else { pools.get_mut(&address)? };
+        let pool = if endpoints.is_some() { pools.entry(destination.clone()).or_default() } else { pools.get_mut(destination)? };
         pool.heed(endpoints, now);
         let mut found = None;
         for _ in 0..pool.idle.len() {
@@ -126,15 +134,16 @@ impl Pools {
 
     /// Keeps an idle connection, unless it is too old or there are enough.
     pub(super) fn put(&self, link: Link, limits: &Limits, now: Instant) {
-        let address = link.address;
-        let mut pools = self.by_address.borrow_mut();
-        let Some(pool) = pools.get_mut(&address) else { return };
+        let mut pools = self.by_destination.borrow_mut();
+        let Some(pool) = pools.get_mut(&link.destination) else { return };
         let full = pool.idle.len() >= limits.pool_idle_per_backend;
         if full || link.is_closed() || !link.is_current(now, pool.epoch) {
             drop(pools);
             return;
         }
         let unused = link.carried == 0;
+        let over = self.idle.get() >= limits.pool_idle_per_worker;
+        let destination = over.then(|| link.destination.clone());
         let idle = Idle { link, since: now };
         if unused {
             pool.idle.push_front(idle);
@@ -143,33 +152,33 @@ impl Pools {
         }
         drop(pools);
         self.idle.set(self.idle.get() + 1);
-        if self.idle.get() > limits.pool_idle_per_worker {
+        if let Some(destination) = destination {
             // Another backend's: else one that comes late would have to be dialled for each request.
-            let _ = self.evict(|other| *other != address) || self.evict_idle();
+            let _ = self.evict(|other| *other != destination) || self.evict_idle();
         }
     }
 
     /// Enters a connection that is about to be dialled.
-    pub(super) fn opening(&self, worker: &Rc<Worker>, address: SocketAddr) -> Open {
-        let mut pools = self.by_address.borrow_mut();
-        let pool = pools.entry(address).or_default();
+    pub(super) fn opening(&self, worker: &Rc<Worker>, destination: &Destination) -> Open {
+        let mut pools = self.by_destination.borrow_mut();
+        let pool = pools.entry(destination.clone()).or_default();
         pool.open += 1;
         self.open.set(self.open.get() + 1);
-        Open { worker: Rc::clone(worker), address, epoch: pool.epoch }
+        Open { worker: Rc::clone(worker), destination: destination.clone(), epoch: pool.epoch }
     }
 
     /// A connection from the pool turned out to be dead: those that were opened with it are as good as dead.
-    pub(super) fn distrust(&self, address: SocketAddr) {
-        if let Some(pool) = self.by_address.borrow_mut().get_mut(&address) {
+    pub(super) fn distrust(&self, destination: &Destination) {
+        if let Some(pool) = self.by_destination.borrow_mut().get_mut(destination) {
             pool.epoch += 1;
         }
     }
 
     /// Whether one more connection should be opened in the background: there are fewer than `wanted`, none is on its way, and the next one hasn't been
     /// idle for long.
-    pub(super) fn begin_warming(&self, address: SocketAddr, wanted: usize, now: Instant) -> bool {
-        let mut pools = self.by_address.borrow_mut();
-        let Some(pool) = pools.get_mut(&address) else { return false };
+    pub(super) fn begin_warming(&self, destination: &Destination, wanted: usize, now: Instant) -> bool {
+        let mut pools = self.by_destination.borrow_mut();
+        let Some(pool) = pools.get_mut(destination) else { return false };
         let all_used = pool.idle.front().is_none_or(|next| now < next.since + SPREAD_IDLE);
         let begin = !pool.warming && pool.open < wanted && all_used;
         pool.warming |= begin;
@@ -178,9 +187,9 @@ impl Pools {
 
     /// Whether a connection that has done its share should be replaced by a new one in the background: there are several pods to choose from, none is on
     /// its way, and this worker's part of [`REDRAWS_PER_SECOND`] isn't spent.
-    pub(super) fn begin_redraw(&self, address: SocketAddr, now: Instant, workers: usize) -> bool {
-        let mut pools = self.by_address.borrow_mut();
-        let Some(pool) = pools.get_mut(&address) else { return false };
+    pub(super) fn begin_redraw(&self, destination: &Destination, now: Instant, workers: usize) -> bool {
+        let mut pools = self.by_destination.borrow_mut();
+        let Some(pool) = pools.get_mut(destination) else { return false };
         let next = self.next_redraw.get().unwrap_or(now);
         let begin = pool.has_several_pods() && !pool.warming && next <= now;
         if begin {
@@ -194,30 +203,33 @@ impl Pools {
         begin
     }
 
-    pub(super) fn end_warming(&self, address: SocketAddr) {
-        if let Some(pool) = self.by_address.borrow_mut().get_mut(&address) {
+    pub(super) fn end_warming(&self, destination: &Destination) {
+        if let Some(pool) = self.by_destination.borrow_mut().get_mut(destination) {
             pool.warming = false;
         }
     }
 
-    /// Enters a dial beside another one of the same request. False: there are `most` of these to `address` already.
-    pub(super) fn begin_beside(&self, address: SocketAddr, most: usize) -> bool {
-        let mut pools = self.by_address.borrow_mut();
-        let pool = pools.entry(address).or_default();
+    /// Enters a dial beside another one of the same request. False: there are `most` of these already.
+    pub(super) fn begin_beside(&self, destination: &Destination, most: usize) -> bool {
+        let mut pools = self.by_destination.borrow_mut();
+        let pool = pools.entry(destination.clone()).or_default();
         let begin = pool.beside < most;
         pool.beside += usize::from(begin);
         begin
     }
 
-    pub(super) fn end_beside(&self, address: SocketAddr) {
-        if let Some(pool) = self.by_address.borrow_mut().get_mut(&address) {
+    pub(super) fn end_beside(&self, destination: &Destination) {
+        if let Some(pool) = self.by_destination.borrow_mut().get_mut(destination) {
             pool.beside -= 1;
         }
     }
 
-    /// Connections to `address` that carry a request now.
-    pub(super) fn in_use(&self, address: SocketAddr) -> usize {
-        self.by_address.borrow().get(&address).map_or(0, |pool| pool.open.saturating_sub(pool.idle.len()))
+    /// Requests that are on their way there now.
+    pub(super) fn in_use(&self, destination: &Destination) -> usize {
+        self.by_destination.borrow().get(destination).map_or(0, |pool| match &pool.streams {
+            None => pool.open.saturating_sub(pool.idle.len()),
+            Some(streams) => streams.under_way(),
+        })
     }
 
     /// Connections that exist.
@@ -227,18 +239,21 @@ impl Pools {
 
     /// Connections that are idle.
     pub(crate) fn idle(&self) -> usize {
-        self.idle.get()
+        let streams: usize =
+            self.by_destination.borrow().values().filter_map(|pool| pool.streams.as_ref()).map(|streams| streams.idle()).sum();
+        self.idle.get() + streams
     }
 
     /// Closes one idle connection to make room for another. False: there is none.
     pub(crate) fn evict_idle(&self) -> bool {
         self.evict(|_| true)
+            || self.by_destination.borrow_mut().values_mut().filter_map(|pool| pool.streams.as_mut()).any(|streams| streams.evict_idle())
     }
 
-    /// Closes one idle connection to an address that may be `chosen`. False: there is none.
-    fn evict(&self, chosen: impl Fn(&SocketAddr) -> bool) -> bool {
-        let mut pools = self.by_address.borrow_mut();
-        let evicted = pools.iter_mut().filter(|(address, _)| chosen(address)).find_map(|(_, pool)| pool.idle.pop_front());
+    /// Closes one idle connection to a destination that may be `chosen`. False: there is none.
+    fn evict(&self, chosen: impl Fn(&Destination) -> bool) -> bool {
+        let mut pools = self.by_destination.borrow_mut();
+        let evicted = pools.iter_mut().filter(|(destination, _)| chosen(destination)).find_map(|(_, pool)| pool.idle.pop_front());
         drop(pools);
         if evicted.is_some() {
             self.idle.set(self.idle.get() - 1);
@@ -250,7 +265,7 @@ impl Pools {
     pub(crate) fn sweep(&self, now: Instant, limits: &Limits) {
         let mut retired = Vec::new();
         let mut idle = 0;
-        self.by_address.borrow_mut().retain(|_, pool| {
+        self.by_destination.borrow_mut().retain(|_, pool| {
             let epoch = pool.epoch;
             let keeps =
                 |idle: &Idle| !idle.link.is_closed() && idle.link.is_current(now, epoch) && now < idle.since + limits.pool_idle_timeout;
@@ -260,77 +275,38 @@ impl Pools {
                 retired.extend(gone);
             }
             idle += pool.idle.len();
-            pool.open > 0 || pool.beside > 0
+            let mut dialling = false;
+            if let Some(streams) = &mut pool.streams {
+                streams.sweep(now, epoch, limits);
+                dialling = streams.is_dialling();
+            }
+            pool.open > 0 || pool.beside > 0 || dialling
         });
         self.idle.set(idle);
     }
 }
 
-impl Pool {
-    fn has_several_pods(&self) -> bool {
-        self.endpoints.as_ref().is_some_and(|pods| pods.len() > 1)
-    }
-
-    /// Compares the pods behind the address with those of the last time: connections may lead to one that went away.
-    fn heed(&mut self, endpoints: Option<&Arc<[SocketAddr]>>, now: Instant) {
-        if self.settles.is_some_and(|settles| settles <= now) {
-            self.settles = None;
-            self.epoch += 1;
-        }
-        let (Some(new), old) = (endpoints, &self.endpoints) else { return };
-        let Some(old) = old else {
-            self.endpoints = Some(Arc::clone(new));
-            return;
-        };
-        if Arc::ptr_eq(old, new) {
-            return;
-        }
-        if old.iter().any(|pod| !new.contains(pod)) {
-            self.epoch += 1;
-        }
-        if new.iter().any(|pod| !old.contains(pod)) {
-            self.settles = Some(now + SPREAD_SETTLE);
-        }
-        self.endpoints = Some(Arc::clone(new));
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::destination::Transport, *};
 
     fn pods<const N: usize>(last: [u8; N]) -> Arc<[SocketAddr]> {
         last.iter().map(|last| SocketAddr::from(([192, 0, 2, *last], 80))).collect()
     }
 
     #[test]
-    fn connections_are_replaced_when_a_pod_goes_and_some_time_after_one_has_come() {
-        let (mut pool, start) = (Pool::default(), Instant::now());
-        let mut epoch_at = |pods: &Arc<[SocketAddr]>, after: Duration| {
-            pool.heed(Some(pods), start + after);
-            pool.epoch
-        };
-        let (two, three) = (pods([1, 2]), pods([1, 2, 3]));
-        assert_eq!(epoch_at(&two, Duration::ZERO), 0);
-        assert_eq!(epoch_at(&three, Duration::from_secs(1)), 0, "kube-proxy may not know the third yet");
-        assert_eq!(epoch_at(&three, Duration::from_secs(1) + SPREAD_SETTLE), 1);
-        assert_eq!(epoch_at(&three, Duration::from_mins(1)), 1, "once is enough");
-        assert_eq!(epoch_at(&two, Duration::from_mins(1)), 2, "a pod is gone");
-        assert_eq!(epoch_at(&two, Duration::from_mins(2)), 2);
-    }
-
-    #[test]
     fn replacements_are_bounded_for_all_workers_together() {
-        let (pools, address, start) = (Pools::default(), SocketAddr::from(([192, 0, 2, 9], 80)), Instant::now());
+        let (pools, start) = (Pools::default(), Instant::now());
+        let destination = Destination { address: SocketAddr::from(([192, 0, 2, 9], 80)), transport: Transport::Http1 };
         let allowed = |workers: usize, now: Instant| {
-            let begun = pools.begin_redraw(address, now, workers);
-            pools.end_warming(address);
+            let begun = pools.begin_redraw(&destination, now, workers);
+            pools.end_warming(&destination);
             begun
         };
         assert!(!allowed(1, start), "there is no pool");
-        pools.by_address.borrow_mut().insert(address, Pool { endpoints: Some(pods([1])), ..Pool::default() });
+        pools.by_destination.borrow_mut().insert(destination.clone(), Pool { endpoints: Some(pods([1])), ..Pool::default() });
         assert!(!allowed(1, start), "there is one pod only");
-        pools.by_address.borrow_mut().insert(address, Pool { endpoints: Some(pods([1, 2])), ..Pool::default() });
+        pools.by_destination.borrow_mut().insert(destination.clone(), Pool { endpoints: Some(pods([1, 2])), ..Pool::default() });
         let seconds = 10;
         for (workers, share) in [(1, REDRAWS_PER_SECOND), (4, REDRAWS_PER_SECOND / 4)] {
             pools.next_redraw.set(None);

@@ -7,7 +7,9 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::{
     super::{deadline::Deadline, error::ProxyError, worker::Worker},
-    dial::{Lease, dial},
+    destination::Destination,
+    dial::dial,
+    lease::Lease,
 };
 use crate::config::limits::{DIAL_GIVEN_UP, DIAL_STAGGER, DIALS_BESIDE};
 
@@ -29,7 +31,7 @@ pub(super) enum Event {
         /// Dials that began earlier, and got no answer.
         overtaken: usize,
     },
-    Failed(SocketAddr, ProxyError),
+    Failed(Destination, ProxyError),
     /// There is no answer yet, and room for another dial.
     Silence,
     /// The deadline has passed.
@@ -37,7 +39,7 @@ pub(super) enum Event {
 }
 
 struct Dial<'a> {
-    address: SocketAddr,
+    destination: Destination,
     begun: Instant,
     connecting: Pin<Box<dyn Future<Output = Result<Lease, ProxyError>> + 'a>>,
     /// One of a request's needs no leave.
@@ -47,7 +49,7 @@ struct Dial<'a> {
 /// A dial beside another one, in the books of the pool of its address until it is dropped.
 struct Beside<'a> {
     worker: &'a Worker,
-    address: SocketAddr,
+    destination: Destination,
 }
 
 impl<'a> Race<'a> {
@@ -59,14 +61,16 @@ impl<'a> Race<'a> {
     }
 
     /// Begins a dial. False: it would be one beside others, and there are enough of these to that address.
-    pub(super) fn start(&mut self, address: SocketAddr) -> bool {
+    pub(super) fn start(&mut self, destination: &Destination) -> bool {
         let is_beside = self.dials.iter().any(|dial| dial.beside.is_none());
-        let beside = if is_beside { Beside::begin(self.worker, address) } else { None };
+        let beside = if is_beside { Beside::begin(self.worker, destination) } else { None };
         if is_beside && beside.is_none() {
             return false;
         }
         let begun = Instant::now();
-        self.dials.push(Dial { address, begun, connecting: Box::pin(dial(self.worker, address)), beside });
+        let (worker, to) = (self.worker, destination.clone());
+        let connecting = Box::pin(async move { dial(worker, &to).await });
+        self.dials.push(Dial { destination: destination.clone(), begun, connecting, beside });
         self.silent.as_mut().reset(begun + self.stagger);
         true
     }
@@ -89,17 +93,17 @@ impl<'a> Race<'a> {
 
     /// Where the youngest dial goes.
     pub(super) fn last(&self) -> Option<SocketAddr> {
-        self.dials.last().map(|dial| dial.address)
+        self.dials.last().map(|dial| dial.destination.address)
     }
 
     pub(super) async fn next(&mut self, deadline: &Deadline) -> Event {
         poll_fn(|cx| {
             for (index, dial) in self.dials.iter_mut().enumerate() {
                 if let Poll::Ready(result) = dial.connecting.as_mut().poll(cx) {
-                    let address = self.dials.remove(index).address;
+                    let destination = self.dials.remove(index).destination;
                     return Poll::Ready(match result {
                         Ok(lease) => Event::Connected { lease, overtaken: index },
-                        Err(error) => Event::Failed(address, error),
+                        Err(error) => Event::Failed(destination, error),
                     });
                 }
             }
@@ -117,14 +121,14 @@ impl<'a> Race<'a> {
 }
 
 impl<'a> Beside<'a> {
-    fn begin(worker: &'a Worker, address: SocketAddr) -> Option<Self> {
+    fn begin(worker: &'a Worker, destination: &Destination) -> Option<Self> {
         // Not `then_some`, whose argument would be dropped where there is none.
-        worker.pools.begin_beside(address, DIALS_BESIDE).then(|| Self { worker, address })
+        worker.pools.begin_beside(destination, DIALS_BESIDE).then(|| Self { worker, destination: destination.clone() })
     }
 }
 
 impl Drop for Beside<'_> {
     fn drop(&mut self) {
-        self.worker.pools.end_beside(self.address);
+        self.worker.pools.end_beside(&self.destination);
     }
 }

@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
 
 use super::{
     super::body::{Progress, RequestBody},
-    dial::Lease,
+    lease::Lease,
 };
 use crate::config::limits::{RETRY_BUDGET_MAX, RETRY_BUDGET_REQUESTS};
 

@@ -1,4 +1,4 @@
-//! A backend's socket as the HTTP client sees it: one that remembers what happened to it, and lets a response be read after a write has failed.
+//! A backend's socket as the HTTP client sees it, with TLS or without: one that remembers what happened to it, and lets a response be read after a write has failed.
 
 use std::{
     cell::Cell,
@@ -14,6 +14,9 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
+use tokio_rustls::client::TlsStream;
+
+use crate::certificate::ALPN_HTTP2;
 
 /// What a socket has seen.
 #[derive(Default)]
@@ -26,22 +29,92 @@ pub(super) struct Signs {
     pub(super) acknowledged_within: Cell<Option<Duration>>,
 }
 
-/// A connection to a backend.
+/// A connection to a backend, with TLS or without.
+pub(crate) enum BackendStream {
+    Plain(TcpStream),
+    /// Its handshake is done. On its own, since it is larger by far.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl BackendStream {
+    /// Whether the backend has chosen HTTP/2 in its handshake.
+    pub(super) fn has_chosen_http2(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2),
+        }
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
+impl AsyncRead for BackendStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for BackendStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// A connection that remembers.
 pub(super) struct Socket {
-    stream: TcpStream,
+    stream: BackendStream,
     signs: Rc<Signs>,
     /// What the kernel was told of [`Signs::acknowledged_within`].
     acknowledged_within: Option<Duration>,
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream) -> (Self, Rc<Signs>) {
+    pub(super) fn new(stream: BackendStream) -> (Self, Rc<Signs>) {
         let signs = Rc::new(Signs::default());
         (Self { stream, signs: Rc::clone(&signs), acknowledged_within: None }, signs)
     }
 
     /// The socket as it was. What follows a switch of protocols may wait for a peer that takes its time.
-    pub(super) fn into_inner(mut self) -> TcpStream {
+    pub(super) fn into_inner(mut self) -> BackendStream {
         self.signs.acknowledged_within.set(None);
         self.heed_signs();
         self.stream
@@ -53,7 +126,7 @@ impl Socket {
         let wanted = self.signs.acknowledged_within.get();
         if wanted != self.acknowledged_within {
             // A kernel without it is as patient as before.
-            let _ = SockRef::from(&self.stream).set_tcp_user_timeout(wanted);
+            let _ = SockRef::from(self.stream.tcp()).set_tcp_user_timeout(wanted);
             self.acknowledged_within = wanted;
         }
     }
@@ -126,8 +199,8 @@ mod tests {
     async fn the_kernel_is_told_how_long_to_wait_for_acknowledgements() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (mut socket, signs) = Socket::new(stream);
-        let told = |stream: &TcpStream| SockRef::from(stream).tcp_user_timeout().unwrap();
+        let (mut socket, signs) = Socket::new(BackendStream::Plain(stream));
+        let told = |stream: &BackendStream| SockRef::from(stream.tcp()).tcp_user_timeout().unwrap();
         for wanted in [Some(Duration::from_secs(3)), None, Some(Duration::from_secs(2))] {
             signs.acknowledged_within.set(wanted);
             socket.write_all(b"x").await.unwrap();

@@ -195,7 +195,7 @@ impl Reader<'_> {
         let Some(key) = key(kind, &value) else {
             return self.malformed(at, &format!("{} without a metadata.name", kind.name()));
         };
-        if kind == Kind::Secret && value.get("type").and_then(Value::as_str) != Some("kubernetes.io/tls") {
+        if kind == Kind::Secret && !is_of_use(&value) {
             return;
         }
         if kind.namespaced()
@@ -243,6 +243,12 @@ impl Reader<'_> {
         let subject = Subject::File { path: Arc::clone(self.path), document: at.document, line: at.line };
         Diagnostic { severity: Severity::Error, code, subject, message, help }
     }
+}
+
+/// Whether a Secret holds a certificate, or is meant to; or authorities.
+fn is_of_use(secret: &Value) -> bool {
+    let holds = |part: &str| secret.get(part).and_then(Value::as_object).is_some_and(|data| data.contains_key("ca.crt"));
+    secret.get("type").and_then(Value::as_str) == Some("kubernetes.io/tls") || holds("data") || holds("stringData")
 }
 
 /// The line in the file on which the document has its first content.

@@ -1,0 +1,248 @@
+//! Backends that speak HTTP/2, or TLS, or both.
+
+use std::{net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use nodegate::proxy::Settings;
+use rcgen::PKCS_ECDSA_P256_SHA256;
+
+use crate::support::{Backend, Http2, Http2Backend, Issued, Proxy, TOGETHER, issue, manifest, secret};
+
+/// An Ingress with these annotations that leads everything to `backend`.
+fn annotated(backend: SocketAddr, annotations: &[(&str, &str)]) -> String {
+    let annotations: Vec<String> = annotations.iter().map(|(name, value)| format!("nodegate.dev/{name}: \"{value}\"")).collect();
+    let named = format!("metadata: {{ name: ingress-0, namespace: tests, annotations: {{ {} }} }}", annotations.join(", "));
+    manifest(&[("", "/", backend)]).replace("metadata: { name: ingress-0, namespace: tests }", &named)
+}
+
+fn h2c(settings: &mut Settings) {
+    settings.h2c = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+}
+
+fn to(backend: SocketAddr, annotations: &[(&str, &str)]) -> Proxy {
+    Proxy::with(&annotated(backend, annotations), h2c)
+}
+
+/// One whose authority is in Secret `ca`.
+fn believing(backend: SocketAddr, issued: &Issued, annotations: &[(&str, &str)]) -> Proxy {
+    let annotations = [&[("backend-ca-secret", "ca")], annotations].concat();
+    Proxy::with(&(annotated(backend, &annotations) + &secret("tests", "ca", issued)), h2c)
+}
+
+#[test]
+fn a_request_in_http_1_1_becomes_one_in_http_2() {
+    let backend = Http2Backend::plain(100);
+    let proxy = to(backend.address, &[("backend-protocol", "h2c")]);
+    let mut client = proxy.connect();
+    for _ in 0..2 {
+        let answer = client.exchange(
+            "POST /a/../b%7e?q=1 HTTP/1.1\r\nHost: Shop.example:81\r\nTE: trailers\r\nConnection: x-hop\r\nX-Hop: 1\r\nX-End: 1\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+        );
+        let told = |name| answer.head.field(name).unwrap_or_default();
+        assert_eq!((answer.status(), answer.text()), (200, "body"));
+        assert_eq!((told("x-version"), told("x-method"), told("x-scheme")), ("2", "POST", "http"));
+        assert_eq!((told("x-authority"), told("x-path")), ("Shop.example:81", "/b~?q=1"));
+        let names: Vec<&str> = told("x-names").split(' ').collect();
+        assert!(names.contains(&"x-end") && names.contains(&"x-forwarded-for") && names.contains(&"te"), "{names:?}");
+        assert!(!["host", "x-hop", "connection", "transfer-encoding"].iter().any(|name| names.contains(name)), "{names:?}");
+        assert_eq!(answer.trailers, [("grpc-status".to_owned(), "0".to_owned())]);
+    }
+    assert_eq!((backend.connections(), backend.requests()), (1, 2));
+}
+
+#[test]
+fn http_2_passes_from_end_to_end_with_its_trailers() {
+    let backend = Http2Backend::plain(100);
+    let proxy = to(backend.address, &[("backend-protocol", "grpc")]);
+    let mut client = Http2::connect(proxy.addresses[1]);
+    let mut call = client.begin(Request::post("http://a/x").header("te", "trailers").body(()).unwrap(), false);
+    call.sending.send_data(Bytes::from("one"), false).unwrap();
+    let mut answer = client.head(call.response).unwrap();
+    assert_eq!(client.wait(answer.body_mut().data()).unwrap().unwrap(), "one", "before the request has ended");
+    call.sending.send_data(Bytes::from("two"), false).unwrap();
+    assert_eq!(client.wait(answer.body_mut().data()).unwrap().unwrap(), "two");
+    let trailers = |pairs: &[(&'static str, &'static str)]| -> HeaderMap {
+        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    };
+    call.sending.send_trailers(trailers(&[("x-sum", "1")])).unwrap();
+    assert!(client.wait(answer.body_mut().data()).is_none());
+    assert_eq!(client.wait(answer.body_mut().trailers()).unwrap().unwrap(), trailers(&[("x-sum", "1"), ("grpc-status", "0")]));
+}
+
+#[test]
+fn requests_share_connections_as_far_as_the_backend_allows() {
+    let backend = Http2Backend::plain(10);
+    let proxy = to(backend.address, &[("backend-protocol", "h2c")]);
+    let mut client = Http2::connect(proxy.addresses[1]);
+    // So that it is known how many are allowed.
+    client.get("http://a/");
+    let calls: Vec<_> = (0..TOGETHER).map(|_| client.begin(Request::get("http://a/together").body(()).unwrap(), true).response).collect();
+    for answer in client.answers(calls) {
+        assert_eq!(answer.status(), 200);
+    }
+    assert_eq!(backend.used(), 4, "ten on each");
+    for _ in 0..20 {
+        client.get("http://a/");
+    }
+    assert_eq!(backend.connections(), 4);
+    assert_eq!(proxy.numbers().upstream_open, 4);
+}
+
+#[test]
+fn a_request_that_is_refused_unread_is_sent_again() {
+    let backend = Http2Backend::plain(100);
+    let proxy = to(backend.address, &[("backend-protocol", "h2c")]);
+    let mut client = Http2::connect(proxy.addresses[1]);
+    client.get("http://a/");
+    backend.refuse(2);
+    assert_eq!(client.get("http://a/").status(), 200);
+    assert_eq!((backend.requests(), proxy.numbers().retries), (2, 2));
+    // One that the backend has looked at isn't.
+    client.get("http://a/reset").assert_own(502, "upstream_reset");
+    assert_eq!(backend.requests(), 3);
+    assert_eq!(backend.connections(), 1, "the connection goes on");
+}
+
+#[test]
+fn a_connection_that_is_told_to_go_gets_no_new_requests() {
+    let backend = Http2Backend::plain(100);
+    let proxy = to(backend.address, &[("backend-protocol", "h2c")]);
+    let mut client = proxy.connect();
+    let get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    for connections in 1..4 {
+        assert_eq!(client.exchange(get).status(), 200);
+        assert_eq!(backend.connections(), connections);
+        backend.leave();
+        proxy.wait_for(|numbers| numbers.upstream_open == 0);
+    }
+}
+
+#[test]
+fn a_backend_that_refuses_connections_is_502_for_all_who_wait() {
+    let refusing = crate::support::Refusing::start();
+    let proxy = to(refusing.address(), &[("backend-protocol", "h2c")]);
+    let mut client = Http2::connect(proxy.addresses[1]);
+    let calls: Vec<_> = (0..20).map(|_| client.begin(Request::get("http://a/").body(()).unwrap(), true).response).collect();
+    for answer in client.answers(calls) {
+        answer.assert_own(502, "upstream_connect");
+    }
+}
+
+#[test]
+fn a_backend_that_speaks_no_http_2_is_502() {
+    let backend = Backend::start().serve("ok");
+    let proxy = to(backend, &[("backend-protocol", "h2c")]);
+    let answer = proxy.get("a", "/");
+    assert_eq!(answer.status(), 502);
+}
+
+#[test]
+fn a_handshake_chooses_the_version() {
+    let issued = issue(&PKCS_ECDSA_P256_SHA256, &["service-0.tests.svc"]);
+    for (offers, protocol, version) in
+        [(&["h2", "http/1.1"][..], "https", "2"), (&["http/1.1"], "https", "1.1"), (&[], "https", "1.1"), (&["h2"], "grpcs", "2")]
+    {
+        let backend = Http2Backend::secure(&issued, offers);
+        let proxy = believing(backend.address, &issued, &[("backend-protocol", protocol)]);
+        let mut client = proxy.connect();
+        for _ in 0..3 {
+            let answer = client.exchange("GET /x HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(
+                (answer.status(), answer.head.field("x-version"), answer.head.field("x-path")),
+                (200, Some(version), Some("/x")),
+                "{offers:?}"
+            );
+        }
+        assert_eq!((backend.connections(), backend.requests()), (1, 3), "{offers:?}");
+        assert_eq!(backend.names(), [Some("service-0.tests.svc".to_owned())]);
+    }
+    // One that can't speak what it has to.
+    let backend = Http2Backend::secure(&issued, &["http/1.1"]);
+    let proxy = believing(backend.address, &issued, &[("backend-protocol", "grpcs")]);
+    proxy.get("a", "/").assert_own(502, "upstream_connect");
+}
+
+#[test]
+fn a_backend_that_can_t_prove_who_it_is_gets_no_request() {
+    let (issued, other) = (
+        issue(&PKCS_ECDSA_P256_SHA256, &["service-0.tests.svc", "inside.example"]),
+        issue(&PKCS_ECDSA_P256_SHA256, &["service-0.tests.svc"]),
+    );
+    let own = Http2Backend::secure(&issued, &["h2"]);
+    for (label, proxy, expected) in [
+        ("its own authority", believing(own.address, &issued, &[("backend-protocol", "https")]), 200),
+        (
+            "another name that it has",
+            believing(own.address, &issued, &[("backend-protocol", "https"), ("backend-server-name", "inside.example")]),
+            200,
+        ),
+        (
+            "a name that it hasn't",
+            believing(own.address, &issued, &[("backend-protocol", "https"), ("backend-server-name", "b.example")]),
+            502,
+        ),
+        ("another authority", believing(own.address, &other, &[("backend-protocol", "https")]), 502),
+        ("public authorities", to(own.address, &[("backend-protocol", "https")]), 502),
+        ("whoever it is", to(own.address, &[("backend-protocol", "https"), ("backend-tls-verify", "off")]), 200),
+    ] {
+        let before = own.requests();
+        let answer = proxy.get("a", "/");
+        assert_eq!(answer.status(), expected, "{label}");
+        assert_eq!(own.requests() - before, usize::from(expected == 200), "{label}");
+    }
+}
+
+#[test]
+fn a_websocket_passes_to_a_backend_with_tls() {
+    let issued = issue(&PKCS_ECDSA_P256_SHA256, &["service-0.tests.svc"]);
+    // It would speak HTTP/2, too, in which there is no upgrade.
+    let backend = Http2Backend::secure(&issued, &["h2", "http/1.1"]);
+    let proxy = believing(backend.address, &issued, &[("backend-protocol", "https")]);
+    assert_eq!(proxy.get("a", "/").head.field("x-version"), Some("2"));
+    let mut client = proxy.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n");
+    assert_eq!(client.head().status(), 101);
+    client.send("ping");
+    client.until(b"ping");
+}
+
+#[test]
+fn what_we_answer_ourselves_is_a_status_that_grpc_clients_understand() {
+    let proxy = Proxy::with("", h2c);
+    let mut client = Http2::connect(proxy.addresses[1]);
+    let ask = |kind: &'static str| Request::post("http://a/x.Y/Z").header("content-type", kind).header("te", "trailers").body(()).unwrap();
+    for kind in ["application/grpc", "application/grpc+proto", "application/grpc;x=1"] {
+        let answer = client.exchange(ask(kind));
+        assert_eq!(
+            (answer.status(), answer.field("content-type"), answer.field("grpc-status")),
+            (200, Some("application/grpc"), Some("12")),
+            "{kind}"
+        );
+        assert_eq!((answer.field("x-nodegate-reason"), answer.text()), (Some("no_route"), ""));
+    }
+    for kind in ["application/grpc-web", "application/json"] {
+        client.exchange(ask(kind)).assert_own(404, "no_route");
+    }
+    // A backend that is away.
+    let refusing = crate::support::Refusing::start();
+    let proxy = to(refusing.address(), &[("backend-protocol", "grpc")]);
+    let answer = Http2::connect(proxy.addresses[1]).exchange(ask("application/grpc"));
+    assert_eq!(
+        (answer.status(), answer.field("grpc-status"), answer.field("grpc-message")),
+        (200, Some("14"), Some("The service can't be reached."))
+    );
+}
+
+#[test]
+fn connections_that_rest_are_closed() {
+    let backend = Http2Backend::plain(100);
+    let proxy = Proxy::with(&annotated(backend.address, &[("backend-protocol", "h2c")]), |settings| {
+        settings.limits.pool_idle_timeout = Duration::from_millis(300);
+    });
+    assert_eq!(proxy.get("a", "/").status(), 200);
+    assert_eq!(proxy.numbers().upstream_idle, 1);
+    proxy.wait_for(|numbers| numbers.upstream_open == 0);
+    assert_eq!(proxy.get("a", "/").status(), 200);
+    assert_eq!(backend.connections(), 2);
+}
