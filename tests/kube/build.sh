@@ -3,8 +3,9 @@
 #
 #     build.sh kube-apiserver etcd
 #     build.sh helm
+#     build.sh h2spec grpc-client grpc-server
 #
-# They are parts of Kubernetes and etcd, in the versions of go.mod beside this file; Helm; or programs of ../cluster/images: each from a module of its own.
+# They are parts of Kubernetes and etcd, in the versions of go.mod beside this file; Helm; programs of ../cluster/images; or those that ../protocols talks to: each from a module of its own.
 # Progress goes to stderr, so that stdout is the path alone.
 set -euo pipefail
 
@@ -19,6 +20,8 @@ package() { # where a part's main package is
         helm) echo helm.sh/helm/v3/cmd/helm ;;
         kube-apiserver | kube-controller-manager | kube-scheduler | kube-proxy | kubectl | kubelet) echo "k8s.io/kubernetes/cmd/$1" ;;
         coredns | pause) echo "./$1" ;;
+        h2spec) echo github.com/summerwind/h2spec/cmd/h2spec ;;
+        grpc-client | grpc-server) echo "google.golang.org/grpc/interop/${1#grpc-}" ;;
         *) return 1 ;;
     esac
 }
@@ -34,6 +37,11 @@ case $(package "$1") in
         cd "$here/../cluster/images"
         # These sources are our own: another text is another version.
         version=$(cat go.mod ./*/main.go | sha256sum | cut -c 1-12)
+        ;;
+    github.com/summerwind/* | google.golang.org/*)
+        what=peers
+        cd "$here/../protocols/peers"
+        version=$(sha256sum go.mod | cut -c 1-12)
         ;;
     helm.sh/*)
         what=helm
