@@ -15,7 +15,7 @@ use std::{
 
 use k8s_openapi::{api::core::v1::Secret, serde::de::DeserializeOwned};
 use nodegate::{
-    compile::{Compiled, HostOwnership, Objects, Options, Tls, admit, compile},
+    compile::{Compiled, HostOwnership, Https, Objects, Options, Tls, admit, compile},
     route::{Endpoints, Snapshot, Target},
 };
 use serde_json::Value;
@@ -176,6 +176,7 @@ fn flags(mut options: Options, words: &str) -> Options {
                 options.host_ownership = HostOwnership::Namespace;
             }
             "--allow-unsafe-external" => options.allow_unsafe_external = true,
+            "--https-never" => options.https = Https::Never,
             "--default-certificate" => {
                 let (namespace, name) = words.next().unwrap().split_once('/').unwrap();
                 options.default_certificate = Some((namespace.to_owned(), name.to_owned()));

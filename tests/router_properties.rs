@@ -14,7 +14,7 @@ use k8s_openapi::{
 };
 use nodegate::{
     compile::{HostOwnership, Objects, Options, admit, compile},
-    route::{Backend, BackendId, Builder, Endpoints, HostPattern, IngressId, PathPattern, Protocol, Route, Target},
+    route::{Backend, BackendId, Builder, Endpoints, HostPattern, IngressId, PathPattern, Policy, Protocol, Route, Target},
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Value, json};
@@ -106,7 +106,11 @@ fn matches(rule: &Rule, host: &str, path: &str) -> bool {
 fn route(index: usize) -> Arc<Route> {
     let id = BackendId { namespace: "n".into(), service: "s".into(), port: "80".into() };
     let backend = Arc::new(Backend { id, protocol: Protocol::Http1, target: Target::Endpoints, endpoints: Endpoints::Unknown });
-    Arc::new(Route { ingress: Arc::new(IngressId { namespace: "n".into(), name: index.to_string().into() }), backend })
+    Arc::new(Route {
+        ingress: Arc::new(IngressId { namespace: "n".into(), name: index.to_string().into() }),
+        backend,
+        policy: Policy::default(),
+    })
 }
 
 fn build(rules: &[Rule]) -> nodegate::route::Snapshot {

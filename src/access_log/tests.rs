@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{json::Formatter, *};
-use crate::route::{Backend, BackendId, Endpoints, IngressId, Protocol, Target};
+use crate::route::{Backend, BackendId, Endpoints, IngressId, Policy, Protocol, Target};
 
 static ROUTE: LazyLock<Route> = LazyLock::new(|| Route {
     ingress: Arc::new(IngressId { namespace: "shop".into(), name: "web".into() }),
@@ -21,6 +21,7 @@ static ROUTE: LazyLock<Route> = LazyLock::new(|| Route {
         target: Target::Endpoints,
         endpoints: Endpoints::Unknown,
     }),
+    policy: Policy::default(),
 });
 
 fn record() -> Record<'static> {

@@ -76,7 +76,7 @@ impl<'a> Compiler<'a> {
     /// Adds one Ingress. Those added before it keep their places.
     pub(super) fn ingress(&mut self, position: usize, ingress: &IndexedIngress<'a>, origin: Origin, findings: &mut Findings) {
         let Parsed { default, rules, has_rules, tls } = parse::parse(ingress.object, &ingress.id, &mut findings.own);
-        let annotations = annotations::read_ingress(ingress, &mut findings.own);
+        let annotations = annotations::read_ingress(ingress, self.options.https, &mut findings.own);
         let refusal = annotations::read_foreign(ingress, origin, &mut findings.own);
         let mut current = Current { position, id: Arc::clone(&ingress.id), annotations, refusal, routes: HashMap::default(), findings };
         let options = self.options;
@@ -215,10 +215,10 @@ impl<'a> Compiler<'a> {
             Some(why) => Arc::new(backend::unavailable(backend.id.clone(), why)),
             None => backend,
         };
-        let Current { id, routes, findings, .. } = current;
+        let Current { id, annotations, routes, findings, .. } = current;
         let route = routes.entry(Arc::as_ptr(&backend)).or_insert_with(|| {
             findings.of_services.extend(of_service);
-            Arc::new(Route { ingress: Arc::clone(id), backend })
+            Arc::new(Route { ingress: Arc::clone(id), backend, policy: annotations.policy.clone() })
         });
         Arc::clone(route)
     }

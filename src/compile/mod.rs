@@ -27,7 +27,7 @@ pub use admit::admit;
 pub(crate) use certificates::SECRET_KEYS;
 pub use diagnostic::{Diagnostic, Severity, Subject};
 pub use incremental::{Delta, Edit, Incremental, Update};
-pub use options::{HostOwnership, OWN_CONTROLLER, Options, Tls};
+pub use options::{HostOwnership, Https, OWN_CONTROLLER, Options, Tls};
 pub(crate) use same::Same;
 
 use self::{

@@ -25,6 +25,8 @@ pub struct Options {
     pub default_certificate: Option<(String, String)>,
     /// What becomes of `spec.tls`.
     pub tls: Tls,
+    /// Whether any request can count as one over HTTPS.
+    pub https: Https,
 }
 
 impl Default for Options {
@@ -39,6 +41,7 @@ impl Default for Options {
             endpoints_authoritative: false,
             default_certificate: None,
             tls: Tls::Served,
+            https: Https::Possible,
         }
     }
 }
@@ -53,6 +56,16 @@ pub enum Tls {
     NotServed,
     /// Nobody can tell here: the Secrets aren't read.
     Unknown,
+}
+
+/// Whether a request can count as one over HTTPS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Https {
+    /// TLS is served, or a peer trusted to say so; or nobody can tell here.
+    #[default]
+    Possible,
+    /// There is no `--https`, and nobody is trusted.
+    Never,
 }
 
 /// Who may route a host.

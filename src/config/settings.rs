@@ -131,10 +131,7 @@ impl TryFrom<ServeArgs> for ServeSettings {
         };
         Ok(Self {
             handover: Handover::new(&handover, after_handover, installation, in_pod, admin).map_err(|error| bad("--handover", &error))?,
-            compile: compile::Options {
-                tls: if https.is_empty() { compile::Tls::NotServed } else { compile::Tls::Served },
-                ..options(&table, manifests.is_empty())
-            },
+            compile: serving(options(&table, manifests.is_empty()), &https, &trusted_proxies),
             manifests,
             http,
             https,
@@ -164,6 +161,17 @@ impl TryFrom<ServeArgs> for ServeSettings {
             shown,
         })
     }
+}
+
+/// The options of compiling for somebody who serves.
+fn serving(options: compile::Options, https: &[SocketAddr], trusted_proxies: &[String]) -> compile::Options {
+    let nobody_is_trusted = trusted_proxies.iter().all(|trusted| trusted == "none");
+    let (tls, https) = match https {
+        [] if nobody_is_trusted => (compile::Tls::NotServed, compile::Https::Never),
+        [] => (compile::Tls::NotServed, compile::Https::Possible),
+        _ => (compile::Tls::Served, compile::Https::Possible),
+    };
+    compile::Options { tls, https, ..options }
 }
 
 /// At one address one protocol begins.
@@ -232,6 +240,7 @@ pub fn options(table: &TableArgs, cluster: bool) -> compile::Options {
         default_certificate: default_certificate.map(|SecretName { namespace, name }| (namespace, name)),
         // Those that only look have a cluster's other objects before them, and not its Secrets.
         tls: if cluster { compile::Tls::Unknown } else { compile::Tls::Served },
+        https: compile::Https::Possible,
     }
 }
 

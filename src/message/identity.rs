@@ -103,6 +103,11 @@ pub fn identify(downstream: &Downstream, headers: &HeaderMap, trust: &Trust) -> 
     Identity { client: claimed_client.unwrap_or(downstream.peer), scheme: claimed_scheme.unwrap_or(Scheme::Http), peer }
 }
 
+/// Whether a request says that it came over HTTPS to whoever passed it on, whether or not that one is trusted to say so.
+pub fn claims_https(headers: &HeaderMap) -> bool {
+    forwarded_scheme(headers) == Some(Scheme::Https) || cf_visitor(headers) == Some(Scheme::Https)
+}
+
 /// An address as the value of a header.
 pub(super) fn address_value(address: IpAddr) -> HeaderValue {
     let text = match address {

@@ -1,5 +1,6 @@
 //! What HTTP says about a message, purely: authority, path, identity, hop-by-hop headers, framing. No I/O, no logging.
 
+mod acme;
 mod authority;
 mod cookies;
 mod external;
@@ -11,12 +12,13 @@ mod path;
 mod peers;
 mod trailers;
 
+pub use acme::is_acme_challenge;
 pub use authority::{Authority, BadAuthority, authority, canonical_host};
 pub use cookies::join_cookies;
 pub use external::allowed_external;
 pub use forwarded::{X_REQUEST_ID, set_forwarded, set_request_id};
 pub use hop_by_hop::{Upgrade, set_websocket, strip_request, strip_response, wants_upgrade};
-pub use identity::{Downstream, Identity, Scheme, identify};
+pub use identity::{Downstream, Identity, Scheme, claims_https, identify};
 pub use path::{BadPath, normalize};
 pub use peers::{BadPeers, CLOUDFLARE_RANGES, CLOUDFLARE_RANGES_DATE, IpSet, Peer, Trust};
 pub use trailers::strip_trailers;

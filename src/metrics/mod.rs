@@ -1,6 +1,7 @@
 //! The numbers of each worker, and their Prometheus text. Workers count in plain integers of their own; a scrape asks each for a copy.
 
 mod handover;
+mod histogram;
 mod out;
 mod process;
 mod render;
@@ -11,6 +12,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 pub use handover::Handovers;
 pub use render::{CONTENT_TYPE, ClusterNumbers, Scrape, render};
 
+use self::histogram::{BUCKETS_US, Histogram};
 use crate::{
     config::limits,
     route::{IngressId, Route},
@@ -37,6 +39,8 @@ pub struct Numbers {
     pub handshakes_timed_out: u64,
     /// HTTP/2 connections that were ended because of a flood.
     pub http2_floods: u64,
+    /// Redirects to HTTPS that would have had no end.
+    pub redirects_withheld: u64,
     /// Times that accepting stopped: the connection limit, or no file descriptor left.
     pub accept_paused: u64,
     /// Requests between their head and the end of their answer.
@@ -138,6 +142,7 @@ impl Numbers {
             handshakes_failed,
             handshakes_timed_out,
             http2_floods,
+            redirects_withheld,
             accept_paused,
             active_requests,
             tunnels_open,
@@ -169,6 +174,7 @@ impl Numbers {
             (&mut self.handshakes_failed, handshakes_failed),
             (&mut self.handshakes_timed_out, handshakes_timed_out),
             (&mut self.http2_floods, http2_floods),
+            (&mut self.redirects_withheld, redirects_withheld),
             (&mut self.accept_paused, accept_paused),
             (&mut self.active_requests, active_requests),
             (&mut self.tunnels_open, tunnels_open),
@@ -208,11 +214,6 @@ impl Numbers {
 
 /// 1xx to 5xx.
 const STATUS_CLASSES: usize = 5;
-
-/// Upper bounds of the duration histograms, in microseconds: half a millisecond, since a proxied request on one node takes less than one, to a
-/// minute, which is the first-byte timeout.
-const BUCKETS_US: [u64; 15] =
-    [500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000, 60_000_000];
 
 /// What is counted for one Ingress.
 #[derive(Debug, Clone, Default)]
@@ -264,35 +265,6 @@ impl Series {
 
     fn is_empty(&self) -> bool {
         self.total.is_empty()
-    }
-}
-
-/// Durations, counted by the smallest of [`BUCKETS_US`] that holds them; the last count is of those beyond.
-#[derive(Debug, Clone, Default)]
-struct Histogram {
-    counts: [u64; BUCKETS_US.len() + 1],
-    sum_us: u64,
-}
-
-impl Histogram {
-    fn observe(&mut self, duration: Duration) {
-        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        let bucket = BUCKETS_US.iter().position(|bound| micros <= *bound).unwrap_or(BUCKETS_US.len());
-        if let Some(count) = self.counts.get_mut(bucket) {
-            *count += 1;
-        }
-        self.sum_us = self.sum_us.saturating_add(micros);
-    }
-
-    fn add(&mut self, other: &Self) {
-        for (sum, count) in self.counts.iter_mut().zip(&other.counts) {
-            *sum += count;
-        }
-        self.sum_us = self.sum_us.saturating_add(other.sum_us);
-    }
-
-    fn is_empty(&self) -> bool {
-        self.counts.iter().all(|count| *count == 0)
     }
 }
 

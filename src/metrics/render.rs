@@ -154,6 +154,8 @@ fn connections(sum: &Numbers, log_lost: u64, out: &mut Out<'_>) -> fmt::Result {
     out.counter("nodegate_connections_evicted", "Idle client connections closed to make room for new ones.", sum.connections_evicted)?;
     out.counter("nodegate_accept_pauses", "Times that accepting stopped for want of room or file descriptors.", sum.accept_paused)?;
     out.counter("nodegate_http2_floods", "HTTP/2 connections ended because of a flood of frames or resets.", sum.http2_floods)?;
+    let help = "Redirects to HTTPS withheld, since the request says that it came over HTTPS, from a peer that isn't trusted.";
+    out.counter("nodegate_redirects_withheld", help, sum.redirects_withheld)?;
     out.gauge("nodegate_tunnels", "Open tunnels (WebSocket).", sum.tunnels_open)?;
     let active = sum.upstream_open.saturating_sub(sum.upstream_idle);
     let states = [("active", active), ("idle", sum.upstream_idle)];

@@ -10,7 +10,7 @@ use crate::{
     certificate::Certificate,
     compile::{Diagnostic, Severity, Subject},
     event,
-    route::{Backend, BackendId, Builder, Endpoints, Protocol, Snapshot, Target},
+    route::{Backend, BackendId, Builder, Endpoints, Policy, Protocol, Snapshot, Target},
     source::Report,
     table::Published,
 };
@@ -24,6 +24,7 @@ fn route(namespace: &str, name: &str) -> Arc<Route> {
             target: Target::Endpoints,
             endpoints: Endpoints::Unknown,
         }),
+        policy: Policy::default(),
     })
 }
 
@@ -181,6 +182,7 @@ fn every_number_of_a_worker_is_shown() {
         handshakes_failed: 123,
         handshakes_timed_out: 124,
         http2_floods: 125,
+        redirects_withheld: 126,
         accept_paused: 105,
         active_requests: 106,
         tunnels_open: 107,
@@ -209,6 +211,7 @@ fn every_number_of_a_worker_is_shown() {
         (r#"nodegate_tls_handshakes_total{result="completed"}"#, 244.0),
         (r#"nodegate_tls_handshakes_total{result="failed"}"#, 246.0),
         ("nodegate_http2_floods_total", 250.0),
+        ("nodegate_redirects_withheld_total", 252.0),
         (r#"nodegate_timeouts_total{kind="handshake"}"#, 248.0),
         ("nodegate_accept_pauses_total", 210.0),
         ("nodegate_active_requests", 212.0),

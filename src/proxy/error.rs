@@ -9,6 +9,8 @@ pub enum Reason {
     NoRoute,
     /// There is no route table yet: whether a rule matches can't be said.
     NotReady,
+    /// It came over plain HTTP, and the Ingress wants HTTPS.
+    HttpsOnly,
     /// The host has another certificate than the one that its connection was given.
     Misdirected,
     /// TRACE or CONNECT.
@@ -44,6 +46,7 @@ impl Reason {
     pub fn status(self) -> StatusCode {
         match self {
             Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::HttpsOnly => StatusCode::PERMANENT_REDIRECT,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::BadRequest => StatusCode::BAD_REQUEST,
@@ -62,6 +65,7 @@ impl Reason {
         match self {
             Self::NoRoute => "no_route",
             Self::NotReady => "not_ready",
+            Self::HttpsOnly => "https_only",
             Self::Misdirected => "misdirected",
             Self::Method => "method",
             Self::BadRequest => "bad_request",
@@ -84,6 +88,7 @@ impl Reason {
         match self {
             Self::NoRoute => "Nothing is served at this address.",
             Self::NotReady => "The proxy is starting; try again in a moment.",
+            Self::HttpsOnly => "This address is served over HTTPS.",
             Self::Misdirected => "This connection is for another host.",
             Self::Method => "This method is not allowed here.",
             Self::BadRequest => "The request is malformed.",
@@ -105,6 +110,7 @@ impl Reason {
     pub fn fault(self) -> Fault {
         match self {
             Self::NoRoute
+            | Self::HttpsOnly
             | Self::Misdirected
             | Self::Method
             | Self::BadRequest

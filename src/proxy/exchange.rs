@@ -31,6 +31,10 @@ pub(crate) struct Exchange {
     pub(crate) route: Option<Arc<Route>>,
     pub(crate) trail: Trail,
     pub(crate) request_id: HeaderValue,
+    /// Where a redirect leads.
+    pub(crate) location: Option<HeaderValue>,
+    /// The client has come over HTTPS, as far as that can be told.
+    pub(crate) https: bool,
     pub(crate) bytes_in: u64,
     /// All of the request's body was taken by a backend's connection.
     pub(crate) body_taken: bool,
@@ -74,6 +78,8 @@ impl Exchange {
             route: None,
             trail: Trail::default(),
             request_id: HeaderValue::from_static(""),
+            location: None,
+            https: false,
             bytes_in: 0,
             body_taken: false,
             bytes_out: 0,

@@ -6,7 +6,7 @@ use std::{borrow::Cow, convert::Infallible, rc::Rc, sync::Arc};
 use h2::ext::Protocol;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, EXPECT, SEC_WEBSOCKET_KEY, SERVER, TRANSFER_ENCODING},
+    header::{CONNECTION, EXPECT, LOCATION, SEC_WEBSOCKET_KEY, SERVER, TRANSFER_ENCODING},
     request,
     uri::PathAndQuery,
 };
@@ -19,13 +19,14 @@ use super::{
     connection::{Connection, Lane},
     error::{ProxyError, Reason},
     exchange::Exchange,
+    https_only,
     upgrade::{Tunnel, WebSocket},
     upstream::{self, Sent},
     worker::Worker,
 };
 use crate::{
     config::limits::Limits,
-    message::{self, Authority, Upgrade},
+    message::{self, Authority, Scheme, Upgrade},
     route::Route,
 };
 
@@ -111,7 +112,12 @@ fn prepare(exchange: &mut Exchange, request: Request<ClientBody>) -> Result<(Req
     let identity = message::identify(connection.downstream(), &head.headers, &worker.settings.trust);
     exchange.client = identity.client;
 
-    exchange.route = Some(find(connection, &authority, &path)?);
+    exchange.https = identity.scheme == Scheme::Https;
+    let route = exchange.route.insert(find(connection, &authority, &path)?);
+    if route.policy.https_only && !exchange.https && https_only::may_redirect(worker, &path, &head.headers) {
+        exchange.location = Some(https_only::location(&authority, &path, head.uri.query())?);
+        return Err(Reason::HttpsOnly.into());
+    }
 
     let as_written = head.uri.path_and_query().filter(|target| matches!(path, Cow::Borrowed(_)) && target.as_str().starts_with('/'));
     if as_written.is_none() || head.uri.authority().is_some() {
@@ -229,6 +235,7 @@ fn respond(mut exchange: Exchange, sent: Sent, progress: Progress, close_delimit
     if lane.worker().settings.server_header && !head.headers.contains_key(SERVER) {
         head.headers.insert(SERVER, answer::SERVER_NAME);
     }
+    https_only::set_hsts(&mut head.headers, &exchange);
     Response::from_parts(head, ResponseBody::backend(body, lease, progress, exchange, close_delimited))
 }
 
@@ -238,7 +245,12 @@ fn refuse(mut exchange: Exchange, error: &ProxyError, form: Form) -> Response<Re
     exchange.answered(error.reason);
     // A client that is gone may have closed one direction only, and what it sent is no whole request (RFC 9112 section 8).
     let told = if error.reason == Reason::ClientGone { Reason::BadRequest } else { error.reason };
-    answer::answer(told, form, exchange.worker().settings.server_header)
+    let mut response = answer::answer(told, form, exchange.worker().settings.server_header);
+    if let Some(location) = exchange.location.take() {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    https_only::set_hsts(response.headers_mut(), &exchange);
+    response
 }
 
 /// 128 random bits, as nginx's `$request_id`.

@@ -14,6 +14,7 @@ mod guard;
 mod handle;
 mod handler;
 mod http2;
+mod https_only;
 mod listener;
 mod listeners;
 mod stream;

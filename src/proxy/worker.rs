@@ -1,11 +1,12 @@
 //! One worker: a thread with its own runtime, listening sockets, upstream pools and numbers. Nothing here is shared with another thread but the
 //! route table, which is read through a cache.
 
+mod seed;
+
 use std::{
     cell::{Cell, RefCell},
     net::SocketAddr,
     ops::Deref,
-    os::fd::OwnedFd,
     rc::Rc,
     sync::Arc,
 };
@@ -15,10 +16,11 @@ use http::HeaderValue;
 use tokio::{
     net::TcpListener,
     runtime::{Builder, LocalOptions},
-    sync::{Notify, Semaphore, SemaphorePermit, mpsc, oneshot},
+    sync::{Notify, Semaphore, SemaphorePermit},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
+pub(crate) use self::seed::{Command, Seed};
 use super::{
     Settings,
     connections::Connections,
@@ -29,34 +31,6 @@ use super::{
     upstream::{Budget, Pools, Resolver},
 };
 use crate::{access_log, config::limits, metrics::Numbers, table};
-
-/// What the rest of the process tells a worker.
-pub(crate) enum Command {
-    /// Send a copy of your numbers.
-    Numbers(oneshot::Sender<Numbers>),
-    /// Send references to your listening sockets.
-    Share(oneshot::Sender<std::io::Result<Vec<OwnedFd>>>),
-    /// Stop accepting at these addresses, where another process does so, and accept at all others; then say so.
-    Yield(Vec<SocketAddr>, oneshot::Sender<()>),
-    /// Accept from this socket, too, if it is at an address that you serve.
-    Listen(std::net::TcpListener),
-    /// Stop accepting, finish what is under way until the given moment, then end.
-    Drain(Instant),
-}
-
-/// What a worker's thread starts with.
-pub(crate) struct Seed {
-    pub(crate) settings: Arc<Settings>,
-    pub(crate) listeners: Vec<std::net::TcpListener>,
-    /// How connections begin at each address.
-    pub(crate) entrances: Vec<(SocketAddr, Entrance)>,
-    pub(crate) table: table::Reader,
-    pub(crate) log: access_log::Local,
-    pub(crate) resolver: Resolver,
-    pub(crate) commands: mpsc::UnboundedReceiver<Command>,
-    /// File descriptors that this worker may have open for both sides together.
-    pub(crate) files: usize,
-}
 
 /// The state of a worker, shared by the tasks of its thread.
 pub(crate) struct Worker {
@@ -80,6 +54,7 @@ pub(crate) struct Worker {
     numbers: RefCell<Numbers>,
     log: RefCell<access_log::Local>,
     pub(crate) listeners: Listeners,
+    told_of_redirects: Cell<bool>,
     draining: Cell<bool>,
     drain: Notify,
     max_connections: usize,
@@ -112,6 +87,17 @@ impl Worker {
             *current = Rc::new(Current(Arc::clone(latest)));
         }
         Rc::clone(&current)
+    }
+
+    /// A request that was to be redirected says that it has come over HTTPS already, on the word of somebody who isn't trusted.
+    pub(crate) fn redirect_withheld(&self) {
+        self.count(|numbers| numbers.redirects_withheld += 1);
+        if !self.told_of_redirects.replace(true) {
+            tracing::warn!(
+                "requests for Ingresses with nodegate.dev/ssl-redirect say that they came over HTTPS, but not from a trusted peer: not redirected, or that \
+                 would have no end; name the proxy in front with --trusted-proxies (said once)"
+            );
+        }
     }
 
     /// What a response gets as `Date`.
@@ -213,6 +199,7 @@ async fn work(seed: Seed) -> std::io::Result<Rc<Worker>> {
         numbers: RefCell::default(),
         log: RefCell::new(log),
         listeners: Listeners::default(),
+        told_of_redirects: Cell::new(false),
         draining: Cell::new(false),
         drain: Notify::new(),
         max_connections,

@@ -6,6 +6,7 @@ mod certificates;
 mod explain;
 mod host;
 mod path;
+mod policy;
 mod render;
 
 pub use backend::{Backend, BackendId, BackendTls, Endpoints, Protocol, Target};
@@ -14,6 +15,7 @@ pub use certificates::{Bound, HostCertificates};
 pub use explain::{Candidate, Explanation, Verdict};
 pub use host::{BadHost, HostPattern};
 pub use path::PathPattern;
+pub use policy::Policy;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -125,6 +127,8 @@ pub struct Route {
     pub ingress: Arc<IngressId>,
     /// Where it leads.
     pub backend: Arc<Backend>,
+    /// What its Ingress asks for besides.
+    pub policy: Policy,
 }
 
 /// The Ingress a route came from, displayed as `namespace/name`.

@@ -204,7 +204,7 @@ fn escape(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{Backend, BackendId, Endpoints, IngressId, Protocol, Target},
+        super::{Backend, BackendId, Endpoints, IngressId, Policy, Protocol, Target},
         *,
     };
 
@@ -247,7 +247,11 @@ mod tests {
         let route = |name: &str| {
             let id = BackendId { namespace: "n".into(), service: "s".into(), port: "80".into() };
             let backend = Backend { id, protocol: Protocol::Http1, target: Target::Endpoints, endpoints: Endpoints::Unknown };
-            Arc::new(Route { ingress: Arc::new(IngressId { namespace: "n".into(), name: name.into() }), backend: Arc::new(backend) })
+            Arc::new(Route {
+                ingress: Arc::new(IngressId { namespace: "n".into(), name: name.into() }),
+                backend: Arc::new(backend),
+                policy: Policy::default(),
+            })
         };
         let rule = |path: &str| Rule { pattern: PathPattern::prefix(path), route: route(path) };
         let few = vec![rule("/a//"), rule("/a")];

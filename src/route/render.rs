@@ -33,14 +33,15 @@ impl Snapshot {
                 if *protocol != Protocol::Http1 {
                     let _ = write!(text, "; {protocol}");
                 }
+                let _ = write!(text, "{}", route.policy);
                 text.push('\n');
             }
         }
         text
     }
 
-    /// The table as JSON: `{"routes": [{"host", "certificates", "type", "path", "ingress", "backend", "protocol", "target",
-    /// "addresses", "problem", "endpoints"}]}`, in the order of
+    /// The table as JSON: `{"routes": [{"host", "certificates", "type", "path", "ingress", "backend", "protocol", "https_only", "hsts",
+    /// "target", "addresses", "problem", "endpoints"}]}`, in the order of
     /// [`Snapshot::routes`]. `host` is null for rules without one, `path` for default backends, `endpoints` where they are unknown.
     pub fn render_json(&self) -> String {
         let routes: Vec<Value> = self.routes().map(|entry| entry_json(&entry, self.certificates_of(&entry.host))).collect();
@@ -94,6 +95,8 @@ fn entry_json(entry: &Entry<'_>, certificates: Option<&HostCertificates>) -> Val
         "ingress": entry.route.ingress.to_string(),
         "backend": id.to_string(),
         "protocol": protocol.to_string(),
+        "https_only": entry.route.policy.https_only,
+        "hsts": entry.route.policy.hsts.as_ref().and_then(|hsts| hsts.to_str().ok()),
         "target": target,
         "addresses": addresses,
         "problem": problem,

@@ -12,11 +12,25 @@ struct Family {
     origin: Origin,
     /// Whether an annotation (less its prefix) may keep somebody out. Snippets may: nobody can tell without running them.
     protects: fn(name: &str, value: &str) -> bool,
+    /// Whether one asks for what there is anyway, which is nothing to speak of.
+    asks_nothing: fn(name: &str, value: &str) -> bool,
 }
 
 const FAMILIES: [Family; 2] = [
-    Family { title: "ingress-nginx", prefix: "nginx.ingress.kubernetes.io/", origin: Origin::IngressNginx, protects: nginx_protects },
-    Family { title: "Traefik", prefix: "traefik.ingress.kubernetes.io/", origin: Origin::Traefik, protects: traefik_protects },
+    Family {
+        title: "ingress-nginx",
+        prefix: "nginx.ingress.kubernetes.io/",
+        origin: Origin::IngressNginx,
+        protects: nginx_protects,
+        asks_nothing: nginx_asks_nothing,
+    },
+    Family {
+        title: "Traefik",
+        prefix: "traefik.ingress.kubernetes.io/",
+        origin: Origin::Traefik,
+        protects: traefik_protects,
+        asks_nothing: |_, _| false,
+    },
 ];
 
 /// Says what is not honoured. Returns why every path of the Ingress must answer 503, if an annotation that protects is among it.
@@ -46,6 +60,7 @@ pub(in super::super) fn read(ingress: &IndexedIngress<'_>, origin: Origin, diagn
 /// A family's annotations: those that protect, and the others.
 fn split<'a>(family: &Family, annotations: &'a BTreeMap<String, String>) -> (Vec<&'a str>, Vec<&'a str>) {
     let of_family = annotations.iter().filter_map(|(key, value)| Some((key, key.strip_prefix(family.prefix)?, value)));
+    let of_family = of_family.filter(|(_, name, value)| !(family.asks_nothing)(name, value));
     let (mut protecting, mut others) = (Vec::new(), Vec::new());
     for (key, name, value) in of_family {
         if (family.protects)(name, value) { protecting.push(key.as_str()) } else { others.push(key.as_str()) }
@@ -60,6 +75,12 @@ fn nginx_protects(name: &str, _value: &str) -> bool {
         || name == "enable-modsecurity"
         || name.ends_with("-snippet")
         || whole.contains(&name)
+}
+
+/// Everybody is let in: as the Ingresses have it that cert-manager makes for its challenges, in case that there is a stricter default.
+fn nginx_asks_nothing(name: &str, value: &str) -> bool {
+    let has = |wanted: &str| value.split(',').any(|range| range.trim() == wanted);
+    matches!(name, "whitelist-source-range" | "allowlist-source-range") && has("0.0.0.0/0") && has("::/0")
 }
 
 fn traefik_protects(name: &str, value: &str) -> bool {

@@ -1,17 +1,20 @@
 //! Our own annotations: a closed world. What begins with `nodegate.dev/` and isn't known here, or can't be parsed, is a diagnostic.
 
 mod foreign;
+mod hsts;
 
 use std::collections::BTreeMap;
 
+use http::HeaderValue;
 use k8s_openapi::api::{core::v1::Service, networking::v1::Ingress};
 
 pub(super) use foreign::read as read_foreign;
 
 use super::{
-    Diagnostic, Subject,
+    Diagnostic, Https, Subject,
     index::{IndexedIngress, name, namespace},
 };
+use crate::route::Policy;
 
 const PREFIX: &str = "nodegate.dev/";
 const DIAL: &str = "nodegate.dev/dial";
@@ -20,16 +23,20 @@ const USE_REGEX: &str = "nodegate.dev/use-regex";
 const BACKEND_PROTOCOL: &str = "nodegate.dev/backend-protocol";
 const BACKEND_CA_SECRET: &str = "nodegate.dev/backend-ca-secret";
 const BACKEND_SERVER_NAME: &str = "nodegate.dev/backend-server-name";
+const SSL_REDIRECT: &str = "nodegate.dev/ssl-redirect";
+const HSTS: &str = "nodegate.dev/hsts";
 const BACKEND_TLS_VERIFY: &str = "nodegate.dev/backend-tls-verify";
 
 /// Every annotation of ours, and where it may stand.
-const KNOWN: [(&str, &[&str]); 6] = [
+const KNOWN: [(&str, &[&str]); 8] = [
     (DIAL, &["Ingress", "Service"]),
     (USE_REGEX, &["Ingress"]),
     (BACKEND_PROTOCOL, &["Ingress", "Service"]),
     (BACKEND_CA_SECRET, &["Ingress"]),
     (BACKEND_SERVER_NAME, &["Ingress"]),
     (BACKEND_TLS_VERIFY, &["Ingress"]),
+    (SSL_REDIRECT, &["Ingress"]),
+    (HSTS, &["Ingress"]),
 ];
 
 /// `nodegate.dev/dial`: what a connection is made to.
@@ -68,11 +75,12 @@ pub(super) struct Dealings<'a> {
 }
 
 /// What an Ingress asks for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct IngressAnnotations<'a> {
     pub(super) dealings: Dealings<'a>,
     /// `ImplementationSpecific` paths are regular expressions.
     pub(super) use_regex: bool,
+    pub(super) policy: Policy,
 }
 
 /// The Secrets that an Ingress's annotations name, which are in its namespace.
@@ -82,7 +90,9 @@ pub(super) fn secrets(ingress: &Ingress) -> impl Iterator<Item = &str> {
 }
 
 /// Reads an Ingress's annotations of ours.
-pub(super) fn read_ingress<'a>(ingress: &IndexedIngress<'a>, diagnostics: &mut Vec<Diagnostic>) -> IngressAnnotations<'a> {
+///
+/// `https`: whether any request can count as one over it.
+pub(super) fn read_ingress<'a>(ingress: &IndexedIngress<'a>, https: Https, diagnostics: &mut Vec<Diagnostic>) -> IngressAnnotations<'a> {
     let Some(annotations) = &ingress.object.metadata.annotations else { return IngressAnnotations::default() };
     let mut reader = Reader { kind: "Ingress", annotations, subject: &|field| Subject::ingress(&ingress.id, field), diagnostics };
     reader.check_names();
@@ -93,7 +103,11 @@ pub(super) fn read_ingress<'a>(ingress: &IndexedIngress<'a>, diagnostics: &mut V
         server_name: reader.text(BACKEND_SERVER_NAME),
         unverified: reader.value(BACKEND_TLS_VERIFY, &[("on", false), ("off", true)]).unwrap_or_default(),
     };
-    IngressAnnotations { dealings, use_regex: reader.value(USE_REGEX, &[("true", true), ("false", false)]).unwrap_or_default() }
+    IngressAnnotations {
+        dealings,
+        use_regex: reader.flag(USE_REGEX),
+        policy: Policy { https_only: reader.flag(SSL_REDIRECT) && reader.can_redirect(https), hsts: reader.hsts() },
+    }
 }
 
 /// Reads a Service's annotations of ours.
@@ -146,6 +160,31 @@ impl<'a> Reader<'a, '_> {
                 ("grpcs", Spoken::H2),
             ],
         )
+    }
+
+    fn flag(&mut self, key: &str) -> bool {
+        self.value(key, &[("true", true), ("false", false)]).unwrap_or_default()
+    }
+
+    /// Where no request ever counts as one over HTTPS, each would be redirected for ever.
+    fn can_redirect(&mut self, https: Https) -> bool {
+        if https == Https::Never {
+            let message =
+                "no request could ever count as one over HTTPS here, so that each would be redirected for ever; the annotation is ignored";
+            let help = "start with --https, or name the proxy that ends TLS with --trusted-proxies (cloudflare, for Cloudflare)";
+            self.diagnostics.push(Diagnostic::error("redirect_loop", (self.subject)(field(SSL_REDIRECT)), message, help));
+        }
+        https == Https::Possible
+    }
+
+    fn hsts(&mut self) -> Option<HeaderValue> {
+        let text = self.annotations.get(HSTS)?;
+        hsts::parse(text.trim()).unwrap_or_else(|why| {
+            let message = format!("`{text}` is no policy: {why}; the annotation is ignored");
+            let help = "write such as \"max-age=31536000; includeSubDomains\", or \"off\"";
+            self.diagnostics.push(Diagnostic::error("bad_annotation", (self.subject)(field(HSTS)), message, help));
+            None
+        })
     }
 
     /// A value that is a name.
