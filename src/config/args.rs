@@ -80,6 +80,9 @@ pub struct ServeArgs {
     /// Peers whose forwarded headers are believed: addresses, ranges, or cloudflare, private, all, none
     #[arg(long, env = "NODEGATE_TRUSTED_PROXIES", value_name = "CIDR|WORD", value_delimiter = ',')]
     pub trusted_proxies: Vec<String>,
+    /// Peers whose connections begin with PROXY protocol, version 1 or 2: addresses, ranges, or cloudflare, private, all, none
+    #[arg(long, env = "NODEGATE_PROXY_PROTOCOL", value_name = "CIDR|WORD", value_delimiter = ',')]
+    pub proxy_protocol: Vec<String>,
     /// Close connections from anyone else at accept: addresses, ranges, or cloudflare, private, all, none
     #[arg(long, env = "NODEGATE_ALLOW_PEERS", value_name = "CIDR|WORD", value_delimiter = ',')]
     pub allow_peers: Vec<String>,

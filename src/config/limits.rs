@@ -41,6 +41,9 @@ pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// From accept to the end of the TLS handshake. Beyond: the connection is closed. HAProxy's customary number; a handshake takes two round trips.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Bytes of a PROXY protocol header. Beyond: the connection is closed. Addresses and a few extensions take some hundred; the protocol's own limit is 64 KiB.
+pub const PROXY_HEADER_BYTES: usize = 4096;
+
 /// Handshakes whose first answer, with its signature, a worker computes between two looks at its sockets: that takes as long as dozens of requests.
 pub const HANDSHAKES_AT_ONCE: usize = 1;
 

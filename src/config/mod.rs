@@ -1,6 +1,7 @@
 //! From arguments to typed settings, and every limit in one place. Whatever can be wrong with an argument is found here, once.
 
 pub mod args;
+mod checks;
 mod cluster;
 mod handover;
 pub mod limits;

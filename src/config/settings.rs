@@ -7,11 +7,13 @@ use std::{
     thread,
 };
 
+use ipnet::IpNet;
 use serde_json::Value;
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 use super::{
     args::{LimitArgs, Ownership, ServeArgs, TableArgs, TlsVersion},
+    checks,
     cluster::ClusterSettings,
     handover::{Handover, Installation},
     limits::{Limits, POOL_IDLE_PER_WORKER},
@@ -52,6 +54,8 @@ pub struct ServeSettings {
     pub workers: usize,
     /// Whose forwarded headers are believed.
     pub trust: Trust,
+    /// Whose connections begin with PROXY protocol.
+    pub proxy_protocol: Option<IpSet>,
     /// Who may connect; `None`: everybody.
     pub allow_peers: Option<IpSet>,
     /// Whether `Server` is added where the backend sent none.
@@ -110,6 +114,7 @@ impl TryFrom<ServeArgs> for ServeSettings {
             workers,
             table,
             trusted_proxies,
+            proxy_protocol,
             allow_peers,
             cloudflare_ranges,
             no_server_header,
@@ -121,8 +126,8 @@ impl TryFrom<ServeArgs> for ServeSettings {
         let cloudflare = (!cloudflare_ranges.is_empty()).then_some(cloudflare_ranges.as_slice());
         let http_is_default = http.is_empty();
         let http = if http_is_default { default_http() } else { http };
-        check_addresses(&http, &https, &h2c)?;
-        check_tls(&table)?;
+        checks::addresses(&http, &https, &h2c)?;
+        checks::tls(&table)?;
         let in_pod = env::var_os("KUBERNETES_SERVICE_HOST").is_some();
         let installation = match cluster.pod_namespace.as_deref() {
             _ if !manifests.is_empty() => Installation::Single,
@@ -141,11 +146,8 @@ impl TryFrom<ServeArgs> for ServeSettings {
             http_is_default,
             workers: workers.map_or_else(|| thread::available_parallelism().map_or(1, usize::from), usize::from),
             trust: Trust::parse(&trusted_proxies, cloudflare).map_err(|error| bad("--trusted-proxies", &error))?,
-            allow_peers: if allow_peers.is_empty() {
-                None
-            } else {
-                Some(IpSet::parse(&allow_peers, cloudflare).map_err(|error| bad("--allow-peers", &error))?)
-            },
+            proxy_protocol: peers("--proxy-protocol", &proxy_protocol, cloudflare)?,
+            allow_peers: peers("--allow-peers", &allow_peers, cloudflare)?,
             server_header: !no_server_header,
             limits: Limits::try_from(limits)?,
             admin,
@@ -163,6 +165,11 @@ impl TryFrom<ServeArgs> for ServeSettings {
     }
 }
 
+/// The peers that a flag names; `None`: it isn't there.
+fn peers(flag: &'static str, named: &[String], cloudflare: Option<&[IpNet]>) -> Result<Option<IpSet>, SettingsError> {
+    if named.is_empty() { Ok(None) } else { IpSet::parse(named, cloudflare).map(Some).map_err(|error| bad(flag, &error)) }
+}
+
 /// The options of compiling for somebody who serves.
 fn serving(options: compile::Options, https: &[SocketAddr], trusted_proxies: &[String]) -> compile::Options {
     let nobody_is_trusted = trusted_proxies.iter().all(|trusted| trusted == "none");
@@ -172,30 +179,6 @@ fn serving(options: compile::Options, https: &[SocketAddr], trusted_proxies: &[S
         _ => (compile::Tls::Served, compile::Https::Possible),
     };
     compile::Options { tls, https, ..options }
-}
-
-/// At one address one protocol begins.
-fn check_addresses(http: &[SocketAddr], https: &[SocketAddr], h2c: &[SocketAddr]) -> Result<(), SettingsError> {
-    for (flag, addresses, before) in [("--https", https, &[("--http", http)][..]), ("--h2c", h2c, &[("--http", http), ("--https", https)])]
-    {
-        for (other, taken) in before {
-            if let Some(both) = addresses.iter().find(|address| address.port() != 0 && taken.contains(address)) {
-                return Err(bad(flag, &format!("{both} is an address for {other}, too")));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// What the flags of TLS say that can't be.
-fn check_tls(table: &TableArgs) -> Result<(), SettingsError> {
-    if let Some(SecretName { namespace, name: _ }) = &table.default_certificate
-        && !table.watch_namespace.is_empty()
-        && !table.watch_namespace.contains(namespace)
-    {
-        return Err(bad("--default-certificate", &format!("the namespace {namespace} isn't watched: name it with --watch-namespace, too")));
-    }
-    Ok(())
 }
 
 /// The filter that `--log-level` asks for. The Kubernetes client logs every failed try at ERROR, which in an outage is thousands of lines; the cluster

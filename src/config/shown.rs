@@ -41,6 +41,7 @@ pub(super) fn shown(args: &ServeArgs) -> Value {
         "default-certificate": default_certificate.as_ref().map(ToString::to_string),
         "allow-unsafe-external": allow_unsafe_external,
         "trusted-proxies": args.trusted_proxies,
+        "proxy-protocol": args.proxy_protocol,
         "allow-peers": args.allow_peers,
         "cloudflare-ranges": args.cloudflare_ranges.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "no-server-header": args.no_server_header,

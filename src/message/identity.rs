@@ -64,6 +64,13 @@ impl Downstream {
         Self { peer, class: trust.classify(peer), tls, peer_text: address_value(peer), port_text: HeaderValue::from(port) }
     }
 
+    /// The same for a connection that was passed on for somebody else.
+    #[must_use]
+    pub fn for_peer(&self, peer: IpAddr, trust: &Trust) -> Self {
+        let peer = peer.to_canonical();
+        Self { peer, class: trust.classify(peer), peer_text: address_value(peer), ..self.clone() }
+    }
+
     /// The peer's address, never an IPv4-mapped one.
     pub fn peer(&self) -> IpAddr {
         self.peer

@@ -2,6 +2,7 @@
 
 mod handover;
 mod histogram;
+mod labels;
 mod out;
 mod process;
 mod render;
@@ -39,6 +40,8 @@ pub struct Numbers {
     pub handshakes_timed_out: u64,
     /// HTTP/2 connections that were ended because of a flood.
     pub http2_floods: u64,
+    /// Connections that were to begin with PROXY protocol and didn't.
+    pub proxy_headers_bad: u64,
     /// Redirects to HTTPS that would have had no end.
     pub redirects_withheld: u64,
     /// Times that accepting stopped: the connection limit, or no file descriptor left.
@@ -142,6 +145,7 @@ impl Numbers {
             handshakes_failed,
             handshakes_timed_out,
             http2_floods,
+            proxy_headers_bad,
             redirects_withheld,
             accept_paused,
             active_requests,
@@ -174,6 +178,7 @@ impl Numbers {
             (&mut self.handshakes_failed, handshakes_failed),
             (&mut self.handshakes_timed_out, handshakes_timed_out),
             (&mut self.http2_floods, http2_floods),
+            (&mut self.proxy_headers_bad, proxy_headers_bad),
             (&mut self.redirects_withheld, redirects_withheld),
             (&mut self.accept_paused, accept_paused),
             (&mut self.active_requests, active_requests),

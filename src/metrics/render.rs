@@ -4,12 +4,12 @@ use std::{fmt, sync::Arc, time::SystemTime};
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, LabelSetEncoder, MetricEncoder, NoLabelSet, text},
+    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text},
     metrics::MetricType,
     registry::Registry,
 };
 
-use super::{BUCKETS_US, Histogram, Numbers, Series, out::Out, process, tls};
+use super::{BUCKETS_US, Histogram, Numbers, labels::Labelled, out::Out, process, tls};
 use crate::{
     compile::Severity,
     event,
@@ -154,6 +154,8 @@ fn connections(sum: &Numbers, log_lost: u64, out: &mut Out<'_>) -> fmt::Result {
     out.counter("nodegate_connections_evicted", "Idle client connections closed to make room for new ones.", sum.connections_evicted)?;
     out.counter("nodegate_accept_pauses", "Times that accepting stopped for want of room or file descriptors.", sum.accept_paused)?;
     out.counter("nodegate_http2_floods", "HTTP/2 connections ended because of a flood of frames or resets.", sum.http2_floods)?;
+    let help = "Connections closed because they didn't begin with the PROXY protocol that --proxy-protocol asks of their peer.";
+    out.counter("nodegate_proxy_protocol_errors", help, sum.proxy_headers_bad)?;
     let help = "Redirects to HTTPS withheld, since the request says that it came over HTTPS, from a peer that isn't trusted.";
     out.counter("nodegate_redirects_withheld", help, sum.redirects_withheld)?;
     out.gauge("nodegate_tunnels", "Open tunnels (WebSocket).", sum.tunnels_open)?;
@@ -252,37 +254,6 @@ fn process(process: &process::Process, scrape: &Scrape, out: &mut Out<'_>) -> fm
     let started = scrape.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     out.gauge_f64("process_start_time_seconds", "Start of the process, since the Unix epoch.", started.as_secs_f64())?;
     out.gauges("nodegate_build_info", "The version that runs.", "version", &[(env!("CARGO_PKG_VERSION"), 1)])
-}
-
-/// One Ingress's series with its labels.
-struct Labelled<'a> {
-    namespace: &'a str,
-    ingress: &'a str,
-    series: &'a Series,
-}
-
-impl<'a> Labelled<'a> {
-    fn labels(&self, extra: Option<(&'a str, &'a str)>) -> Labels<'a> {
-        Labels { namespace: self.namespace, ingress: self.ingress, extra }
-    }
-}
-
-struct Labels<'a> {
-    namespace: &'a str,
-    ingress: &'a str,
-    extra: Option<(&'a str, &'a str)>,
-}
-
-impl EncodeLabelSet for Labels<'_> {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        use prometheus_client::encoding::EncodeLabel;
-        ("namespace", self.namespace).encode(encoder.encode_label())?;
-        ("ingress", self.ingress).encode(encoder.encode_label())?;
-        if let Some(extra) = self.extra {
-            extra.encode(encoder.encode_label())?;
-        }
-        Ok(())
-    }
 }
 
 impl Histogram {

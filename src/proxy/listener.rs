@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     connection::{self, Connection},
-    http2,
+    http2, proxy_protocol,
     stream::Stream,
     worker::Worker,
 };
@@ -162,7 +162,8 @@ async fn wait_for_room(worker: &Worker) {
 
 /// Whether `--allow-peers` lets this one in.
 fn admits(worker: &Worker, peer: SocketAddr) -> bool {
-    let admitted = worker.settings.allow_peers.as_ref().is_none_or(|allowed| allowed.contains(peer.ip()));
+    // For whom a proxy passes a connection on isn't known yet.
+    let admitted = is_proxy(worker, peer) || worker.settings.allow_peers.as_ref().is_none_or(|allowed| allowed.contains(peer.ip()));
     if !admitted {
         worker.count(|numbers| numbers.connections_refused += 1);
     }
@@ -171,11 +172,31 @@ fn admits(worker: &Worker, peer: SocketAddr) -> bool {
 
 fn welcome(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, port: u16, entrance: Entrance) {
     let connection = Connection::register(worker, peer, port, matches!(entrance, Entrance::Tls(_)));
+    if is_proxy(worker, peer) {
+        tokio::task::spawn_local(serve_proxied(connection, stream, entrance));
+        return;
+    }
     match entrance {
         Entrance::Http1 => tokio::task::spawn_local(connection::serve_http1(connection, Stream::Plain(stream))),
         Entrance::Http2 => tokio::task::spawn_local(http2::serve(connection, Stream::Plain(stream))),
         Entrance::Tls(config) => tokio::task::spawn_local(connection::serve_tls(connection, stream, config)),
     };
+}
+
+/// Whether `--proxy-protocol` names this one.
+fn is_proxy(worker: &Worker, peer: SocketAddr) -> bool {
+    worker.settings.proxy_protocol.as_ref().is_some_and(|proxies| proxies.contains(peer.ip()))
+}
+
+async fn serve_proxied(connection: Rc<Connection>, mut stream: TcpStream, entrance: Entrance) {
+    if !Box::pin(proxy_protocol::greet(&connection, &mut stream)).await {
+        return;
+    }
+    match entrance {
+        Entrance::Http1 => connection::serve_http1(connection, Stream::Plain(stream)).await,
+        Entrance::Http2 => http2::serve(connection, Stream::Plain(stream)).await,
+        Entrance::Tls(config) => connection::serve_tls(connection, stream, config).await,
+    }
 }
 
 /// How connections begin at an address.

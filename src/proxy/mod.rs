@@ -17,6 +17,7 @@ mod http2;
 mod https_only;
 mod listener;
 mod listeners;
+mod proxy_protocol;
 mod stream;
 mod tls;
 mod upgrade;
@@ -53,6 +54,8 @@ pub struct Settings {
     pub workers: usize,
     /// Whose forwarded headers are believed.
     pub trust: Trust,
+    /// Whose connections begin with PROXY protocol.
+    pub proxy_protocol: Option<IpSet>,
     /// Whose connections are accepted; `None`: everybody's.
     pub allow_peers: Option<IpSet>,
     /// Whether `Server: nodegate` is added where the backend sent none.

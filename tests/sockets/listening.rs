@@ -86,6 +86,7 @@ fn a_port_in_use_is_an_error_before_anything_is_served() {
         tls_min_version: MinVersion::Tls12,
         workers: 1,
         trust: Trust::parse(&[], None).unwrap(),
+        proxy_protocol: None,
         allow_peers: None,
         server_header: true,
         allow_unsafe_external: false,

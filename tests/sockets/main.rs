@@ -27,6 +27,7 @@ mod listening;
 mod pool;
 mod process;
 mod protocols;
+mod proxy_protocol;
 mod retries;
 mod sanity;
 mod targets;

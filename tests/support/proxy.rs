@@ -60,6 +60,7 @@ impl Proxy {
             tls_min_version: MinVersion::Tls12,
             workers: 1,
             trust: Trust::parse(&[], None).unwrap(),
+            proxy_protocol: None,
             allow_peers: None,
             server_header: true,
             allow_unsafe_external: false,

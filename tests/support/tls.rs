@@ -11,7 +11,7 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, ServerName},
 };
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio_rustls::TlsConnector;
 
 use super::{Issued, PATIENCE, Wire, accepts_any::AcceptsAny};
@@ -23,7 +23,11 @@ pub fn secret(namespace: &str, name: &str, issued: &Issued) -> String {
 
 /// How a client makes its handshakes. Sessions are resumed between those of one.
 #[derive(Clone)]
-pub struct TlsClient(Arc<ClientConfig>);
+pub struct TlsClient {
+    config: Arc<ClientConfig>,
+    /// Sent before the handshake.
+    before: &'static [u8],
+}
 
 /// A connection whose handshake is done.
 pub struct Secured {
@@ -48,15 +52,20 @@ impl TlsClient {
         let builder = ClientConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(versions).unwrap();
         let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Self(Arc::new(config))
+        Self { config: Arc::new(config), before: b"" }
+    }
+
+    /// One whose connections begin with these bytes.
+    pub fn behind(self, before: &'static [u8]) -> Self {
+        Self { before, ..self }
     }
 
     /// One that offers these versions of HTTP.
     pub fn offering(protocols: &[&str]) -> Self {
-        let Self(config) = Self::new();
+        let Self { config, before } = Self::new();
         let mut config = (*config).clone();
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-        Self(Arc::new(config))
+        Self { config: Arc::new(config), before }
     }
 
     /// Asks for `name`, or for none.
@@ -76,8 +85,8 @@ impl TlsClient {
         let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (far, _) = listener.accept().unwrap();
         let (sender, receiver) = mpsc::channel();
-        let config = Arc::clone(&self.0);
-        thread::spawn(move || bridge(config, address, name, far, &sender));
+        let (config, before) = (Arc::clone(&self.config), self.before);
+        thread::spawn(move || bridge(config, before, address, name, far, &sender));
         let (certificate, version, resumed, protocol) = receiver.recv_timeout(PATIENCE).map_err(|error| error.to_string())??;
         Ok(Secured { wire: Wire::new(near), certificate, version, resumed, protocol })
     }
@@ -88,6 +97,7 @@ type Shaken = (CertificateDer<'static>, ProtocolVersion, bool, Option<Vec<u8>>);
 /// Carries bytes between a socket of the test and a connection with TLS.
 fn bridge(
     config: Arc<ClientConfig>,
+    before: &[u8],
     address: SocketAddr,
     name: ServerName<'static>,
     far: TcpStream,
@@ -95,8 +105,9 @@ fn bridge(
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
     runtime.block_on(async {
-        let socket = tokio::net::TcpStream::connect(address).await.unwrap();
+        let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
         socket.set_nodelay(true).unwrap();
+        socket.write_all(before).await.unwrap();
         match TlsConnector::from(config).connect(name, socket).await {
             Err(error) => told.send(Err(error.to_string())).unwrap(),
             Ok(mut secured) => {

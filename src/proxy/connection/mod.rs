@@ -30,6 +30,8 @@ pub(crate) struct Connection {
     peer: SocketAddr,
     /// What every request of the connection is told about its sender.
     downstream: Downstream,
+    /// Both of these as PROXY protocol has them.
+    source: OnceCell<Box<(SocketAddr, Downstream)>>,
     /// The host that the client has asked for in its handshake, in lower case.
     server_name: OnceCell<Box<str>>,
     /// The task that runs the connection.
@@ -66,6 +68,7 @@ impl Connection {
             key: entry,
             peer,
             downstream: Downstream::new(peer.ip(), tls, local_port, &worker.settings.trust),
+            source: OnceCell::new(),
             server_name: OnceCell::new(),
             waker: RefCell::new(None),
             mid_head: Cell::new(false),
@@ -92,12 +95,20 @@ impl Connection {
         &self.worker
     }
 
+    /// The other end of the connection, or the one that it was passed on for.
     pub(crate) fn peer(&self) -> SocketAddr {
-        self.peer
+        self.source.get().map_or(self.peer, |source| source.0)
     }
 
     pub(crate) fn downstream(&self) -> &Downstream {
-        &self.downstream
+        self.source.get().map_or(&self.downstream, |source| &source.1)
+    }
+
+    /// The connection was passed on for somebody else, who counts as its other end from now on.
+    pub(crate) fn set_source(&self, source: SocketAddr) {
+        let source = SocketAddr::new(source.ip().to_canonical(), source.port());
+        let downstream = self.downstream.for_peer(source.ip(), &self.worker.settings.trust);
+        self.source.get_or_init(|| Box::new((source, downstream)));
     }
 
     /// The handshake is done: from now on the client may be idle.
@@ -115,7 +126,7 @@ impl Connection {
     /// Whether its handshake was for another host than this one, as far as certificates go (RFC 9110 section 15.5.20).
     pub(crate) fn is_misdirected(&self, table: &Snapshot, host: &str) -> bool {
         // HTTP/1.0 can do without a host, and then means the one that the connection was made for.
-        self.downstream.has_tls() && !host.is_empty() && !table.may_share_a_connection(self.server_name.get().map(AsRef::as_ref), host)
+        self.downstream().has_tls() && !host.is_empty() && !table.may_share_a_connection(self.server_name.get().map(AsRef::as_ref), host)
     }
 
     fn request_began(&self) {

@@ -1,0 +1,94 @@
+//! PROXY protocol (versions 1 and 2): what a load balancer in front says of whose connection it passes on. Only from the peers that `--proxy-protocol` names,
+//! and from these always: anyone else could claim to be anybody.
+
+use std::{future::poll_fn, io, net::SocketAddr, rc::Rc};
+
+use proxy_header::{Error, ParseConfig, Protocol, ProxyHeader};
+use tokio::{io::AsyncReadExt, net::TcpStream};
+
+use super::connection::{Connection, Timing};
+use crate::config::limits::PROXY_HEADER_BYTES;
+
+const CONFIG: ParseConfig = ParseConfig { include_tlvs: false, allow_v1: true, allow_v2: true };
+
+/// Bytes that a header of version 1 has at least.
+const SHORTEST_V1: usize = b"PROXY UNKNOWN\r\n".len();
+/// Bytes of a header of version 2 whose length they tell.
+const FIXED_V2: usize = 16;
+
+/// Reads the header, and nothing behind it. False: there is none, or it came too late, or its source may not connect.
+pub(super) async fn greet(connection: &Rc<Connection>, stream: &mut TcpStream) -> bool {
+    let worker = connection.worker();
+    connection.time(Timing::Head);
+    let late = poll_fn(|cx| {
+        connection.remember_waker(cx.waker());
+        connection.poll_late(cx)
+    });
+    let result = tokio::select! {
+        biased;
+        result = read(stream) => result,
+        () = late => Err(io::ErrorKind::TimedOut.into()),
+    };
+    connection.has_shaken();
+    match result {
+        // Its own connection, for a health check.
+        Ok(None) => true,
+        Ok(Some(source)) => {
+            connection.set_source(source);
+            let admitted = worker.settings.allow_peers.as_ref().is_none_or(|allowed| allowed.contains(connection.peer().ip()));
+            if !admitted {
+                worker.count(|numbers| numbers.connections_refused += 1);
+            }
+            admitted
+        }
+        Err(error) => {
+            worker.count(|numbers| numbers.proxy_headers_bad += 1);
+            tracing::debug!(peer = %connection.peer(), %error, "no PROXY protocol");
+            false
+        }
+    }
+}
+
+async fn read(stream: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
+    let mut header = Vec::with_capacity(SHORTEST_V1);
+    loop {
+        let more = missing(&header, stream).await?;
+        let before = header.len();
+        if before + more > PROXY_HEADER_BYTES {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the header is too long"));
+        }
+        header.resize(before + more, 0);
+        stream.read_exact(header.get_mut(before..).unwrap_or_default()).await?;
+        match ProxyHeader::parse(&header, CONFIG) {
+            Ok((parsed, _)) => return source(&parsed),
+            Err(Error::BufferTooShort) => {}
+            Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
+        }
+    }
+}
+
+/// How many bytes come next that surely belong to the header.
+async fn missing(header: &[u8], stream: &TcpStream) -> io::Result<usize> {
+    match header {
+        [] => Ok(1),
+        [b'P', ..] if header.len() < SHORTEST_V1 => Ok(SHORTEST_V1 - header.len()),
+        [b'P', ..] => {
+            let mut ahead = [0; 128];
+            let count = stream.peek(&mut ahead).await?;
+            let ahead = ahead.get(..count).unwrap_or_default();
+            Ok(ahead.iter().position(|&byte| byte == b'\n').map_or(count, |end| end + 1).max(1))
+        }
+        [.., high, low] if header.len() == FIXED_V2 => Ok(usize::from(u16::from_be_bytes([*high, *low]))),
+        _ if header.len() < FIXED_V2 => Ok(FIXED_V2 - header.len()),
+        // Such a header is complete, or it isn't one.
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+fn source(header: &ProxyHeader<'_>) -> io::Result<Option<SocketAddr>> {
+    match header.proxied_address() {
+        None => Ok(None),
+        Some(address) if address.protocol == Protocol::Stream => Ok(Some(address.source)),
+        Some(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "it is about datagrams")),
+    }
+}
