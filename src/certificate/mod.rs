@@ -1,6 +1,7 @@
 //! A TLS certificate with its private key, as a Secret of type kubernetes.io/tls holds the two: parsed, and checked against each other. Pure: whether it
 //! has expired is for those to say who have a clock.
 
+mod client;
 mod trust;
 
 use std::{fmt, sync::Arc};
@@ -13,6 +14,7 @@ use rustls::{
 };
 use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 
+pub use client::ClientTrust;
 pub use trust::{ALPN_HTTP1, ALPN_HTTP2, BadAuthorities, Offer, ServerTrust, is_server_name};
 
 // What the libraries say is left out: they quote what they can't read, which may be a key, and it would be shown to whoever may read Events.

@@ -13,7 +13,7 @@ use super::{
     parse::Tls,
 };
 use crate::{
-    certificate::{BadAuthorities, BadCertificate, Certificate, ServerTrust},
+    certificate::{BadAuthorities, BadCertificate, Certificate, ClientTrust, ServerTrust},
     route::HostPattern,
 };
 
@@ -30,6 +30,9 @@ pub(super) type Held = Result<Arc<Certificate>, Problem>;
 
 /// The authorities under a Secret's name that may vouch for backends.
 pub(super) type HeldTrust = Result<Arc<ServerTrust>, Problem>;
+
+/// The authorities under a Secret's name that may vouch for clients.
+pub(super) type HeldClients = Result<Arc<ClientTrust>, Problem>;
 
 /// Why there is no certificate under a Secret's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +63,7 @@ pub(super) struct Certificates<'a> {
     earlier: &'a Secrets,
     known: HashMap<Name, Held, RandomState>,
     trusts: HashMap<Name, HeldTrust, RandomState>,
+    clients: HashMap<Name, HeldClients, RandomState>,
 }
 
 /// What to serve of a Secret, and what is wrong.
@@ -74,11 +78,12 @@ pub(super) struct Served {
 pub(super) struct Looked {
     pub(super) certificates: Vec<(Name, Held)>,
     pub(super) trusts: Vec<(Name, HeldTrust)>,
+    pub(super) clients: Vec<(Name, HeldClients)>,
 }
 
 impl<'a> Certificates<'a> {
     pub(super) fn new(index: &'a Index<'a>, earlier: &'a Secrets) -> Self {
-        Self { index, earlier, known: HashMap::default(), trusts: HashMap::default() }
+        Self { index, earlier, known: HashMap::default(), trusts: HashMap::default(), clients: HashMap::default() }
     }
 
     pub(super) fn get(&mut self, name: &Name) -> Served {
@@ -108,6 +113,19 @@ impl<'a> Certificates<'a> {
         held
     }
 
+    /// The same for clients.
+    pub(super) fn client_authorities(&mut self, name: &Name) -> HeldClients {
+        if let Some(held) = self.clients.get(name) {
+            return held.clone();
+        }
+        let held = self.earlier.earlier_clients(name).cloned().unwrap_or_else(|| {
+            let (secret, text) = self.find(name)?;
+            ClientTrust::parse(Arc::clone(&text), part(secret, AUTHORITIES)).map(Arc::new).map_err(|bad| Problem::Authorities(text, bad))
+        });
+        self.clients.insert(name.clone(), held.clone());
+        held
+    }
+
     fn look(&self, name: &Name) -> Held {
         let (secret, text) = self.find(name)?;
         certificate(secret, text).map(Arc::new)
@@ -123,7 +141,11 @@ impl<'a> Certificates<'a> {
 
     /// All that were asked for.
     pub(super) fn all(self) -> Looked {
-        Looked { certificates: self.known.into_iter().collect(), trusts: self.trusts.into_iter().collect() }
+        Looked {
+            certificates: self.known.into_iter().collect(),
+            trusts: self.trusts.into_iter().collect(),
+            clients: self.clients.into_iter().collect(),
+        }
     }
 }
 

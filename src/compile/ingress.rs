@@ -79,6 +79,7 @@ impl<'a> Compiler<'a> {
         let annotations = annotations::read_ingress(ingress, self.options.https, &mut findings.own);
         let refusal = annotations::read_foreign(ingress, origin, &mut findings.own);
         let mut current = Current { position, id: Arc::clone(&ingress.id), annotations, refusal, routes: HashMap::default(), findings };
+        self.find_clients(&mut current);
         let options = self.options;
         if !tls.is_empty() && options.tls == options::Tls::NotServed {
             let message = "TLS isn't served here: its hosts are routed over plain HTTP alone";
@@ -132,6 +133,7 @@ impl<'a> Compiler<'a> {
         for path in paths {
             self.path(current, host, path);
         }
+        self.clients(current, *index, host);
         match default {
             Some(route) => {
                 if let Err(winner) = self.table.host_default(host, route)

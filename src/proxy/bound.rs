@@ -122,10 +122,10 @@ impl Bound {
             let entrance = match (protocol, &tls) {
                 (Protocol::Http, _) => Entrance::Http1,
                 (Protocol::H2c, _) => Entrance::Http2,
-                (Protocol::Https, Some(config)) => Entrance::Tls(Arc::clone(config)),
+                (Protocol::Https, Some(server)) => Entrance::Tls(Arc::clone(server)),
                 (Protocol::Https, None) => {
-                    let config = tls::server_config(table, &self.settings).map_err(io::Error::other)?;
-                    Entrance::Tls(Arc::clone(tls.insert(config)))
+                    let server = tls::Server::new(table, &self.settings).map_err(io::Error::other)?;
+                    Entrance::Tls(Arc::clone(tls.insert(Arc::new(server))))
                 }
             };
             Ok((address, entrance))

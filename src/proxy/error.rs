@@ -11,6 +11,8 @@ pub enum Reason {
     NotReady,
     /// It came over plain HTTP, and the Ingress wants HTTPS.
     HttpsOnly,
+    /// The client has to prove who it is, and can't on this connection.
+    Denied,
     /// The host has another certificate than the one that its connection was given.
     Misdirected,
     /// TRACE or CONNECT.
@@ -48,6 +50,7 @@ impl Reason {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::HttpsOnly => StatusCode::PERMANENT_REDIRECT,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::Denied => StatusCode::FORBIDDEN,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
@@ -67,6 +70,7 @@ impl Reason {
             Self::NotReady => "not_ready",
             Self::HttpsOnly => "https_only",
             Self::Misdirected => "misdirected",
+            Self::Denied => "denied",
             Self::Method => "method",
             Self::BadRequest => "bad_request",
             Self::Expectation => "expectation",
@@ -90,6 +94,7 @@ impl Reason {
             Self::NotReady => "The proxy is starting; try again in a moment.",
             Self::HttpsOnly => "This address is served over HTTPS.",
             Self::Misdirected => "This connection is for another host.",
+            Self::Denied => "This address is for certain clients alone.",
             Self::Method => "This method is not allowed here.",
             Self::BadRequest => "The request is malformed.",
             Self::Expectation => "The expectation can't be met.",
@@ -112,6 +117,7 @@ impl Reason {
             Self::NoRoute
             | Self::HttpsOnly
             | Self::Misdirected
+            | Self::Denied
             | Self::Method
             | Self::BadRequest
             | Self::Expectation

@@ -118,6 +118,7 @@ fn prepare(exchange: &mut Exchange, request: Request<ClientBody>) -> Result<(Req
         exchange.location = Some(https_only::location(&authority, &path, head.uri.query())?);
         return Err(Reason::HttpsOnly.into());
     }
+    check_client(connection, route)?;
 
     let as_written = head.uri.path_and_query().filter(|target| matches!(path, Cow::Borrowed(_)) && target.as_str().starts_with('/'));
     if as_written.is_none() || head.uri.authority().is_some() {
@@ -178,6 +179,17 @@ fn check_expectation(headers: &HeaderMap) -> Result<(), ProxyError> {
         return Ok(());
     }
     Err(Reason::Expectation.into())
+}
+
+/// Whether the client is one that the route is for.
+fn check_client(connection: &Connection, route: &Route) -> Result<(), ProxyError> {
+    match &route.policy.clients {
+        Some(clients) if connection.clients() != Some(clients) => {
+            // It may have a certificate, and wasn't asked for it.
+            Err(if connection.downstream().has_tls() { Reason::Misdirected } else { Reason::Denied }.into())
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn find(connection: &Connection, authority: &Authority, path: &str) -> Result<Arc<Route>, ProxyError> {

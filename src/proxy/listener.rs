@@ -8,7 +8,6 @@ use std::{
     sync::Arc,
 };
 
-use rustls::ServerConfig;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -19,6 +18,7 @@ use super::{
     connection::{self, Connection},
     http2, proxy_protocol,
     stream::Stream,
+    tls,
     worker::Worker,
 };
 use crate::config::limits;
@@ -179,7 +179,7 @@ fn welcome(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, port: u16, 
     match entrance {
         Entrance::Http1 => tokio::task::spawn_local(connection::serve_http1(connection, Stream::Plain(stream))),
         Entrance::Http2 => tokio::task::spawn_local(http2::serve(connection, Stream::Plain(stream))),
-        Entrance::Tls(config) => tokio::task::spawn_local(connection::serve_tls(connection, stream, config)),
+        Entrance::Tls(server) => tokio::task::spawn_local(connection::serve_tls(connection, stream, server)),
     };
 }
 
@@ -195,7 +195,7 @@ async fn serve_proxied(connection: Rc<Connection>, mut stream: TcpStream, entran
     match entrance {
         Entrance::Http1 => connection::serve_http1(connection, Stream::Plain(stream)).await,
         Entrance::Http2 => http2::serve(connection, Stream::Plain(stream)).await,
-        Entrance::Tls(config) => connection::serve_tls(connection, stream, config).await,
+        Entrance::Tls(server) => connection::serve_tls(connection, stream, server).await,
     }
 }
 
@@ -207,7 +207,7 @@ pub(super) enum Entrance {
     /// With the preface of HTTP/2.
     Http2,
     /// With a handshake, in which the client chooses between the two.
-    Tls(Arc<ServerConfig>),
+    Tls(Arc<tls::Server>),
 }
 
 /// Errors of `accept` that concern the one connection that was to be accepted (accept(2)): the next may be fine.

@@ -12,7 +12,7 @@ use super::{
     certificates::Gathered,
     path::{PathTable, Rule},
 };
-use crate::certificate::Certificate;
+use crate::certificate::{Certificate, ClientTrust};
 
 /// Collects routes, the oldest Ingress first.
 #[derive(Debug, Default)]
@@ -29,6 +29,7 @@ struct Host {
     default: Option<Arc<Route>>,
     losers: Vec<Loser>,
     certificates: Gathered,
+    clients: Option<(Arc<ClientTrust>, Arc<IngressId>)>,
 }
 
 impl Builder {
@@ -72,6 +73,15 @@ impl Builder {
         self.host(host).certificates.add(certificate, ingress)
     }
 
+    /// Lets only such clients connect for a host.
+    ///
+    /// # Errors
+    /// The Ingress that lets others.
+    pub fn clients(&mut self, host: &HostPattern, clients: &Arc<ClientTrust>, ingress: &Arc<IngressId>) -> Result<(), Arc<IngressId>> {
+        let (first, owner) = self.host(host).clients.get_or_insert_with(|| (Arc::clone(clients), Arc::clone(ingress)));
+        if first == clients { Ok(()) } else { Err(Arc::clone(owner)) }
+    }
+
     /// Sets what connections get whose host has no certificate of its own.
     pub fn default_certificate(&mut self, certificate: Arc<Certificate>) {
         self.default_certificate = Some(Arc::new(HostCertificates::default_certificate(certificate)));
@@ -87,10 +97,11 @@ impl Builder {
         let Self { hosts, default, losers, default_certificate } = self;
         let mut snapshot = Snapshot { default, losers: losers.into(), default_certificate, ..Snapshot::default() };
         for (pattern, host) in hosts {
-            let Host { rules, default, losers, certificates } = host;
+            let Host { rules, default, losers, certificates, clients } = host;
+            let clients = clients.map(|(clients, _)| clients);
             let rules = rules.into_iter().map(|(pattern, route)| Rule { pattern, route }).collect();
             let losers = losers.into_boxed_slice();
-            let table = Arc::new(HostTable { paths: PathTable::new(rules), default, losers, certificates: certificates.finish() });
+            let table = Arc::new(HostTable { paths: PathTable::new(rules), default, losers, certificates: certificates.finish(), clients });
             match pattern {
                 HostPattern::Exact(name) => {
                     snapshot.exact.insert(name, table);

@@ -2,8 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{HostPattern, IngressId, Snapshot, host};
-use crate::certificate::Certificate;
+use super::{HostPattern, HostTable, IngressId, Snapshot, host};
+use crate::certificate::{Certificate, ClientTrust};
 
 /// The certificates of one host: at most one of each algorithm, the best first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,12 +54,20 @@ impl Snapshot {
         }
     }
 
+    /// Who may connect for a name that a client has asked for, or send requests for a host; `None`: everybody.
+    pub fn clients(&self, name: &str) -> Option<&Arc<ClientTrust>> {
+        self.own_table(name).and_then(|table| table.clients.as_ref())
+    }
+
     fn own_certificates(&self, name: &str) -> Option<&HostCertificates> {
-        let table = match self.exact.get(name) {
+        self.own_table(name).and_then(|table| table.certificates.as_ref())
+    }
+
+    fn own_table(&self, name: &str) -> Option<&HostTable> {
+        match self.exact.get(name) {
             Some(table) => Some(table),
-            None => host::parent(name).and_then(|parent| self.wildcard.get(parent)),
-        };
-        table.and_then(|table| table.certificates.as_ref())
+            None => host::parent(name).and_then(|parent| self.wildcard.get(parent)).map(AsRef::as_ref),
+        }
     }
 
     /// The certificates that Ingresses have named for the host of a rule.

@@ -25,6 +25,8 @@ use std::{
 
 use foldhash::fast::RandomState;
 
+use crate::certificate::ClientTrust;
+
 use path::PathTable;
 
 /// Everything a request asks, as one immutable value. Two are equal when no request, `explain` or `routes` could tell them apart.
@@ -184,6 +186,8 @@ struct HostTable {
     default: Option<Arc<Route>>,
     losers: Box<[Loser]>,
     certificates: Option<HostCertificates>,
+    /// Who may connect for it: whoever has a certificate that these authorities vouch for.
+    clients: Option<Arc<ClientTrust>>,
 }
 
 impl HostTable {

@@ -1,8 +1,10 @@
 //! What an Ingress asks of the requests along its routes, and of the responses to them.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use http::HeaderValue;
+
+use crate::certificate::ClientTrust;
 
 /// See above. The default asks for nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -11,16 +13,21 @@ pub struct Policy {
     pub https_only: bool,
     /// `Strict-Transport-Security`, for responses over HTTPS (RFC 6797 section 7.2) where the backend sends none.
     pub hsts: Option<HeaderValue>,
+    /// Only clients with a certificate that these authorities vouch for.
+    pub clients: Option<Arc<ClientTrust>>,
 }
 
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { https_only, hsts } = self;
+        let Self { https_only, hsts, clients } = self;
         if *https_only {
             f.write_str("; https only")?;
         }
-        match hsts {
-            Some(hsts) => write!(f, "; hsts {}", hsts.to_str().unwrap_or_default()),
+        if let Some(hsts) = hsts {
+            write!(f, "; hsts {}", hsts.to_str().unwrap_or_default())?;
+        }
+        match clients {
+            Some(clients) => write!(f, "; clients by {clients}"),
             None => Ok(()),
         }
     }

@@ -40,7 +40,7 @@ impl Snapshot {
         text
     }
 
-    /// The table as JSON: `{"routes": [{"host", "certificates", "type", "path", "ingress", "backend", "protocol", "https_only", "hsts",
+    /// The table as JSON: `{"routes": [{"host", "certificates", "type", "path", "ingress", "backend", "protocol", "https_only", "clients", "hsts",
     /// "target", "addresses", "problem", "endpoints"}]}`, in the order of
     /// [`Snapshot::routes`]. `host` is null for rules without one, `path` for default backends, `endpoints` where they are unknown.
     pub fn render_json(&self) -> String {
@@ -96,6 +96,7 @@ fn entry_json(entry: &Entry<'_>, certificates: Option<&HostCertificates>) -> Val
         "backend": id.to_string(),
         "protocol": protocol.to_string(),
         "https_only": entry.route.policy.https_only,
+        "clients": entry.route.policy.clients.as_ref().map(ToString::to_string),
         "hsts": entry.route.policy.hsts.as_ref().and_then(|hsts| hsts.to_str().ok()),
         "target": target,
         "addresses": addresses,

@@ -32,6 +32,7 @@ mod retries;
 mod sanity;
 mod targets;
 mod tls;
+mod tls_clients;
 mod upgrade;
 mod upstream;
 

@@ -3,7 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "shared by test crates, none of which needs all of it")]
 
 use k8s_openapi::ByteString;
-use rcgen::{CertificateParams, KeyPair, SignatureAlgorithm};
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SignatureAlgorithm};
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 
@@ -23,6 +23,42 @@ pub fn issue(algorithm: &'static SignatureAlgorithm, names: &[&str]) -> Issued {
     let names: Vec<String> = names.iter().map(ToString::to_string).collect();
     let certificate = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
     Issued { der: certificate.der().clone(), certificate: certificate.pem(), key: key.serialize_pem() }
+}
+
+/// One that may vouch for others.
+pub struct Authority {
+    /// As PEM.
+    pub certificate: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    pub fn new(name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap().pem();
+        Self { certificate, issuer: Issuer::new(params, key) }
+    }
+
+    /// A certificate of a client.
+    pub fn client(&self, name: &str) -> Issued {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Issued { der: certificate.der().clone(), certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    /// A Secret that holds it, as people make them by hand.
+    pub fn secret(&self, namespace: &str, name: &str) -> Value {
+        let bytes = ByteString(self.certificate.as_bytes().to_vec());
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": { "namespace": namespace, "name": name },
+            "data": { "ca.crt": bytes },
+        })
+    }
 }
 
 impl Issued {

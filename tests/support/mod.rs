@@ -21,7 +21,7 @@ use std::{
 pub use backend::{Backend, Refusing};
 pub use http2::Http2;
 pub use http2_backend::{Http2Backend, TOGETHER};
-pub use issued::{Issued, issue};
+pub use issued::{Authority, Issued, issue};
 pub use process::Nodegate;
 pub use proxy::{Proxy, manifest};
 pub use services::{Endpoint, Service, service};

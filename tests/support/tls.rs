@@ -9,7 +9,7 @@ use std::{
 use rustls::{
     ClientConfig, HandshakeKind, ProtocolVersion, SignatureScheme, SupportedProtocolVersion,
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, ServerName},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio_rustls::TlsConnector;
@@ -52,6 +52,18 @@ impl TlsClient {
         let builder = ClientConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(versions).unwrap();
         let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Self { config: Arc::new(config), before: b"" }
+    }
+
+    /// One that has a certificate, if it is asked for one.
+    pub fn known_by(issued: &Issued, protocols: &[&str]) -> Self {
+        let provider = aws_lc_rs::default_provider();
+        let verifier = AcceptsAny::new(&provider, |_| true);
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions().unwrap();
+        let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+        let mut config = builder.with_client_auth_cert(vec![issued.der.clone()], key).unwrap();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         Self { config: Arc::new(config), before: b"" }
     }
 

@@ -25,10 +25,11 @@ const BACKEND_CA_SECRET: &str = "nodegate.dev/backend-ca-secret";
 const BACKEND_SERVER_NAME: &str = "nodegate.dev/backend-server-name";
 const SSL_REDIRECT: &str = "nodegate.dev/ssl-redirect";
 const HSTS: &str = "nodegate.dev/hsts";
+const CLIENT_CA_SECRET: &str = "nodegate.dev/client-ca-secret";
 const BACKEND_TLS_VERIFY: &str = "nodegate.dev/backend-tls-verify";
 
 /// Every annotation of ours, and where it may stand.
-const KNOWN: [(&str, &[&str]); 8] = [
+const KNOWN: [(&str, &[&str]); 9] = [
     (DIAL, &["Ingress", "Service"]),
     (USE_REGEX, &["Ingress"]),
     (BACKEND_PROTOCOL, &["Ingress", "Service"]),
@@ -37,6 +38,7 @@ const KNOWN: [(&str, &[&str]); 8] = [
     (BACKEND_TLS_VERIFY, &["Ingress"]),
     (SSL_REDIRECT, &["Ingress"]),
     (HSTS, &["Ingress"]),
+    (CLIENT_CA_SECRET, &["Ingress"]),
 ];
 
 /// `nodegate.dev/dial`: what a connection is made to.
@@ -81,12 +83,20 @@ pub(super) struct IngressAnnotations<'a> {
     /// `ImplementationSpecific` paths are regular expressions.
     pub(super) use_regex: bool,
     pub(super) policy: Policy,
+    /// The Secret of the authorities that vouch for its clients.
+    pub(super) client_ca_secret: Option<&'a str>,
+}
+
+/// What `nodegate.dev/client-ca-secret` is called, for those who complain of it.
+pub(super) fn client_ca_field() -> String {
+    field(CLIENT_CA_SECRET)
 }
 
 /// The Secrets that an Ingress's annotations name, which are in its namespace.
 pub(super) fn secrets(ingress: &Ingress) -> impl Iterator<Item = &str> {
     let annotations = ingress.metadata.annotations.as_ref();
-    annotations.into_iter().filter_map(|annotations| annotations.get(BACKEND_CA_SECRET)).map(String::as_str)
+    let named = |annotations| [BACKEND_CA_SECRET, CLIENT_CA_SECRET].map(|key| BTreeMap::get(annotations, key));
+    annotations.into_iter().flat_map(named).flatten().map(|name| name.trim())
 }
 
 /// Reads an Ingress's annotations of ours.
@@ -106,7 +116,8 @@ pub(super) fn read_ingress<'a>(ingress: &IndexedIngress<'a>, https: Https, diagn
     IngressAnnotations {
         dealings,
         use_regex: reader.flag(USE_REGEX),
-        policy: Policy { https_only: reader.flag(SSL_REDIRECT) && reader.can_redirect(https), hsts: reader.hsts() },
+        policy: Policy { https_only: reader.flag(SSL_REDIRECT) && reader.can_redirect(https), hsts: reader.hsts(), clients: None },
+        client_ca_secret: reader.text(CLIENT_CA_SECRET),
     }
 }
 

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Secret;
 
 use super::{
     super::{
-        certificates::{Held, HeldTrust, Looked},
+        certificates::{Held, HeldClients, HeldTrust, Looked},
         index,
     },
     tracked::{Changes, Name, Number},
@@ -26,6 +26,7 @@ struct NamedSecret {
     held: Option<Held>,
     /// The same for the authorities in it.
     trust: Option<HeldTrust>,
+    clients: Option<HeldClients>,
     /// Served while what is there is no good, and after it is gone.
     good: Option<Arc<Certificate>>,
 }
@@ -43,6 +44,7 @@ impl Secrets {
             if let Some(named) = self.0.get_mut(&Name { namespace: Arc::from(namespace), name: Arc::from(name) }) {
                 named.held = None;
                 named.trust = None;
+                named.clients = None;
                 concerned.extend(&named.users);
             }
         }
@@ -78,6 +80,11 @@ impl Secrets {
         self.0.get(name)?.trust.as_ref()
     }
 
+    /// The same for clients.
+    pub(in super::super) fn earlier_clients(&self, name: &Name) -> Option<&HeldClients> {
+        self.0.get(name)?.clients.as_ref()
+    }
+
     /// The last certificate under this name that was good.
     pub(in super::super) fn last_good(&self, name: &Name) -> Option<&Arc<Certificate>> {
         self.0.get(name)?.good.as_ref()
@@ -85,7 +92,12 @@ impl Secrets {
 
     /// Keeps what was found, for [`Secrets::earlier`] and [`Secrets::last_good`].
     pub(super) fn keep(&mut self, found: Looked) {
-        let Looked { certificates, trusts } = found;
+        let Looked { certificates, trusts, clients } = found;
+        for (name, clients) in clients {
+            if let Some(named) = self.0.get_mut(&name) {
+                named.clients = Some(clients);
+            }
+        }
         for (name, trust) in trusts {
             if let Some(named) = self.0.get_mut(&name) {
                 named.trust = Some(trust);

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::{
     super::{
-        Diagnostic, Options, Subject,
+        Diagnostic, Options, Subject, annotations,
         certificates::{self, Certificates, Served},
         incremental::Name,
+        options,
         parse::Tls,
     },
     Compiler, Current,
@@ -58,6 +59,47 @@ impl<'a> Compiler<'a> {
                     "remove one of the two: a host has one ECDSA and one RSA certificate, of one namespace",
                 );
             }
+        }
+    }
+}
+
+impl<'a> Compiler<'a> {
+    /// Finds the authorities that vouch for an Ingress's clients. Where there are none, nobody comes in.
+    pub(super) fn find_clients(&mut self, current: &mut Current<'a, '_>) {
+        let Some(secret) = current.annotations.client_ca_secret else { return };
+        let found = match self.options.tls {
+            // Nobody can tell here what is in it.
+            options::Tls::Unknown => return,
+            options::Tls::NotServed => {
+                Err(("tls_not_served", "there are no certificates of clients without TLS".to_owned(), "start with --https"))
+            }
+            options::Tls::Served => {
+                let name = Name { namespace: Arc::clone(&current.id.namespace), name: Arc::from(secret) };
+                let help = "create it with `kubectl create secret generic --from-file=ca.crt=...`";
+                self.certificates.client_authorities(&name).map_err(|bad| (bad.code(), bad.to_string(), help))
+            }
+        };
+        match found {
+            Ok(clients) => current.annotations.policy.clients = Some(clients),
+            Err((code, why, help)) => {
+                let message = format!("{why}; it is to vouch for the clients of this Ingress, all of which answers 503");
+                current.error(code, annotations::client_ca_field(), message, help);
+                current.refusal.get_or_insert_with(|| Arc::from(why));
+            }
+        }
+    }
+
+    /// Lets only these clients connect for a host.
+    pub(super) fn clients(&mut self, current: &mut Current<'a, '_>, rule: usize, host: &HostPattern) {
+        let Some(clients) = current.annotations.policy.clients.clone() else { return };
+        let field = format!("spec.rules[{rule}].host");
+        if *host == HostPattern::Any {
+            let message = "without a host nobody can be asked for a certificate: the rule's paths answer 421";
+            current.error("clients_without_host", field, message, "name the host");
+        } else if let Err(winner) = self.table.clients(host, &clients, &current.id) {
+            let message =
+                format!("Ingress {winner}, which is older, has other authorities for the clients of {host}: this one's paths answer 421");
+            current.error("conflict", field, message, "name the same Secret in both");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One client connection: what its socket, its HTTP server and all its requests need to know of each other, and the task that runs it.
 
+mod client;
 mod fault;
 mod lane;
 mod serve;
@@ -9,6 +10,7 @@ use std::{
     cell::{Cell, OnceCell, RefCell},
     net::SocketAddr,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -20,8 +22,8 @@ pub(crate) use self::{
     serve::{serve_http1, serve_tls},
     timing::Timing,
 };
-use super::{deadline::Deadline, error::Reason, exchange, tls, worker::Worker};
-use crate::{config::limits, message::Downstream, route::Snapshot};
+use super::{deadline::Deadline, error::Reason, exchange, worker::Worker};
+use crate::{certificate::ClientTrust, config::limits, message::Downstream};
 
 /// The state of one client connection. Lives as long as its socket does, tunnels included.
 pub(crate) struct Connection {
@@ -34,6 +36,8 @@ pub(crate) struct Connection {
     source: OnceCell<Box<(SocketAddr, Downstream)>>,
     /// The host that the client has asked for in its handshake, in lower case.
     server_name: OnceCell<Box<str>>,
+    /// Who has vouched for the client.
+    clients: OnceCell<Arc<ClientTrust>>,
     /// The task that runs the connection.
     waker: RefCell<Option<Waker>>,
     /// Part of a head has come: the connection isn't idle, though the server doesn't know.
@@ -70,6 +74,7 @@ impl Connection {
             downstream: Downstream::new(peer.ip(), tls, local_port, &worker.settings.trust),
             source: OnceCell::new(),
             server_name: OnceCell::new(),
+            clients: OnceCell::new(),
             waker: RefCell::new(None),
             mid_head: Cell::new(false),
             unflushed: Cell::new(false),
@@ -95,38 +100,10 @@ impl Connection {
         &self.worker
     }
 
-    /// The other end of the connection, or the one that it was passed on for.
-    pub(crate) fn peer(&self) -> SocketAddr {
-        self.source.get().map_or(self.peer, |source| source.0)
-    }
-
-    pub(crate) fn downstream(&self) -> &Downstream {
-        self.source.get().map_or(&self.downstream, |source| &source.1)
-    }
-
-    /// The connection was passed on for somebody else, who counts as its other end from now on.
-    pub(crate) fn set_source(&self, source: SocketAddr) {
-        let source = SocketAddr::new(source.ip().to_canonical(), source.port());
-        let downstream = self.downstream.for_peer(source.ip(), &self.worker.settings.trust);
-        self.source.get_or_init(|| Box::new((source, downstream)));
-    }
-
     /// The handshake is done: from now on the client may be idle.
     pub(crate) fn has_shaken(&self) {
         self.time(Timing::Nothing);
         self.idle_since.set(self.worker.deadlines.now());
-    }
-
-    pub(crate) fn set_server_name(&self, name: Option<&str>) {
-        if let Some(name) = name {
-            self.server_name.get_or_init(|| tls::asked_for(name).into());
-        }
-    }
-
-    /// Whether its handshake was for another host than this one, as far as certificates go (RFC 9110 section 15.5.20).
-    pub(crate) fn is_misdirected(&self, table: &Snapshot, host: &str) -> bool {
-        // HTTP/1.0 can do without a host, and then means the one that the connection was made for.
-        self.downstream().has_tls() && !host.is_empty() && !table.may_share_a_connection(self.server_name.get().map(AsRef::as_ref), host)
     }
 
     fn request_began(&self) {

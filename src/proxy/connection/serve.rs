@@ -4,7 +4,6 @@ use std::{future::poll_fn, pin::Pin, rc::Rc, sync::Arc, task::Poll};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use rustls::ServerConfig;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use super::{
@@ -14,9 +13,9 @@ use super::{
 use crate::config::limits::{self, Limits};
 
 /// Runs a connection that begins with a handshake, in which the client chooses the version of HTTP.
-pub(crate) async fn serve_tls(connection: Rc<Connection>, stream: TcpStream, config: Arc<ServerConfig>) {
+pub(crate) async fn serve_tls(connection: Rc<Connection>, stream: TcpStream, server: Arc<tls::Server>) {
     // On its own: a connection that has come through has no more use for the room.
-    if let Some(stream) = Box::pin(tls::handshake(&connection, stream, config)).await {
+    if let Some(stream) = Box::pin(tls::handshake(&connection, stream, &server)).await {
         if stream.has_chosen_http2() {
             Box::pin(http2::serve(connection, stream)).await;
         } else {

@@ -1,18 +1,21 @@
 //! One handshake: within a deadline, and its expensive part a few at a time.
 
-use std::{future::poll_fn, io, rc::Rc, sync::Arc, task::Poll};
+use std::{future::poll_fn, io, rc::Rc, task::Poll};
 
-use rustls::{ServerConfig, server::Acceptor};
+use rustls::server::Acceptor;
 use tokio::{net::TcpStream, task::yield_now};
 use tokio_rustls::LazyConfigAcceptor;
 
-use super::super::{
-    connection::{Connection, Timing},
-    stream::{Socket, Stream},
+use super::{
+    super::{
+        connection::{Connection, Timing},
+        stream::{Socket, Stream},
+    },
+    Server,
 };
 
 /// Makes a connection's handshake, and tells the connection which host the client has asked for. `None`: it failed, or came too late, and is counted.
-pub(in super::super) async fn handshake(connection: &Rc<Connection>, socket: TcpStream, config: Arc<ServerConfig>) -> Option<Stream> {
+pub(in super::super) async fn handshake(connection: &Rc<Connection>, socket: TcpStream, server: &Server) -> Option<Stream> {
     let worker = connection.worker();
     connection.time(Timing::Handshake);
     let late = poll_fn(|cx| {
@@ -21,7 +24,7 @@ pub(in super::super) async fn handshake(connection: &Rc<Connection>, socket: Tcp
     });
     let result = tokio::select! {
         biased;
-        result = shake(connection, socket, config) => result,
+        result = shake(connection, socket, server) => result,
         () = late => {
             worker.count(|numbers| numbers.handshakes_timed_out += 1);
             return None;
@@ -41,9 +44,14 @@ pub(in super::super) async fn handshake(connection: &Rc<Connection>, socket: Tcp
     }
 }
 
-async fn shake(connection: &Rc<Connection>, socket: TcpStream, config: Arc<ServerConfig>) -> io::Result<Stream> {
+async fn shake(connection: &Rc<Connection>, socket: TcpStream, server: &Server) -> io::Result<Stream> {
     let hello = LazyConfigAcceptor::new(Acceptor::default(), Socket::new(socket)).await?;
-    connection.set_server_name(hello.client_hello().server_name());
+    let name = hello.client_hello().server_name().map(ToOwned::to_owned);
+    connection.set_server_name(name.as_deref());
+    let (config, clients) = server.config(name.as_deref())?;
+    if let Some(clients) = &clients {
+        connection.set_clients(clients);
+    }
     // Signing takes as long as dozens of requests: whoever has a request goes between any two. (Not so of the few clients that are asked for another
     // key first: they sign when their second hello has come.)
     let turn = connection.worker().handshake_turn().await;
