@@ -33,6 +33,7 @@ mod sanity;
 mod targets;
 mod tls;
 mod tls_clients;
+mod tls_pressure;
 mod upgrade;
 mod upstream;
 

@@ -26,6 +26,8 @@ pub struct Nodegate {
     pub address: SocketAddr,
     /// Where its admin listener is.
     pub admin: SocketAddr,
+    /// Where else it listens, by what is spoken there.
+    pub others: Vec<(String, SocketAddr)>,
     child: Child,
     directory: TempDir,
 }
@@ -67,12 +69,17 @@ impl Nodegate {
                 eprintln!("{line}");
             }
         });
-        let (mut http, mut admin) = (None, None);
+        let (mut http, mut admin, mut others) = (None, None, Vec::new());
         while http.is_none() || admin.is_none() {
             let (listener, address) = listeners.recv_timeout(PATIENCE).expect("the process says where it listens");
-            *(if listener == "http" { &mut http } else { &mut admin }) = Some(address);
+            match listener.as_str() {
+                "http" => http = Some(address),
+                "admin" => admin = Some(address),
+                // Told before the admin listener.
+                _ => others.push((listener, address)),
+            }
         }
-        let nodegate = Self { address: http.unwrap(), admin: admin.unwrap(), child, directory };
+        let nodegate = Self { address: http.unwrap(), admin: admin.unwrap(), others, child, directory };
         nodegate.wait_until_ready();
         nodegate
     }
@@ -94,6 +101,20 @@ impl Nodegate {
 
     pub fn connect(&self) -> Wire {
         Wire::connect(self.address)
+    }
+
+    /// Where this is spoken.
+    #[track_caller]
+    pub fn at(&self, listener: &str) -> SocketAddr {
+        self.others.iter().find(|(name, _)| name == listener).unwrap_or_else(|| panic!("nothing speaks {listener}")).1
+    }
+
+    /// The value of a metric without labels.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> f64 {
+        let page = Wire::page(self.admin, "/metrics");
+        let line = page.text().lines().find(|line| line.starts_with(&format!("{name} "))).unwrap_or_else(|| panic!("no metric {name}"));
+        line.rsplit_once(' ').unwrap().1.parse().unwrap()
     }
 
     /// Where the manifests are: `manifests.yaml` in a directory of its own.
