@@ -387,3 +387,16 @@ fn a_client_that_takes_little_by_little_is_not_given_up() {
     answering.join().unwrap();
     assert_eq!(proxy.numbers().write_stalls, 0);
 }
+
+#[test]
+fn a_client_with_nothing_in_common_is_told_so() {
+    let backend = Backend::start().serve("ok");
+    let (manifests, _) = one(backend);
+    let proxy = Proxy::with(&manifests, https);
+    let is_rsa = |scheme: SignatureScheme| format!("{scheme:?}").starts_with("RSA");
+    for versions in [&[&version::TLS13][..], &[&version::TLS12]] {
+        let Err(error) = TlsClient::with(versions, is_rsa).try_connect(address(&proxy), Some("a.example")) else { panic!("a handshake") };
+        assert!(error.contains("HandshakeFailure"), "{error}");
+    }
+    assert_eq!(proxy.numbers().handshakes_failed, 2);
+}

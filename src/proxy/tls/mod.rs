@@ -114,6 +114,7 @@ impl ResolvesServerCert for Resolver {
         let published = self.table.load();
         let certificates = published.snapshot.certificates(name.as_deref()).unwrap_or(&self.own);
         let usable = |Bound { certificate, ingress: _ }: &&Bound| certificate.key().key.choose_scheme(hello.signature_schemes()).is_some();
-        certificates.iter().find(usable).map(|bound| Arc::clone(bound.certificate.key()))
+        // With none of them, the library says what is wrong: that there is nothing in common.
+        certificates.iter().find(usable).or_else(|| certificates.iter().next()).map(|bound| Arc::clone(bound.certificate.key()))
     }
 }
