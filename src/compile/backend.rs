@@ -169,7 +169,7 @@ fn usual_dial(protocol: &Protocol, endpoints: &Endpoints) -> Dial {
     let multiplexes = match protocol {
         Protocol::Http1 => false,
         Protocol::H2c => true,
-        Protocol::Tls(tls) => tls.offer == Offer::Http2,
+        Protocol::Tls(tls) => tls.offer != Offer::Http1,
     };
     match endpoints {
         Endpoints::Known(_) if multiplexes => Dial::Endpoints,

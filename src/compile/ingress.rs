@@ -96,10 +96,11 @@ impl<'a> Compiler<'a> {
             for tls in tls.iter().filter(|_| options.tls == options::Tls::Served) {
                 self.tls(&mut current, tls, &routed);
             }
-        } else if let Some(route) = &default
-            && let Err(winner) = self.table.otherwise(route)
-        {
-            current.conflict("spec.defaultBackend", "the default backend for all hosts", &winner);
+        } else if let Some(route) = &default {
+            if let Err(winner) = self.table.otherwise(route) {
+                current.conflict("spec.defaultBackend", "the default backend for all hosts", &winner);
+            }
+            self.clients(&mut current, "spec.defaultBackend", &HostPattern::Any);
         }
     }
 
@@ -133,7 +134,7 @@ impl<'a> Compiler<'a> {
         for path in paths {
             self.path(current, host, path);
         }
-        self.clients(current, *index, host);
+        self.clients(current, &format!("spec.rules[{index}].host"), host);
         match default {
             Some(route) => {
                 if let Err(winner) = self.table.host_default(host, route)

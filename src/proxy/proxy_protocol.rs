@@ -15,6 +15,9 @@ const CONFIG: ParseConfig = ParseConfig { include_tlvs: false, allow_v1: true, a
 const SHORTEST_V1: usize = b"PROXY UNKNOWN\r\n".len();
 /// Bytes of a header of version 2 whose length they tell.
 const FIXED_V2: usize = 16;
+/// Where a header of version 2 has its version and command, and what that is for a connection of the proxy's own.
+const COMMAND_V2: usize = 12;
+const LOCAL_V2: u8 = 0x20;
 
 /// Reads the header, and nothing behind it. False: there is none, or it came too late, or its source may not connect.
 pub(super) async fn greet(connection: &Rc<Connection>, stream: &mut TcpStream) -> bool {
@@ -32,9 +35,11 @@ pub(super) async fn greet(connection: &Rc<Connection>, stream: &mut TcpStream) -
     connection.has_shaken();
     match result {
         // Its own connection, for a health check.
-        Ok(None) => true,
-        Ok(Some(source)) => {
-            connection.set_source(source);
+        Ok(Source::Proxy) => true,
+        Ok(source) => {
+            if let Source::Client(source) = source {
+                connection.set_source(source);
+            }
             let admitted = worker.settings.allow_peers.as_ref().is_none_or(|allowed| allowed.contains(connection.peer().ip()));
             if !admitted {
                 worker.count(|numbers| numbers.connections_refused += 1);
@@ -49,7 +54,16 @@ pub(super) async fn greet(connection: &Rc<Connection>, stream: &mut TcpStream) -
     }
 }
 
-async fn read(stream: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
+/// Whose connection it is.
+enum Source {
+    /// The proxy's own.
+    Proxy,
+    Client(SocketAddr),
+    /// Somebody's, of whom the proxy doesn't know more, or doesn't tell.
+    Unknown,
+}
+
+async fn read(stream: &mut TcpStream) -> io::Result<Source> {
     let mut header = Vec::with_capacity(SHORTEST_V1);
     loop {
         let more = missing(&header, stream).await?;
@@ -60,7 +74,7 @@ async fn read(stream: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
         header.resize(before + more, 0);
         stream.read_exact(header.get_mut(before..).unwrap_or_default()).await?;
         match ProxyHeader::parse(&header, CONFIG) {
-            Ok((parsed, _)) => return source(&parsed),
+            Ok((parsed, _)) => return source(&parsed, &header),
             Err(Error::BufferTooShort) => {}
             Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
         }
@@ -85,10 +99,11 @@ async fn missing(header: &[u8], stream: &TcpStream) -> io::Result<usize> {
     }
 }
 
-fn source(header: &ProxyHeader<'_>) -> io::Result<Option<SocketAddr>> {
+fn source(header: &ProxyHeader<'_>, bytes: &[u8]) -> io::Result<Source> {
     match header.proxied_address() {
-        None => Ok(None),
-        Some(address) if address.protocol == Protocol::Stream => Ok(Some(address.source)),
+        None if bytes.get(COMMAND_V2) == Some(&LOCAL_V2) => Ok(Source::Proxy),
+        None => Ok(Source::Unknown),
+        Some(address) if address.protocol == Protocol::Stream => Ok(Source::Client(address.source)),
         Some(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "it is about datagrams")),
     }
 }

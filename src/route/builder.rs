@@ -30,6 +30,8 @@ struct Host {
     losers: Vec<Loser>,
     certificates: Gathered,
     clients: Option<(Arc<ClientTrust>, Arc<IngressId>)>,
+    /// The first that routes it.
+    owner: Option<Arc<IngressId>>,
 }
 
 impl Builder {
@@ -39,6 +41,7 @@ impl Builder {
     /// The route that already holds this very host, type and path. The new one is kept for `explain` alone.
     pub fn path(&mut self, host: &HostPattern, path: &PathPattern, route: &Arc<Route>) -> Result<(), Arc<Route>> {
         let host = self.host(host);
+        host.owner.get_or_insert_with(|| Arc::clone(&route.ingress));
         if let Some(winner) = host.rules.get(path) {
             let winner = Arc::clone(winner);
             host.losers.push(Loser { pattern: Some(path.clone()), route: Arc::clone(route), winner: Arc::clone(&winner) });
@@ -54,6 +57,7 @@ impl Builder {
     /// The route that is already there.
     pub fn host_default(&mut self, host: &HostPattern, route: &Arc<Route>) -> Result<(), Arc<Route>> {
         let host = self.host(host);
+        host.owner.get_or_insert_with(|| Arc::clone(&route.ingress));
         claim(&mut host.default, route, &mut host.losers)
     }
 
@@ -76,9 +80,13 @@ impl Builder {
     /// Lets only such clients connect for a host.
     ///
     /// # Errors
-    /// The Ingress that lets others.
+    /// The Ingress that lets others, or that routes the host in another namespace, and has the say.
     pub fn clients(&mut self, host: &HostPattern, clients: &Arc<ClientTrust>, ingress: &Arc<IngressId>) -> Result<(), Arc<IngressId>> {
-        let (first, owner) = self.host(host).clients.get_or_insert_with(|| (Arc::clone(clients), Arc::clone(ingress)));
+        let host = self.host(host);
+        if let Some(owner) = host.owner.as_ref().filter(|owner| owner.namespace != ingress.namespace) {
+            return Err(Arc::clone(owner));
+        }
+        let (first, owner) = host.clients.get_or_insert_with(|| (Arc::clone(clients), Arc::clone(ingress)));
         if first == clients { Ok(()) } else { Err(Arc::clone(owner)) }
     }
 
@@ -97,7 +105,7 @@ impl Builder {
         let Self { hosts, default, losers, default_certificate } = self;
         let mut snapshot = Snapshot { default, losers: losers.into(), default_certificate, ..Snapshot::default() };
         for (pattern, host) in hosts {
-            let Host { rules, default, losers, certificates, clients } = host;
+            let Host { rules, default, losers, certificates, clients, owner: _ } = host;
             let clients = clients.map(|(clients, _)| clients);
             let rules = rules.into_iter().map(|(pattern, route)| Rule { pattern, route }).collect();
             let losers = losers.into_boxed_slice();

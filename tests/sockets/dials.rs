@@ -15,13 +15,13 @@ use crate::support::{Backend, Endpoint::Ready, GET, Proxy, Service, Wire, servic
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// A host that is silent as long as this holds: the kernel leaves connections unanswered when a listener's queue of one is full.
-struct Silent {
+pub struct Silent {
     socket: Socket,
     queued: Vec<Socket>,
 }
 
 impl Silent {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let mut silent = Self::start_reachable();
         silent.fall_silent();
         silent
@@ -46,7 +46,7 @@ impl Silent {
         }));
     }
 
-    fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.socket.local_addr().unwrap().as_socket().unwrap()
     }
 

@@ -3,11 +3,19 @@
 use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
+use h2::Reason;
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use nodegate::proxy::Settings;
 use rcgen::PKCS_ECDSA_P256_SHA256;
 
-use crate::support::{Backend, Http2, Http2Backend, Issued, Proxy, TOGETHER, issue, manifest, secret};
+use crate::{
+    dials::Silent,
+    support::{
+        BIG, Backend, Endpoint, Http2, Http2Backend, Issued, Proxy, Refusing, Service, TOGETHER, eventually,
+        frames::{END_HEADERS, END_STREAM, Frames, HEADERS, fields},
+        issue, manifest, secret, service,
+    },
+};
 
 /// An Ingress with these annotations that leads everything to `backend`.
 fn annotated(backend: SocketAddr, annotations: &[(&str, &str)]) -> String {
@@ -120,7 +128,7 @@ fn a_connection_that_is_told_to_go_gets_no_new_requests() {
 
 #[test]
 fn a_backend_that_refuses_connections_is_502_for_all_who_wait() {
-    let refusing = crate::support::Refusing::start();
+    let refusing = Refusing::start();
     let proxy = to(refusing.address(), &[("backend-protocol", "h2c")]);
     let mut client = Http2::connect(proxy.addresses[1]);
     let calls: Vec<_> = (0..20).map(|_| client.begin(Request::get("http://a/").body(()).unwrap(), true).response).collect();
@@ -225,7 +233,7 @@ fn what_we_answer_ourselves_is_a_status_that_grpc_clients_understand() {
         client.exchange(ask(kind)).assert_own(404, "no_route");
     }
     // A backend that is away.
-    let refusing = crate::support::Refusing::start();
+    let refusing = Refusing::start();
     let proxy = to(refusing.address(), &[("backend-protocol", "grpc")]);
     let answer = Http2::connect(proxy.addresses[1]).exchange(ask("application/grpc"));
     assert_eq!(
@@ -245,4 +253,92 @@ fn connections_that_rest_are_closed() {
     proxy.wait_for(|numbers| numbers.upstream_open == 0);
     assert_eq!(proxy.get("a", "/").status(), 200);
     assert_eq!(backend.connections(), 2);
+}
+
+#[test]
+fn clients_that_take_nothing_keep_nobody_else_waiting() {
+    let backend = Http2Backend::plain(100);
+    let proxy = to(backend.address, &[("backend-protocol", "h2c")]);
+    // Its windows are closed, and stay so.
+    let mut stuck = Frames::connect(proxy.addresses[1], &[(4, 0)]);
+    let big = fields(&[(":method", "GET"), (":scheme", "http"), (":path", "/big"), (":authority", "a")]);
+    for stream in (1..41).step_by(2) {
+        stuck.send(HEADERS, END_STREAM | END_HEADERS, stream, &big);
+        stuck.until(HEADERS, stream);
+    }
+    let mut client = Http2::connect(proxy.addresses[1]);
+    assert_eq!(client.get("http://a/big").body.len(), BIG);
+    assert_eq!(backend.connections(), 1, "on the same connection");
+}
+
+#[test]
+fn pods_that_are_gone_cost_others_little() {
+    let live = Http2Backend::plain(100);
+    let (silent, refusing) = (Silent::start(), Refusing::start());
+    for (label, gone) in [("silent", silent.address()), ("refusing", refusing.address())] {
+        let before = live.connections();
+        let yaml = service(Service::Headless, &[Endpoint::Ready(live.address), Endpoint::Ready(gone)]);
+        let yaml =
+            yaml.replace("namespace: tests, annotations: {  }", "namespace: tests, annotations: { nodegate.dev/backend-protocol: h2c }");
+        let proxy = Proxy::with(&yaml, h2c);
+        let mut client = Http2::connect(proxy.addresses[1]);
+        for _ in 0..3 {
+            let calls: Vec<_> = (0..60).map(|_| client.begin(Request::get("http://a/").body(()).unwrap(), true).response).collect();
+            for answer in client.answers(calls) {
+                assert_eq!(answer.status(), 200, "{label}");
+            }
+        }
+        let opened = live.connections() - before;
+        assert!(opened <= 4, "{label}: {opened} connections to the one that is there");
+    }
+}
+
+#[test]
+fn a_response_that_is_cut_off_without_an_error_is_none_that_is_whole() {
+    let backend = Http2Backend::plain(100);
+    let mut proxy = to(backend.address, &[("backend-protocol", "h2c")]);
+    let mut client = Http2::connect(proxy.addresses[1]);
+    let call = client.begin(Request::get("http://a/cut").body(()).unwrap(), true);
+    let mut answer = client.head(call.response).unwrap();
+    assert_eq!(client.wait(answer.body_mut().data()).unwrap().unwrap(), "part");
+    backend.cut();
+    let error = client.wait(answer.body_mut().data()).unwrap().unwrap_err();
+    assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR));
+    assert_eq!(proxy.record()["reason"], "upstream_reset");
+    let mut wire = proxy.connect();
+    wire.send("GET /cut HTTP/1.1\r\nHost: a\r\n\r\n");
+    wire.until(b"part\r\n");
+    backend.cut();
+    wire.expect_end();
+}
+
+#[test]
+fn an_early_answer_ends_the_upload_and_not_the_connection() {
+    let backend = Http2Backend::plain(100);
+    let proxy = to(backend.address, &[("backend-protocol", "h2c")]);
+    let mut client = Http2::connect(proxy.addresses[1]);
+    for round in 1..4 {
+        let mut call = client.begin(Request::post("http://a/early").body(()).unwrap(), false);
+        call.sending.send_data(Bytes::from("part"), false).unwrap();
+        assert_eq!(client.answer(call.response).unwrap().text(), "no!");
+        let reset = client.wait(std::future::poll_fn(|cx| call.sending.poll_reset(cx))).unwrap();
+        assert_eq!(reset, Reason::NO_ERROR);
+        eventually("the backend hears of it", || (backend.stopped() == round).then_some(()));
+    }
+    assert_eq!(backend.connections(), 1);
+}
+
+#[test]
+fn an_early_answer_arrives_although_the_backend_closes_on_the_upload() {
+    let issued = issue(&PKCS_ECDSA_P256_SHA256, &["service-0.tests.svc"]);
+    let backend = Http2Backend::secure(&issued, &["http/1.1"]);
+    let proxy = believing(backend.address, &issued, &[("backend-protocol", "https")]);
+    for _ in 0..10 {
+        let mut client = proxy.connect();
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n");
+        // As much as anybody takes.
+        let _ = client.try_send(vec![0; 3_000_000]);
+        let answer = client.message();
+        assert_eq!((answer.status(), answer.text()), (413, "no!"));
+    }
 }

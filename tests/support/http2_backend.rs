@@ -34,6 +34,9 @@ pub struct Http2Backend {
     seen: Arc<Seen>,
 }
 
+/// Bytes of `/big`.
+pub const BIG: usize = 4 << 20;
+
 /// How many requests for `/together` are answered together.
 pub const TOGETHER: usize = 40;
 
@@ -45,7 +48,9 @@ struct Seen {
     /// Server names that were asked for.
     names: Mutex<Vec<Option<String>>>,
     refuse: AtomicUsize,
+    stopped: AtomicUsize,
     leave: Notify,
+    cut: Notify,
     together: Barrier,
 }
 
@@ -75,7 +80,9 @@ impl Http2Backend {
             used: Mutex::default(),
             names: Mutex::default(),
             refuse: AtomicUsize::new(0),
+            stopped: AtomicUsize::new(0),
             leave: Notify::new(),
+            cut: Notify::new(),
             together: Barrier::new(TOGETHER),
         });
         let told = Arc::clone(&seen);
@@ -109,9 +116,19 @@ impl Http2Backend {
         self.seen.names.lock().unwrap().clone()
     }
 
+    /// Uploads to `/early` that have stopped.
+    pub fn stopped(&self) -> usize {
+        self.seen.stopped.load(Ordering::Relaxed)
+    }
+
     /// So many requests are refused, unread.
     pub fn refuse(&self, count: usize) {
         self.seen.refuse.store(count, Ordering::Relaxed);
+    }
+
+    /// The response to `/cut` goes no further.
+    pub fn cut(&self) {
+        self.seen.cut.notify_one();
     }
 
     /// Each connection is told to go.
@@ -144,6 +161,11 @@ async fn serve_http1(mut stream: impl AsyncRead + AsyncWrite + Unpin, number: us
         seen.used.lock().unwrap().insert(number);
         seen.requests.fetch_add(1, Ordering::Relaxed);
         let text = String::from_utf8(std::mem::take(&mut head)).unwrap();
+        if text.starts_with("POST ") {
+            // Answered before it is read, and closed.
+            stream.write_all(b"HTTP/1.1 413 Too Much\r\nContent-Length: 3\r\n\r\nno!").await.unwrap();
+            return stream.shutdown().await.unwrap();
+        }
         if text.contains("upgrade: websocket") {
             stream.write_all(b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n").await.unwrap();
             let mut word = [0; 4];
@@ -173,6 +195,16 @@ async fn serve_http2(stream: impl AsyncRead + AsyncWrite + Unpin, number: usize,
     }
 }
 
+/// A response with this body, or one that goes on.
+fn give(respond: &mut SendResponse<Bytes>, body: Vec<u8>, whole: bool) {
+    let Ok(mut sending) = respond.send_response(Response::new(()), false) else { return };
+    sending.send_data(body.into(), whole).unwrap();
+    if !whole {
+        // Dropped, it would end.
+        std::mem::forget(sending);
+    }
+}
+
 /// `/together` is answered once there are [`TOGETHER`] such requests, `/reset` not at all.
 async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, seen: Arc<Seen>) {
     if seen.refuse.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
@@ -185,6 +217,19 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
             seen.together.wait().await;
         }
         "/reset" => return respond.send_reset(Reason::INTERNAL_ERROR),
+        "/big" => return give(&mut respond, vec![7; BIG], true),
+        "/early" => {
+            give(&mut respond, b"no!".to_vec(), true);
+            // Until nobody sends any more of it.
+            while let Some(Ok(_)) = body.data().await {}
+            seen.stopped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        "/cut" => {
+            give(&mut respond, b"part".to_vec(), false);
+            seen.cut.notified().await;
+            return respond.send_reset(Reason::NO_ERROR);
+        }
         _ => {}
     }
     let mut response = Response::new(());

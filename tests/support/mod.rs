@@ -20,7 +20,7 @@ use std::{
 
 pub use backend::{Backend, Refusing};
 pub use http2::Http2;
-pub use http2_backend::{Http2Backend, TOGETHER};
+pub use http2_backend::{BIG, Http2Backend, TOGETHER};
 pub use issued::{Authority, Issued, issue};
 pub use process::Nodegate;
 pub use proxy::{Proxy, manifest};

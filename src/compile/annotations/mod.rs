@@ -61,6 +61,8 @@ pub(super) enum Spoken {
     Https,
     /// HTTP/2 over TLS.
     H2,
+    /// Something that nobody understands, and that may have been meant to be encrypted.
+    Unknown,
 }
 
 /// How an Ingress's backends are to be dealt with.
@@ -160,17 +162,23 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn protocol(&mut self) -> Option<Spoken> {
-        self.value(
-            BACKEND_PROTOCOL,
-            &[
-                ("http", Spoken::Http),
-                ("h2c", Spoken::H2c),
-                ("grpc", Spoken::H2c),
-                ("https", Spoken::Https),
-                ("h2", Spoken::H2),
-                ("grpcs", Spoken::H2),
-            ],
-        )
+        let meanings = [
+            ("http", Spoken::Http),
+            ("h2c", Spoken::H2c),
+            ("grpc", Spoken::H2c),
+            ("https", Spoken::Https),
+            ("h2", Spoken::H2),
+            ("grpcs", Spoken::H2),
+        ];
+        let value = self.annotations.get(BACKEND_PROTOCOL)?;
+        // Others write it in capitals.
+        let found = meanings.iter().find(|(text, _)| text.eq_ignore_ascii_case(value)).map(|(_, meaning)| *meaning);
+        if found.is_none() {
+            let message = format!("`{value}` is no protocol: what leads there answers 503");
+            let help = "write \"http\", \"h2c\", \"grpc\", \"https\", \"h2\" or \"grpcs\"";
+            self.diagnostics.push(Diagnostic::error("bad_annotation", (self.subject)(field(BACKEND_PROTOCOL)), message, help));
+        }
+        found.or(Some(Spoken::Unknown))
     }
 
     fn flag(&mut self, key: &str) -> bool {

@@ -55,6 +55,10 @@ pub(super) fn resolve(
         Spoken::H2c => return Ok(Protocol::H2c),
         Spoken::Https => Offer::Either,
         Spoken::H2 => Offer::Http2,
+        Spoken::Unknown => {
+            let message = format!("nobody knows what {} speaks", super::service_text(id));
+            return Err(problem("unknown_protocol", "", message, "correct nodegate.dev/backend-protocol"));
+        }
     };
     let server_name = dealings.server_name.unwrap_or(own_name);
     if !certificate::is_server_name(server_name) {

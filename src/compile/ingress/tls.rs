@@ -90,16 +90,14 @@ impl<'a> Compiler<'a> {
     }
 
     /// Lets only these clients connect for a host.
-    pub(super) fn clients(&mut self, current: &mut Current<'a, '_>, rule: usize, host: &HostPattern) {
+    pub(super) fn clients(&mut self, current: &mut Current<'a, '_>, field: &str, host: &HostPattern) {
         let Some(clients) = current.annotations.policy.clients.clone() else { return };
-        let field = format!("spec.rules[{rule}].host");
         if *host == HostPattern::Any {
-            let message = "without a host nobody can be asked for a certificate: the rule's paths answer 421";
+            let message = "without a host nobody can be asked for a certificate: what leads here answers 421";
             current.error("clients_without_host", field, message, "name the host");
         } else if let Err(winner) = self.table.clients(host, &clients, &current.id) {
-            let message =
-                format!("Ingress {winner}, which is older, has other authorities for the clients of {host}: this one's paths answer 421");
-            current.error("conflict", field, message, "name the same Secret in both");
+            let message = format!("the clients of {host} are those of Ingress {winner}, which is older: this one's paths answer 421");
+            current.error("conflict", field, message, "let the older one name the Secret");
         }
     }
 }

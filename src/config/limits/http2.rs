@@ -18,6 +18,12 @@ pub const HTTP2_SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Requests on one connection to a backend at a time, where that allows as many. Beyond: another connection. What most servers allow.
 pub const UPSTREAM_STREAMS: usize = 100;
 
+/// What a backend may send on one stream before its client has taken any of it: as much as over HTTP/1.1, twice.
+pub const UPSTREAM_STREAM_WINDOW_BYTES: u32 = 128 * 1024;
+
+/// The same on all streams of a connection together: as much as all of them may have, so that clients that take nothing don't keep others waiting.
+pub const UPSTREAM_CONNECTION_WINDOW_BYTES: u32 = 100 * UPSTREAM_STREAM_WINDOW_BYTES;
+
 /// How long what we send to a backend that speaks HTTP/2 may stay unacknowledged. Beyond: its host counts as gone, and all requests on the connection have
 /// failed. Longer than over HTTP/1.1, since one that is only slow takes them all with it.
 pub const HTTP2_ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(10);

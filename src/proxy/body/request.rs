@@ -1,10 +1,10 @@
 //! A request's body on its way to the backend.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
@@ -40,6 +40,9 @@ pub(crate) struct Progress(Option<Rc<ProgressCells>>);
 #[derive(Default)]
 struct ProgressCells {
     bytes: Cell<u64>,
+    /// Nobody wants the rest.
+    given_up: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
     complete: Cell<bool>,
     moved: Cell<bool>,
     waiting: Cell<bool>,
@@ -59,6 +62,16 @@ impl Progress {
     /// Whether the request has a body at all.
     pub(crate) fn has_body(&self) -> bool {
         self.0.is_some()
+    }
+
+    /// The response is over: whoever still sends the body is to stop.
+    pub(crate) fn give_up(&self) {
+        if let Some(cells) = &self.0 {
+            cells.given_up.set(true);
+            if let Some(waker) = cells.waker.take() {
+                waker.wake();
+            }
+        }
     }
 
     /// Whether the request still keeps the backend waiting: bytes have moved since the last call, or the client owes us some, for which there is a clock of
@@ -94,7 +107,13 @@ impl Upload {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
         let polled = self.incoming.poll_frame(cx);
         let Some(cells) = &self.progress.0 else { return Poll::Ready(None) };
+        if cells.given_up.get() {
+            return Poll::Ready(Some(Err(ProxyError::new(Reason::UpstreamReset, "the response is over"))));
+        }
         cells.waiting.set(polled.is_pending());
+        if polled.is_pending() {
+            cells.waker.replace(Some(cx.waker().clone()));
+        }
         let frame = match polled {
             Poll::Ready(frame) => frame,
             Poll::Pending => return self.poll_late(cx).map(|error| Some(Err(error))),

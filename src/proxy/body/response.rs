@@ -70,6 +70,11 @@ impl Download {
         };
         waiting.disarm();
         match frame {
+            // A stream that the backend has reset without an error looks like its end, too (RFC 9113 section 8.1).
+            None if self.lease.as_ref().is_some_and(Lease::is_multiplexed) && !self.incoming.is_end_stream() => {
+                self.break_off(Reason::UpstreamReset);
+                Poll::Ready(Some(Err(ProxyError::new(Reason::UpstreamReset, "the response isn't whole"))))
+            }
             None => {
                 self.finish();
                 Poll::Ready(None)
@@ -107,6 +112,9 @@ impl Download {
         let Some(lease) = self.lease.take() else { return };
         if self.progress.is_complete() {
             lease.give_back();
+        } else {
+            // A connection of its own closes; one that others use goes on, without this request's body.
+            self.progress.give_up();
         }
     }
 }

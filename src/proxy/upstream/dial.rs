@@ -23,7 +23,10 @@ use super::{
     pool::{Open, Opened},
     socket::{BackendStream, Signs, Socket},
 };
-use crate::config::limits::{self, Limits};
+use crate::{
+    certificate::Offer,
+    config::limits::{self, Limits},
+};
 
 /// Opens one more connection in the background and puts it into the pool, so that kube-proxy chooses once more.
 pub(super) fn warm(worker: &Rc<Worker>, destination: &Destination) {
@@ -58,7 +61,8 @@ pub(super) async fn dial(worker: &Rc<Worker>, destination: &Destination) -> Resu
         Transport::Http1 | Transport::H2c => BackendStream::Plain(stream),
         Transport::Tls(..) => Box::pin(secure(stream, &destination.transport)).await?,
     };
-    let multiplexes = matches!(destination.transport, Transport::H2c) || stream.has_chosen_http2();
+    // Whoever has to speak HTTP/2 over TLS may be too old to say so in the handshake.
+    let multiplexes = matches!(destination.transport, Transport::H2c | Transport::Tls(_, Offer::Http2)) || stream.has_chosen_http2();
     let (socket, signs) = Socket::new(stream);
     if multiplexes {
         Box::pin(http2(worker, destination, socket, &signs, open, retired)).await
@@ -142,8 +146,8 @@ async fn http2(
     let limits = &worker.settings.limits;
     let mut client = http2::Builder::new(Local);
     client
-        .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(limits::UPSTREAM_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(limits::UPSTREAM_CONNECTION_WINDOW_BYTES)
         .max_send_buf_size(limits::HTTP2_SEND_BUFFER_BYTES)
         // Until the backend has said how many it allows: those beyond would be refused.
         .initial_max_send_streams(0)
@@ -162,7 +166,7 @@ async fn http2(
         let ended = poll_fn(|cx| {
             let polled = Pin::new(&mut connection).poll(cx);
             let allowed = connection.current_max_send_streams();
-            if told.replace(allowed) != allowed {
+            if told.replace(allowed) != allowed || polled.is_ready() {
                 changed.notify_waiters();
             }
             polled

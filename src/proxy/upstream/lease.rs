@@ -84,7 +84,7 @@ impl Lease {
     }
 
     /// Whether other requests may be on the connection, too.
-    pub(super) fn is_multiplexed(&self) -> bool {
+    pub(crate) fn is_multiplexed(&self) -> bool {
         matches!(self.held, Held::Place(_))
     }
 

@@ -63,7 +63,7 @@ pub(crate) async fn send(
         let may_retry = trail.attempts < MAX_ATTEMPTS;
         match exchange_heads(lane, &mut lease, request, progress).await {
             Ok(response) => {
-                response::check(&response, upgrade)?;
+                response::check(&response, upgrade, worker.settings.limits.response_header_count)?;
                 if response.version() < Version::HTTP_11 {
                     // The client would speak HTTP/1.0 to it from now on, which has no chunked bodies.
                     lease.retire();
@@ -71,7 +71,11 @@ pub(crate) async fn send(
                 return Ok(Sent { response, lease });
             }
             // Nothing of it was written: the connection had died in the pool.
-            Err(Failure { unsent: Some(unsent), .. }) if may_retry => request = *unsent,
+            Err(Failure { unsent: Some(unsent), .. }) if may_retry => {
+                request = *unsent;
+                // The next connection may speak another version.
+                translate::to_http1(&mut request);
+            }
             Err(Failure { error, lost, .. }) => {
                 let Some(spare) = spare.filter(|_| may_retry && !lease.has_heard() && lost) else {
                     return Err(error);
@@ -146,8 +150,17 @@ fn failure(mut error: TrySendError<Request<RequestBody>>) -> Failure {
         return Failure { error, lost: true, unsent };
     }
     let given_up = is_given_up(&error);
+    if is_invalid(&error) {
+        return Failure { error: ProxyError::caused(Reason::UpstreamInvalid, "waiting for the response", error), lost: false, unsent };
+    }
     let error = classify(error);
     Failure { lost: error.reason == Reason::UpstreamReset && !given_up, error, unsent }
+}
+
+/// HTTP/2: what the backend has sent is a response that nobody can understand, or too long.
+fn is_invalid(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| cause.is_reset() && cause.is_library())
 }
 
 /// HTTP/2: the backend has reset this one stream, and not because it hasn't looked at it (RFC 9113 section 8.7).

@@ -226,9 +226,9 @@ impl Pools {
 
     /// Requests that are on their way there now.
     pub(super) fn in_use(&self, destination: &Destination) -> usize {
-        self.by_destination.borrow().get(destination).map_or(0, |pool| match &pool.streams {
-            None => pool.open.saturating_sub(pool.idle.len()),
-            Some(streams) => streams.under_way(),
+        self.by_destination.borrow().get(destination).map_or(0, |pool| {
+            let shared = pool.streams.as_ref().and_then(|streams| streams.load());
+            shared.unwrap_or_else(|| pool.open.saturating_sub(pool.idle.len()))
         })
     }
 
@@ -278,7 +278,7 @@ impl Pools {
             let mut dialling = false;
             if let Some(streams) = &mut pool.streams {
                 streams.sweep(now, epoch, limits);
-                dialling = streams.is_dialling();
+                dialling = streams.is_wanted();
             }
             pool.open > 0 || pool.beside > 0 || dialling
         });

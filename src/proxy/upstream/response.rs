@@ -9,9 +9,12 @@ use super::super::error::{ProxyError, Reason};
 
 /// # Errors
 /// `UpstreamInvalid` for a protocol switch that nobody asked for, and for anything ambiguous about the body's length (RFC 9112 section 6.3).
-pub(super) fn check<B>(response: &Response<B>, upgrade: bool) -> Result<(), ProxyError> {
+pub(super) fn check<B>(response: &Response<B>, upgrade: bool, most_fields: usize) -> Result<(), ProxyError> {
     let invalid = |what| Err(ProxyError::new(Reason::UpstreamInvalid, what));
     let headers = response.headers();
+    if headers.len() > most_fields {
+        return invalid("too many fields");
+    }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let websocket = headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
         if !(upgrade && websocket) {
@@ -58,16 +61,16 @@ mod tests {
             for (name, value) in lines {
                 response.headers_mut().append(*name, value.parse().unwrap());
             }
-            assert_eq!(check(&response, false).is_ok(), valid, "{label}");
+            assert_eq!(check(&response, false, 100).is_ok(), valid, "{label}");
         }
     }
 
     #[test]
     fn switching_protocols_needs_a_request_for_it() {
         let response = |protocol: &str| Response::builder().status(101).header(UPGRADE, protocol).body(()).unwrap();
-        assert!(check(&response("websocket"), true).is_ok());
-        assert!(check(&response("websocket"), false).is_err());
-        assert!(check(&response("h2c"), true).is_err());
-        assert!(check(&Response::builder().status(101).body(()).unwrap(), true).is_err());
+        assert!(check(&response("websocket"), true, 100).is_ok());
+        assert!(check(&response("websocket"), false, 100).is_err());
+        assert!(check(&response("h2c"), true, 100).is_err());
+        assert!(check(&Response::builder().status(101).body(()).unwrap(), true, 100).is_err());
     }
 }

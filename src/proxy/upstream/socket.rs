@@ -181,7 +181,10 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        // With TLS, what was written may be on our side still.
+        let result = if this.signs.broken.get() { Poll::Ready(Ok(())) } else { Pin::new(&mut this.stream).poll_flush(cx) };
+        this.outlive(result.map_ok(|()| 0), 0).map_ok(|_| ())
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

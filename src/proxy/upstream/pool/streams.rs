@@ -7,7 +7,7 @@ use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
 use super::{
     super::{
-        super::{body::RequestBody, worker::Worker},
+        super::{body::RequestBody, error::Reason, worker::Worker},
         destination::Destination,
         lease::Lease,
     },
@@ -21,6 +21,10 @@ pub(in super::super) struct Streams {
     connections: Vec<Rc<Multiplexed>>,
     /// One is being opened: whoever needs one waits for it.
     dialling: bool,
+    /// Requests that wait.
+    waiting: usize,
+    /// How many times opening one has failed, and why the last time.
+    failures: (u64, Option<Reason>),
     /// Whether the last one that was opened can carry several requests; `None`: there was none yet.
     multiplexes: Option<bool>,
     /// Rung when there is another connection, or none after all, or one has room again.
@@ -100,6 +104,49 @@ impl Pools {
         Rc::clone(&pools.entry(destination.clone()).or_default().streams.get_or_insert_default().changed)
     }
 
+    /// A place on a connection that is there.
+    pub(in super::super) fn place(
+        &self,
+        worker: &Rc<Worker>,
+        destination: &Destination,
+        endpoints: Option<&Arc<[SocketAddr]>>,
+    ) -> Option<Lease> {
+        let now = worker.deadlines.now();
+        let mut pools = self.by_destination.borrow_mut();
+        let pool = pools.get_mut(destination)?;
+        pool.heed(endpoints, now);
+        let place = pool.streams.as_ref()?.take(now, pool.epoch)?;
+        drop(pools);
+        Some(Lease::on(place, worker))
+    }
+
+    /// Counts a request that waits, until it is told otherwise. Returns how many times opening a connection has failed.
+    pub(in super::super) fn begin_waiting(&self, destination: &Destination) -> u64 {
+        self.with_streams(destination, |streams| {
+            streams.waiting += 1;
+            streams.failures.0
+        })
+        .unwrap_or_default()
+    }
+
+    /// The request waits no more. Returns why opening a connection has failed, if it has since there were `failures`.
+    pub(in super::super) fn end_waiting(&self, destination: &Destination, failures: u64) -> Option<Reason> {
+        self.with_streams(destination, |streams| {
+            streams.waiting = streams.waiting.saturating_sub(1);
+            streams.failures.1.filter(|_| streams.failures.0 != failures)
+        })
+        .flatten()
+    }
+
+    /// A connection couldn't be opened.
+    pub(in super::super) fn dial_failed(&self, destination: &Destination, reason: Reason) {
+        self.with_streams(destination, |streams| streams.failures = (streams.failures.0 + 1, Some(reason)));
+    }
+
+    fn with_streams<T>(&self, destination: &Destination, change: impl FnOnce(&mut Streams) -> T) -> Option<T> {
+        self.by_destination.borrow_mut().get_mut(destination).and_then(|pool| pool.streams.as_deref_mut()).map(change)
+    }
+
     /// A connection was opened, whether or not it can carry several requests; or couldn't be.
     pub(in super::super) fn dialled(&self, destination: &Destination, multiplexes: Option<bool>) {
         if let Some(streams) = self.by_destination.borrow_mut().get_mut(destination).and_then(|pool| pool.streams.as_mut()) {
@@ -172,8 +219,10 @@ impl Streams {
         idle.map(|index| self.connections.swap_remove(index)).is_some()
     }
 
-    pub(in super::super) fn under_way(&self) -> usize {
-        self.connections.iter().map(|connection| connection.under_way.get()).sum()
+    /// Requests that are under way, or want to be; `None`: its connections carry one at a time.
+    pub(in super::super) fn load(&self) -> Option<usize> {
+        let under_way: usize = self.connections.iter().map(|connection| connection.under_way.get()).sum();
+        (self.multiplexes != Some(false)).then_some(under_way + self.waiting + usize::from(self.dialling))
     }
 
     /// Connections without a request.
@@ -181,8 +230,8 @@ impl Streams {
         self.connections.iter().filter(|connection| connection.under_way.get() == 0).count()
     }
 
-    pub(in super::super) fn is_dialling(&self) -> bool {
-        self.dialling
+    pub(in super::super) fn is_wanted(&self) -> bool {
+        self.dialling || self.waiting > 0
     }
 }
 
