@@ -6,7 +6,7 @@ use std::{borrow::Cow, convert::Infallible, rc::Rc, sync::Arc};
 use h2::ext::Protocol;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, EXPECT, LOCATION, SEC_WEBSOCKET_KEY, SERVER, TRANSFER_ENCODING},
+    header::{CONNECTION, CONTENT_LENGTH, EXPECT, LOCATION, SEC_WEBSOCKET_KEY, SERVER, TRAILER, TRANSFER_ENCODING},
     request,
     uri::PathAndQuery,
 };
@@ -86,10 +86,12 @@ async fn forward(exchange: &mut Exchange, request: Request<ClientBody>) -> Resul
     exchange.bytes_in = progress.bytes();
     exchange.body_taken = progress.is_complete();
     let sent = sent?;
-    if sent.response.status() == StatusCode::SWITCHING_PROTOCOLS
-        && exchange.lane().websocket.borrow().as_ref().is_some_and(|websocket| !websocket.is_accepted(sent.response.headers()))
-    {
-        return Err(ProxyError::new(Reason::UpstreamInvalid, "the backend's WebSocket isn't for our key"));
+    if let Some(websocket) = exchange.lane().websocket.borrow().as_ref() {
+        let is_tunnel = sent.response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        // To the client, any success would mean that the tunnel is there (RFC 8441 section 4).
+        if (is_tunnel && !websocket.is_accepted(sent.response.headers())) || sent.response.status().is_success() {
+            return Err(ProxyError::new(Reason::UpstreamInvalid, "the backend hasn't understood that it is a WebSocket"));
+        }
     }
     Ok((sent, progress))
 }
@@ -137,6 +139,10 @@ fn prepare(exchange: &mut Exchange, request: Request<ClientBody>) -> Result<(Req
             let (websocket, key) = WebSocket::ask(receiving, worker);
             lane.websocket.replace(Some(websocket));
             head.method = Method::GET;
+            // What was announced of a body, or is awaited behind one, is nobody's now: a backend would take the next request for it.
+            for name in [CONTENT_LENGTH, TRAILER, EXPECT] {
+                head.headers.remove(name);
+            }
             head.headers.insert(SEC_WEBSOCKET_KEY, key);
             None
         }
@@ -154,6 +160,10 @@ fn prepare(exchange: &mut Exchange, request: Request<ClientBody>) -> Result<(Req
 /// section 8.2.3), which are one again from here on; what bounds these is their size.
 fn check_fields(headers: &mut HeaderMap, limits: &Limits) -> Result<(), ProxyError> {
     message::join_cookies(headers);
+    // The server has seen to it that all of them say the same.
+    if let Some(length) = headers.get(CONTENT_LENGTH).cloned() {
+        headers.insert(CONTENT_LENGTH, length);
+    }
     if headers.len() > limits.request_header_count {
         return Err(Reason::HeaderLimit.into());
     }

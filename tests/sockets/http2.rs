@@ -1,6 +1,6 @@
 //! HTTP/2 to clients: what becomes of a request and its response, and how a connection ends.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, thread, time::Duration};
 
 use bytes::Bytes;
 use h2::{Reason, ext::Protocol};
@@ -10,8 +10,8 @@ use rcgen::PKCS_ECDSA_P256_SHA256;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::support::{
-    Backend, Http2, Issued, PATIENCE, Proxy, TlsClient,
-    frames::{ACK, Frames, NO_ERROR, PING},
+    Backend, Call, Http2, Issued, PATIENCE, Proxy, TlsClient,
+    frames::{ACK, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, NO_ERROR, PING, WINDOW_UPDATE, fields},
     issue, manifest, secret,
 };
 
@@ -401,4 +401,124 @@ fn streams_over_the_limit_are_refused_and_those_within_it_served() {
     assert!(client.is_alive());
     assert_eq!(proxy.numbers().connections_open, 1);
     assert!(backend.accept_within(Duration::from_millis(100)).is_none());
+}
+
+/// A client's request for a WebSocket, once its connection knows that it may ask.
+fn ask_for_websocket(client: &mut Http2, fields: &[(&'static str, &'static str)]) -> Call {
+    client.exchange(Request::builder().method("TRACE").uri("http://a/").body(()).unwrap());
+    let mut request = Request::builder().method("CONNECT").uri("http://a/chat").body(()).unwrap();
+    request.extensions_mut().insert(Protocol::from_static("websocket"));
+    for (name, value) in fields {
+        request.headers_mut().insert(*name, HeaderValue::from_static(value));
+    }
+    client.begin(request, false)
+}
+
+#[test]
+fn what_a_client_announces_behind_a_websocket_is_no_body_to_the_backend() {
+    let backend = Backend::start();
+    let (_proxy, address) = proxy(backend.address(), |_| {});
+    let mut client = Http2::connect(address);
+    let mut call = ask_for_websocket(&mut client, &[("content-length", "40"), ("expect", "100-continue"), ("trailer", "x")]);
+    let mut upstream = backend.accept();
+    let head = upstream.head();
+    for name in ["Content-Length", "Transfer-Encoding", "Expect", "Trailer"] {
+        assert!(head.all(name).is_empty(), "{name}");
+    }
+    upstream.send("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    call.sending.send_data(Bytes::from("GET /admin HTTP/1.1\r\nHost: internal\r\n\r\n..."), true).unwrap();
+    assert_eq!(client.answer(call.response).unwrap().status(), 404);
+    // Nobody else's request comes on that connection.
+    upstream.expect_end();
+    // To the client, any success would be a tunnel.
+    let call = ask_for_websocket(&mut client, &[]);
+    backend.answer("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage");
+    client.answer(call.response).unwrap().assert_own(502, "upstream_invalid");
+}
+
+#[test]
+fn a_tunnel_whose_client_is_gone_ends_although_its_backend_says_nothing() {
+    let backend = Backend::start();
+    let (proxy, address) = proxy(backend.address(), |_| {});
+    let mut client = Http2::connect(address);
+    let mut call = ask_for_websocket(&mut client, &[]);
+    let mut upstream = backend.accept();
+    let accept = derive_accept_key(upstream.head().field("Sec-WebSocket-Key").unwrap().as_bytes());
+    upstream.send(format!("HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"));
+    let _answer = client.head(call.response).unwrap();
+    call.sending.send_data(Bytes::from("bye"), true).unwrap();
+    upstream.until(b"bye");
+    proxy.wait_for(|numbers| numbers.tunnels_open == 1);
+    call.sending.send_reset(Reason::CANCEL);
+    proxy.wait_for(|numbers| (numbers.tunnels_open, numbers.active_requests) == (0, 0));
+}
+
+#[test]
+fn an_answer_to_head_has_no_body() {
+    let (_proxy, address) = {
+        let proxy = Proxy::with("", |settings| settings.h2c = vec![loopback()]);
+        let address = proxy.addresses[1];
+        (proxy, address)
+    };
+    let mut client = Frames::connect(address, &[]);
+    client.send(
+        HEADERS,
+        END_STREAM | END_HEADERS,
+        1,
+        &fields(&[(":method", "HEAD"), (":scheme", "http"), (":path", "/"), (":authority", "a")]),
+    );
+    assert_ne!(client.until(HEADERS, 1).flags & END_STREAM, 0, "the head is the end");
+    assert!(client.is_alive());
+}
+
+#[test]
+fn the_end_of_a_response_needs_no_room() {
+    let backend = Backend::start();
+    let (_proxy, address) = proxy(backend.address(), |_| {});
+    // All of the windows, and no more.
+    let (size, mut client) = (65_535, Frames::connect(address, &[]));
+    client.get(1);
+    let mut upstream = backend.accept();
+    upstream.message();
+    upstream.send(format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{size:x}\r\n{}\r\n0\r\n\r\n", "x".repeat(size)));
+    let mut got = 0;
+    loop {
+        let frame = client.until(DATA, 1);
+        got += frame.payload.len();
+        if frame.flags & END_STREAM != 0 {
+            break;
+        }
+    }
+    assert_eq!(got, size);
+}
+
+#[test]
+fn a_client_that_reads_slowly_gets_all_of_its_responses_in_a_drain() {
+    const SIZE: usize = 200_000;
+    let backend = Backend::start().serve_each(|_, mut wire| {
+        while wire.stirs(PATIENCE) && !wire.ended() {
+            wire.message();
+            wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n{}", "x".repeat(SIZE)));
+        }
+    });
+    let (proxy, address) = proxy(backend, |_| {});
+    let mut client = Frames::connect(address, &[(4, 0x7fff_ffff)]);
+    client.send(WINDOW_UPDATE, 0, 0, &0x7f00_0000_u32.to_be_bytes());
+    let streams: Vec<u32> = (0..60).map(|number| 2 * number + 1).collect();
+    for stream in &streams {
+        client.get(*stream);
+    }
+    assert!(client.is_alive());
+    proxy.drain(PATIENCE);
+    client.until(GOAWAY, 0);
+    // Longer than the farewell takes of those who have nothing under way.
+    thread::park_timeout(Duration::from_millis(2500));
+    let mut got: HashMap<u32, usize> = HashMap::new();
+    while let Some(frame) = client.next() {
+        if frame.kind == DATA {
+            *got.entry(frame.stream).or_default() += frame.payload.len();
+        }
+    }
+    let short: Vec<_> = streams.iter().filter(|stream| got.get(stream) != Some(&SIZE)).collect();
+    assert!(short.is_empty(), "cut off: {short:?}");
 }

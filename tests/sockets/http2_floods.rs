@@ -297,3 +297,24 @@ fn who_speaks_something_else_is_told_so() {
     proxy.wait_for(|numbers| numbers.connections_open == 0);
     assert_eq!(count.load(Ordering::Relaxed), 0);
 }
+
+#[test]
+fn a_download_whose_client_tells_of_each_piece_twice_is_no_flood() {
+    let size = 100 << 20;
+    let backend = Backend::start().serve_each(move |_, mut wire| {
+        wire.head();
+        wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n"));
+        wire.send_zeros(size);
+    });
+    let (proxy, address) = proxy(backend);
+    let mut client = Frames::connect(address, &[]);
+    client.get(1);
+    let mut got = 0;
+    while got < size {
+        let piece = client.until(DATA, 1).payload.len();
+        got += piece;
+        let update = u32::try_from(piece).unwrap().to_be_bytes();
+        client.wire.send([frame(WINDOW_UPDATE, 0, 0, &update), frame(WINDOW_UPDATE, 0, 1, &update)].concat());
+    }
+    assert_eq!(proxy.numbers().http2_floods, 0);
+}

@@ -342,3 +342,12 @@ fn an_early_answer_arrives_although_the_backend_closes_on_the_upload() {
         assert_eq!((answer.status(), answer.text()), (413, "no!"));
     }
 }
+
+#[test]
+fn a_response_that_ends_in_an_empty_piece_is_whole() {
+    let backend = Http2Backend::plain(100);
+    let proxy = to(backend.address, &[("backend-protocol", "h2c")]);
+    assert_eq!(Http2::connect(proxy.addresses[1]).get("http://a/empty-end").text(), "all");
+    let answer = proxy.get("a", "/empty-end");
+    assert!(answer.complete && answer.text() == "all", "{answer:?}");
+}

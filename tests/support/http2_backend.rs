@@ -225,6 +225,11 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
             seen.stopped.fetch_add(1, Ordering::Relaxed);
             return;
         }
+        "/empty-end" => {
+            let Ok(mut sending) = respond.send_response(Response::new(()), false) else { return };
+            sending.send_data(Bytes::from("all"), false).unwrap();
+            return sending.send_data(Bytes::new(), true).unwrap();
+        }
         "/cut" => {
             give(&mut respond, b"part".to_vec(), false);
             seen.cut.notified().await;

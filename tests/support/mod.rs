@@ -19,7 +19,7 @@ use std::{
 };
 
 pub use backend::{Backend, Refusing};
-pub use http2::Http2;
+pub use http2::{Call, Http2};
 pub use http2_backend::{BIG, Http2Backend, TOGETHER};
 pub use issued::{Authority, Issued, issue};
 pub use process::Nodegate;

@@ -21,8 +21,9 @@ pub const UPSTREAM_STREAMS: usize = 100;
 /// What a backend may send on one stream before its client has taken any of it: as much as over HTTP/1.1, twice.
 pub const UPSTREAM_STREAM_WINDOW_BYTES: u32 = 128 * 1024;
 
-/// The same on all streams of a connection together: as much as all of them may have, so that clients that take nothing don't keep others waiting.
-pub const UPSTREAM_CONNECTION_WINDOW_BYTES: u32 = 100 * UPSTREAM_STREAM_WINDOW_BYTES;
+/// The same on all streams of a connection together: more than all of them may have, so that clients that take nothing don't keep others waiting. The library
+/// bounds what small pieces take by half of it, 256 bytes for each: half a million of them.
+pub const UPSTREAM_CONNECTION_WINDOW_BYTES: u32 = 256 * 1024 * 1024;
 
 /// How long what we send to a backend that speaks HTTP/2 may stay unacknowledged. Beyond: its host counts as gone, and all requests on the connection have
 /// failed. Longer than over HTTP/1.1, since one that is only slow takes them all with it.
@@ -32,8 +33,22 @@ pub const HTTP2_ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(10);
 pub const HTTP2_PENDING_RESETS: usize = 20;
 
 /// Streams that we reset because of what their client sent on them. Beyond: the connection ends with `ENHANCE_YOUR_CALM`. Each may have cost a backend a
-/// request (CVE-2025-8671, MadeYouReset); a client that errs so often will not stop.
-pub const HTTP2_STREAM_ERRORS: usize = 100;
+/// request (CVE-2025-8671, MadeYouReset). Streams over the limit count, too, which a client may open by mistake: four times as many as it may have.
+pub const HTTP2_STREAM_ERRORS: usize = 512;
+
+/// Streams that we have reset and still know, so that what their client sends on them before it hears of it is no error. Beyond: the oldest is forgotten.
+pub const HTTP2_REMEMBERED_RESETS: usize = 8 * HTTP2_STREAMS as usize;
+
+/// How long such a stream is known. Longer than any line takes to deliver what was sent.
+pub const HTTP2_REMEMBERED: Duration = Duration::from_secs(30);
+
+/// What small pieces of requests' bodies may take on a connection, beside what is in them: as the library counts it, 256 bytes each. Beyond: the connection
+/// ends with `ENHANCE_YOUR_CALM`. 16,000 messages that a backend hasn't taken yet.
+pub const HTTP2_SMALL_FRAMES_BYTES: usize = 4 * 1024 * 1024;
+
+/// After its first farewell, how long a connection goes on taking new requests, if the client doesn't confirm that it has heard it. Beyond: they are refused,
+/// to be sent again elsewhere. Several round trips.
+pub const HTTP2_FAREWELL: Duration = Duration::from_secs(5);
 
 /// Requests that a client may give up before they are answered, saved up; each complete response allows another one. Beyond: the connection ends with
 /// `ENHANCE_YOUR_CALM`. Each may have cost a backend a request (CVE-2023-44487, Rapid Reset). Two pages' full of streams.
@@ -42,7 +57,7 @@ pub const HTTP2_RESETS: u32 = 2 * HTTP2_STREAMS;
 /// Requests that a client may give up in a second over and above that: a slow service whose every request is given up.
 pub const HTTP2_RESETS_PER_SECOND: u32 = 4;
 
-/// Frames that may come, saved up, which bring no part of a request: `PING`, `SETTINGS`, `PRIORITY`, `WINDOW_UPDATE`, `RST_STREAM`, those that we don't
+/// Frames that may come, saved up, which bring no part of a request (the library allows a hundred empty pieces of bodies in all): `PING`, `SETTINGS`, `PRIORITY`, `WINDOW_UPDATE`, `RST_STREAM`, those that we don't
 /// know, and empty ones. Beyond: the connection ends with `ENHANCE_YOUR_CALM`. The server would answer each of them for ever.
 pub const HTTP2_IDLE_FRAMES: u32 = 1024;
 

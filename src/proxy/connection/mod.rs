@@ -148,7 +148,10 @@ impl Connection {
                 self.reading.arm(end.saturating_duration_since(self.worker.deadlines.now()));
             }
             Timing::Head => self.reading.arm(limits.header_read_timeout),
-            Timing::Handshake if self.worker.is_draining() => self.reading.arm(limits::FIRST_REQUEST_GRACE),
+            Timing::Handshake | Timing::Preface if self.worker.is_draining() || self.leaving.get() => {
+                self.reading.arm(limits::FIRST_REQUEST_GRACE);
+            }
+            Timing::Preface => self.reading.arm(limits.header_read_timeout),
             Timing::Handshake => self.reading.arm(limits.tls_handshake_timeout),
             Timing::Farewell => self.reading.arm(limits::FIRST_REQUEST_GRACE),
         }
@@ -200,7 +203,7 @@ impl Connection {
     /// Close as soon as there is no request, and none on its way.
     pub(crate) fn leave(&self) {
         self.leaving.set(true);
-        if self.requests.get() == 0 && matches!(self.timing.get(), Timing::Idle | Timing::Handshake) {
+        if self.requests.get() == 0 && matches!(self.timing.get(), Timing::Idle | Timing::Handshake | Timing::Preface) {
             self.reading.arm(limits::FIRST_REQUEST_GRACE);
         }
         self.wake();

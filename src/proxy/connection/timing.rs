@@ -9,6 +9,8 @@ pub(crate) enum Timing {
     Idle,
     /// The rest of a head.
     Head,
+    /// The preface of HTTP/2.
+    Preface,
     /// The rest of a handshake.
     Handshake,
     /// An answer to our farewell (HTTP/2).

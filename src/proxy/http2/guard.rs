@@ -42,6 +42,8 @@ pub(super) struct FrameGuard {
     /// Bytes that were read, and not handed out yet.
     stash: BytesMut,
     clock: WriteClock,
+    /// The clock is that of the last words.
+    hurries: bool,
     end: End,
 }
 
@@ -57,14 +59,24 @@ pub(super) struct NotHttp2;
 impl FrameGuard {
     pub(super) fn new(stream: Stream, shared: Rc<Shared>) -> Self {
         let clock = WriteClock::new(shared.connection.worker());
-        Self { stream, shared, scanner: Scanner::default(), begun: false, settled: false, stash: BytesMut::new(), clock, end: End::Open }
+        Self {
+            stream,
+            shared,
+            scanner: Scanner::default(),
+            begun: false,
+            settled: false,
+            stash: BytesMut::new(),
+            clock,
+            hurries: false,
+            end: End::Open,
+        }
     }
 
     /// Waits for the preface, so that there is no server for a client that never sends one.
     pub(super) async fn preface(mut self) -> Result<Self, NotHttp2> {
         let shared = Rc::clone(&self.shared);
         let (connection, worker) = (&shared.connection, shared.connection.worker());
-        connection.time(Timing::Head);
+        connection.time(Timing::Preface);
         let is_preface = poll_fn(|cx| {
             connection.remember_waker(cx.waker());
             loop {
@@ -106,7 +118,7 @@ impl FrameGuard {
                 return shared.fail(Reason::PROTOCOL_ERROR);
             }
             match frame {
-                Frame::Content => shared.earn_frames(),
+                Frame::Content => shared.earn_frames(1),
                 Frame::Reset => {
                     shared.spend_reset();
                     shared.spend_frame();
@@ -154,6 +166,9 @@ impl FrameGuard {
             return result;
         }
         if self.shared.is_closing() {
+            if !std::mem::replace(&mut self.hurries, true) {
+                self.clock.start(limits::LINGER_TIMEOUT);
+            }
             return self.clock.poll_late(cx, limits::LINGER_TIMEOUT).map(Err);
         }
         self.clock.poll_stalled(cx, &self.stream, self.shared.connection.worker()).map(Err)

@@ -10,7 +10,7 @@ use std::{future::poll_fn, rc::Rc, task::Poll};
 
 use bytes::Bytes;
 use h2::{Reason, server};
-use tokio::task::spawn_local;
+use tokio::{task::spawn_local, time::Instant};
 
 use self::{guard::FrameGuard, shared::Shared};
 use super::{
@@ -44,6 +44,9 @@ fn builder(limits: &Limits) -> server::Builder {
         .max_send_buffer_size(limits::HTTP2_SEND_BUFFER_BYTES)
         .max_pending_accept_reset_streams(limits::HTTP2_PENDING_RESETS)
         .max_local_error_reset_streams(Some(limits::HTTP2_STREAM_ERRORS))
+        .max_concurrent_reset_streams(limits::HTTP2_REMEMBERED_RESETS)
+        .reset_stream_duration(limits::HTTP2_REMEMBERED)
+        .data_frame_budget(limits::HTTP2_SMALL_FRAMES_BYTES)
         .enable_connect_protocol();
     builder
 }
@@ -61,10 +64,16 @@ enum Stage {
 async fn drive(mut server: server::Connection<FrameGuard, Bytes>, shared: &Rc<Shared>) -> Result<(), h2::Error> {
     let connection = &shared.connection;
     let mut stage = Stage::Open;
+    let mut left: Option<Instant> = None;
     poll_fn(|cx| {
         connection.remember_waker(cx.waker());
         loop {
             match server.poll_accept(cx) {
+                // It has had time enough to hear that no more are wanted.
+                Poll::Ready(Some(Ok((_, mut respond)))) if left.is_some_and(|at| at.elapsed() > limits::HTTP2_FAREWELL) => {
+                    respond.send_reset(Reason::REFUSED_STREAM);
+                    continue;
+                }
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     let lane = Lane::http2(Rc::clone(connection));
                     spawn_local(stream::serve(Rc::clone(shared), lane, request, respond));
@@ -79,6 +88,7 @@ async fn drive(mut server: server::Connection<FrameGuard, Bytes>, shared: &Rc<Sh
             }
             if let Some(reason) = end(shared, stage) {
                 stage = reason.apply(&mut server, shared);
+                left.get_or_insert_with(Instant::now);
                 continue;
             }
             expect(connection, stage);
@@ -130,6 +140,8 @@ fn expect(connection: &Connection, stage: Stage) {
         Stage::Open | Stage::Leaving if connection.is_mid_head() => Timing::Head,
         // Each request has clocks of its own.
         Stage::Open | Stage::Leaving if connection.is_answering() => Timing::Nothing,
+        // What was answered is on its way, for which there is a clock, too.
+        Stage::Leaving if connection.is_unflushed() => Timing::Nothing,
         Stage::Open => Timing::Idle,
         Stage::Leaving => Timing::Farewell,
     });

@@ -33,9 +33,9 @@ impl Shared {
         })
     }
 
-    /// The client has sent something of use, or is about to get it: that takes some frames to say so.
-    pub(super) fn earn_frames(&self) {
-        self.frames.earn(limits::HTTP2_FRAMES_EARNED);
+    /// The client has sent so many pieces of something of use, or is about to get them: it takes some frames to say so.
+    pub(super) fn earn_frames(&self, pieces: usize) {
+        self.frames.earn(u32::try_from(pieces).unwrap_or(u32::MAX).saturating_mul(limits::HTTP2_FRAMES_EARNED));
     }
 
     pub(super) fn spend_frame(&self) {

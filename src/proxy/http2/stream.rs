@@ -5,7 +5,7 @@ use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, task::Poll, time::Du
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 use http::{
-    HeaderMap, Request, Response, StatusCode,
+    HeaderMap, Method, Request, Response, StatusCode,
     header::{CONTENT_LENGTH, DATE, EXPECT, SEC_WEBSOCKET_ACCEPT, UPGRADE},
 };
 use http_body::Body as _;
@@ -20,9 +20,13 @@ use super::{
     tunnel::Duplex,
 };
 
+/// Bytes of a frame that is sent, at the most (`SETTINGS_MAX_FRAME_SIZE`, unless the client allows more).
+const FRAME_BYTES: usize = 16 * 1024;
+
 /// Serves one request, from its head to the end of its response.
 pub(super) async fn serve(shared: Rc<Shared>, lane: Rc<Lane>, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
     let respond = Rc::new(RefCell::new(respond));
+    let is_head = request.method() == Method::HEAD;
     let handling = handler::handle_http2(Rc::clone(&lane), with_body(request, &respond));
     let Some(mut response) = until_reset(handling, &respond).await else { return };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -30,7 +34,8 @@ pub(super) async fn serve(shared: Rc<Shared>, lane: Rc<Lane>, request: Request<R
     }
     response.headers_mut().entry(DATE).or_insert_with(|| lane.worker().date());
     let (head, body) = response.into_parts();
-    let ends = body.is_end_stream();
+    // The answer to HEAD has the fields of a body, and none.
+    let ends = is_head || body.is_end_stream();
     let sending = respond.borrow_mut().send_response(Response::from_parts(head, ()), ends);
     let mut client = match sending {
         Ok(sending) => Client { sending, lane, shared, waited: Duration::ZERO, sent: 0 },
@@ -78,7 +83,14 @@ async fn tunnel(lane: Rc<Lane>, respond: &RefCell<SendResponse<Bytes>>, mut resp
     let parts = lane.tunnel.take().zip(lane.websocket.take());
     let sending = respond.borrow_mut().send_response(response.map(drop), false);
     if let (Some((tunnel, websocket)), Ok(sending)) = (parts, sending) {
-        Box::pin(tunnel.run(Duplex::new(websocket.receiving, sending, &lane), Bytes::new())).await;
+        let sending = Rc::new(RefCell::new(sending));
+        let duplex = Duplex::new(websocket.receiving, Rc::clone(&sending), &lane);
+        tokio::select! {
+            biased;
+            () = Box::pin(tunnel.run(duplex, Bytes::new())) => {}
+            // A direction that has ended, or is stuck, wouldn't hear of it.
+            _ = poll_fn(|cx| sending.borrow_mut().poll_reset(cx)) => {}
+        }
     }
 }
 
@@ -97,8 +109,7 @@ impl Client {
     async fn send(&mut self, body: ResponseBody) -> Result<(), Reason> {
         let mut body = pin!(body);
         loop {
-            // What there is no room for is left to the backend.
-            self.room(1).await?;
+            // One piece is taken from the backend before there is room for it: the end may come next, and needs none.
             let frame = poll_fn(|cx| match body.as_mut().poll_frame(cx) {
                 Poll::Ready(frame) => Poll::Ready(Ok(frame)),
                 Poll::Pending => self.sending.poll_reset(cx).map(|_| Err(Reason::CANCEL)),
@@ -128,6 +139,9 @@ impl Client {
     }
 
     async fn send_data(&mut self, mut data: Bytes, is_last: bool) -> Result<(), Reason> {
+        if data.is_empty() && is_last {
+            return self.send_piece(data, true);
+        }
         while !data.is_empty() {
             let room = self.room(data.len()).await?;
             let piece = data.split_to(room.min(data.len()));
@@ -139,7 +153,7 @@ impl Client {
     fn send_piece(&mut self, piece: Bytes, is_last: bool) -> Result<(), Reason> {
         self.sent += piece.len() as u64;
         // The client may answer each with an update of its windows.
-        self.shared.earn_frames();
+        self.shared.earn_frames(piece.len().div_ceil(FRAME_BYTES).max(1));
         self.sending.send_data(piece, is_last).map_err(|_| Reason::CANCEL)
     }
 

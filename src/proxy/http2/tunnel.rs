@@ -1,6 +1,7 @@
 //! A stream of HTTP/2 that has become a tunnel, as bytes in both directions (RFC 8441 section 5).
 
 use std::{
+    cell::RefCell,
     io,
     pin::Pin,
     rc::Rc,
@@ -18,14 +19,14 @@ pub(super) struct Duplex {
     receiving: Receiving,
     /// What came last, as far as nobody has read it.
     read: Bytes,
-    sending: SendStream<Bytes>,
+    sending: Rc<RefCell<SendStream<Bytes>>>,
     worker: Rc<Worker>,
     /// For a client that takes nothing.
     stall: Deadline,
 }
 
 impl Duplex {
-    pub(super) fn new(receiving: Receiving, sending: SendStream<Bytes>, lane: &Lane) -> Self {
+    pub(super) fn new(receiving: Receiving, sending: Rc<RefCell<SendStream<Bytes>>>, lane: &Lane) -> Self {
         let worker = Rc::clone(lane.worker());
         Self { receiving, read: Bytes::new(), sending, stall: worker.deadlines.register(), worker }
     }
@@ -51,10 +52,11 @@ impl AsyncRead for Duplex {
 impl AsyncWrite for Duplex {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.sending.reserve_capacity(buf.len());
-        let mut room = this.sending.capacity();
+        let mut sending = this.sending.borrow_mut();
+        sending.reserve_capacity(buf.len());
+        let mut room = sending.capacity();
         while room == 0 {
-            match this.sending.poll_capacity(cx) {
+            match sending.poll_capacity(cx) {
                 Poll::Ready(Some(Ok(more))) => room = more,
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(io::Error::other(error))),
                 Poll::Ready(None) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
@@ -68,7 +70,7 @@ impl AsyncWrite for Duplex {
         }
         this.stall.disarm();
         let piece = buf.get(..room.min(buf.len())).unwrap_or_default();
-        this.sending.send_data(Bytes::copy_from_slice(piece), false).map_err(io::Error::other)?;
+        sending.send_data(Bytes::copy_from_slice(piece), false).map_err(io::Error::other)?;
         Poll::Ready(Ok(piece.len()))
     }
 
@@ -78,6 +80,6 @@ impl AsyncWrite for Duplex {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.get_mut().sending.send_data(Bytes::new(), true).map_err(io::Error::other))
+        Poll::Ready(self.get_mut().sending.borrow_mut().send_data(Bytes::new(), true).map_err(io::Error::other))
     }
 }

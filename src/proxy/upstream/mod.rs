@@ -14,7 +14,7 @@ mod translate;
 
 use std::{future::poll_fn, pin::pin, task::Poll};
 
-use http::{Request, Response, Version};
+use http::{Request, Response, StatusCode, Version};
 use hyper::{body::Incoming, client::conn::TrySendError};
 
 use self::{choose::Candidates, retry::Spare};
@@ -64,6 +64,10 @@ pub(crate) async fn send(
         match exchange_heads(lane, &mut lease, request, progress).await {
             Ok(response) => {
                 response::check(&response, upgrade, worker.settings.limits.response_header_count)?;
+                if upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    // Who knows what the two ends take for the beginning of what comes next.
+                    lease.retire();
+                }
                 if response.version() < Version::HTTP_11 {
                     // The client would speak HTTP/1.0 to it from now on, which has no chunked bodies.
                     lease.retire();
