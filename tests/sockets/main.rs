@@ -20,6 +20,7 @@ mod headers;
 mod http2;
 mod http2_floods;
 mod http2_time;
+mod http2_tunnels;
 mod https_only;
 mod idle;
 mod limits;

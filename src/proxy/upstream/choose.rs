@@ -1,8 +1,8 @@
 //! Which address a request is sent to, and how many are tried.
 
-use std::{borrow::Cow, future::poll_fn, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+mod enter;
 
-use tokio::time::{Instant, sleep_until};
+use std::{borrow::Cow, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use super::{
     super::{
@@ -14,13 +14,11 @@ use super::{
     destination::{Destination, Transport},
     dial,
     lease::Lease,
-    pool::{NoRoom, Order},
+    pool::Order,
     race::{Event, Race},
 };
 use crate::{
-    config::limits::{
-        DIAL_STAGGER, DIALS_AT_ONCE, DIALS_TO_ONE_HOST, MAX_ATTEMPTS, REDIAL_MIN, REDIAL_SHARE, SPREAD_MAX, SPREAD_PER_ENDPOINT,
-    },
+    config::limits::{DIALS_AT_ONCE, DIALS_TO_ONE_HOST, MAX_ATTEMPTS, REDIAL_MIN, REDIAL_SHARE, SPREAD_MAX, SPREAD_PER_ENDPOINT},
     message::allowed_external,
     route::{Backend, Endpoints, Target},
 };
@@ -109,71 +107,6 @@ impl<'a> Candidates<'a> {
         let result = self.dial(lane, trail, first).await;
         lane.waiting.disarm();
         result
-    }
-
-    /// A place on a connection that carries several requests at a time. Where there is none, one request dials, and the others wait for what comes of it: not
-    /// for long where there is another pod.
-    async fn enter(&mut self, lane: &Lane, trail: &mut Trail, first: Destination) -> Result<Lease, ProxyError> {
-        lane.waiting.arm(self.patience);
-        let result = self.enter_in_time(lane, trail, first).await;
-        lane.waiting.disarm();
-        result
-    }
-
-    async fn enter_in_time(&mut self, lane: &Lane, trail: &mut Trail, mut destination: Destination) -> Result<Lease, ProxyError> {
-        let worker = lane.worker();
-        let mut leaves = Instant::now() + DIAL_STAGGER;
-        loop {
-            // Those of HTTP/1.1, where the handshake has led to that.
-            if let Some(lease) = self.idle(worker, &destination) {
-                return Ok(lease);
-            }
-            let changed = match worker.pools.enter(worker, &destination, self.hints) {
-                Ok(lease) => {
-                    self.spread(worker, &destination);
-                    return Ok(lease);
-                }
-                Err(NoRoom::Dial) => {
-                    let dialling = Dialling { worker, destination: destination.clone() };
-                    let result = self.dial(lane, trail, destination).await;
-                    let failed = match &result {
-                        Err(error) => Some(error.reason),
-                        // Another pod has been faster.
-                        Ok(lease) => (*lease.destination() != dialling.destination).then_some(Reason::UpstreamTimeout),
-                    };
-                    if let Some(reason) = failed {
-                        worker.pools.dial_failed(&dialling.destination, reason);
-                    }
-                    return result;
-                }
-                Err(NoRoom::Wait(changed)) => changed,
-            };
-            let elsewhere = matches!(self.addresses, Addresses::Pods(pods) if pods.len() > 1);
-            let mut waiting = Waiting::begin(worker, &destination);
-            let goes = tokio::select! {
-                biased;
-                () = changed.notified() => false,
-                () = poll_fn(|cx| lane.waiting.poll(cx)) => {
-                    trail.upstream = Some(destination.address);
-                    return Err(ProxyError::new(Reason::UpstreamTimeout, "waiting for a connection"));
-                }
-                () = sleep_until(leaves), if elsewhere => true,
-            };
-            let failure = waiting.end();
-            match failure {
-                // As whoever has dialled would say of it.
-                Some(reason) if !elsewhere => {
-                    trail.upstream = Some(destination.address);
-                    return Err(reason.into());
-                }
-                _ if goes || failure.is_some() => {
-                    self.tried.push(destination.address);
-                    destination = self.choose(worker).unwrap_or(destination);
-                    leaves = Instant::now() + DIAL_STAGGER;
-                }
-                _ => {}
-            }
-        }
     }
 
     /// A dial that fails is tried again, elsewhere where there is an elsewhere: nothing was sent. One that isn't answered soon may have been sent to a pod
@@ -285,43 +218,6 @@ impl<'a> Candidates<'a> {
         if hints.len() > 1 && worker.pools.begin_warming(destination, wanted, worker.deadlines.now()) {
             dial::warm(worker, destination);
         }
-    }
-}
-
-/// The dial that others wait for, until it is over in whatever way.
-struct Dialling<'a> {
-    worker: &'a Worker,
-    destination: Destination,
-}
-
-impl Drop for Dialling<'_> {
-    fn drop(&mut self) {
-        self.worker.pools.dialled(&self.destination, None);
-    }
-}
-
-/// A request that waits for another one's dial, in the books of its pool until it waits no more.
-struct Waiting<'a> {
-    worker: &'a Worker,
-    destination: Destination,
-    /// How many dials had failed when it began; `None`: it has ended.
-    failures: Option<u64>,
-}
-
-impl<'a> Waiting<'a> {
-    fn begin(worker: &'a Worker, destination: &Destination) -> Self {
-        Self { worker, destination: destination.clone(), failures: Some(worker.pools.begin_waiting(destination)) }
-    }
-
-    /// Why dialling has failed meanwhile, if it has.
-    fn end(&mut self) -> Option<Reason> {
-        self.failures.take().and_then(|failures| self.worker.pools.end_waiting(&self.destination, failures))
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.end();
     }
 }
 
