@@ -164,9 +164,13 @@ fn a_backend_may_decline_a_websocket() {
     let (mut upstream, _) = backend.answer("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno");
     let response = client.message();
     assert_eq!((response.status(), response.text()), (403, "no"));
-    // Both connections go on as ordinary ones.
+    // Whether the backend has kept to HTTP is for it to know: no other request meets what it may take for frames.
+    assert_eq!(upstream.rest(), b"");
+    // The client's connection goes on as an ordinary one.
     client.send("GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(upstream.message().head.target(), "/next");
+    let (_upstream, next) = backend.answer("HTTP/1.1 204 No Content\r\n\r\n");
+    assert_eq!(next.head.target(), "/next");
+    assert_eq!(client.message().status(), 204);
 }
 
 #[test]
