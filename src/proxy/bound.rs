@@ -107,7 +107,7 @@ pub fn adopt(settings: Settings, inherited: Inherited) -> Result<Bound, BindErro
 impl Bound {
     /// The addresses that are bound, in the order of the settings, those with plain HTTP first: with port 0, the port that the kernel chose.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        local_addresses(&self.listeners)
+        self.listeners.iter().filter_map(|sockets| sockets.first()?.local_addr().ok()).collect()
     }
 
     /// The same, with what is spoken there.
@@ -184,10 +184,6 @@ impl Bound {
         }
         Ok(Handle::new(commands.into(), finished))
     }
-}
-
-fn local_addresses(listeners: &[Vec<TcpListener>]) -> Vec<SocketAddr> {
-    listeners.iter().filter_map(|sockets| sockets.first()?.local_addr().ok()).collect()
 }
 
 /// Deals each address's sockets out to the workers: one each, as a rule, and more where another process had more workers.

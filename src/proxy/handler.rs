@@ -10,12 +10,11 @@ use http::{
     request,
     uri::PathAndQuery,
 };
-use http_body::{Body, SizeHint};
 use hyper::body::Incoming;
 
 use super::{
     answer::{self, Form},
-    body::{ClientBody, Progress, Receiving, RequestBody, ResponseBody},
+    body::{ClientBody, Progress, Receiving, RequestBody, ResponseBody, is_chunked},
     connection::{Connection, Lane},
     error::{ProxyError, Reason},
     exchange::Exchange,
@@ -36,7 +35,7 @@ const ADDED_FIELDS: usize = 6;
 /// Answers one request over HTTP/1. Never fails: whatever goes wrong becomes an answer.
 pub(super) async fn handle_http1(lane: Rc<Lane>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
     let connection = Rc::clone(lane.connection());
-    let is_chunked = is_chunked(request.body().is_end_stream(), &request.body().size_hint());
+    let is_chunked = is_chunked(request.body());
     let Answer { mut response, body_taken } = handle(lane, request.map(ClientBody::Http1)).await;
     // With part of the request's body unread, the server closes the connection behind the response: the client is to know before it sends another. Of one in
     // chunks it reads no more than one to find its end, so that it may be all there, and unread.
@@ -223,16 +222,11 @@ fn origin_form(uri: &Uri, path: &str) -> Result<Uri, ProxyError> {
     Ok(Uri::from(path_and_query))
 }
 
-/// Whether there is a body whose length nobody has told.
-fn is_chunked(is_end: bool, size: &SizeHint) -> bool {
-    !is_end && size.exact().is_none()
-}
-
 /// The hop-by-hop headers that are ours to set on the way to the backend.
 fn set_framing(headers: &mut HeaderMap, body: &RequestBody, upgrade: Upgrade) {
     // The server answers the expectation itself.
     headers.remove(EXPECT);
-    if is_chunked(body.is_end_stream(), &body.size_hint()) {
+    if is_chunked(body) {
         // Without it, the client would drop the body of a GET.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }

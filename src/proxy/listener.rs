@@ -160,14 +160,10 @@ async fn wait_for_room(worker: &Worker) {
     }
 }
 
-/// Whether `--allow-peers` lets this one in.
+/// Whether this one is let in, for now.
 fn admits(worker: &Worker, peer: SocketAddr) -> bool {
     // For whom a proxy passes a connection on isn't known yet.
-    let admitted = is_proxy(worker, peer) || worker.settings.allow_peers.as_ref().is_none_or(|allowed| allowed.contains(peer.ip()));
-    if !admitted {
-        worker.count(|numbers| numbers.connections_refused += 1);
-    }
-    admitted
+    is_proxy(worker, peer) || worker.admits(peer)
 }
 
 fn welcome(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, port: u16, entrance: Entrance) {

@@ -91,7 +91,7 @@ impl Protocol {
 impl Settings {
     /// All addresses, those with plain HTTP first, and what is spoken there.
     fn addresses(&self) -> impl Iterator<Item = (SocketAddr, Protocol)> {
-        let of = |addresses: &[SocketAddr], protocol| addresses.iter().map(move |address| (*address, protocol)).collect::<Vec<_>>();
-        [of(&self.http, Protocol::Http), of(&self.https, Protocol::Https), of(&self.h2c, Protocol::H2c)].into_iter().flatten()
+        let all = [(&self.http, Protocol::Http), (&self.https, Protocol::Https), (&self.h2c, Protocol::H2c)];
+        all.into_iter().flat_map(|(addresses, protocol)| addresses.iter().map(move |address| (*address, protocol)))
     }
 }

@@ -40,11 +40,7 @@ pub(super) async fn greet(connection: &Rc<Connection>, stream: &mut TcpStream) -
             if let Source::Client(source) = source {
                 connection.set_source(source);
             }
-            let admitted = worker.settings.allow_peers.as_ref().is_none_or(|allowed| allowed.contains(connection.peer().ip()));
-            if !admitted {
-                worker.count(|numbers| numbers.connections_refused += 1);
-            }
-            admitted
+            worker.admits(connection.peer())
         }
         Err(error) => {
             worker.count(|numbers| numbers.proxy_headers_bad += 1);

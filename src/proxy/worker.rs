@@ -113,6 +113,15 @@ impl Worker {
         self.log.borrow().enabled()
     }
 
+    /// Whether `--allow-peers` lets this one in, and counts it if not.
+    pub(crate) fn admits(&self, peer: SocketAddr) -> bool {
+        let admitted = self.settings.allow_peers.as_ref().is_none_or(|allowed| allowed.contains(peer.ip()));
+        if !admitted {
+            self.count(|numbers| numbers.connections_refused += 1);
+        }
+        admitted
+    }
+
     /// How a connection begins that came in at this address.
     pub(crate) fn entrance(&self, address: SocketAddr) -> Entrance {
         self.entrances.iter().find(|(known, _)| *known == address).map_or(Entrance::Http1, |(_, entrance)| entrance.clone())

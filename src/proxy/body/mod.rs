@@ -4,8 +4,15 @@ mod client;
 mod request;
 mod response;
 
+use http_body::Body;
+
 pub(crate) use self::{
     client::{ClientBody, Receiving},
     request::{Progress, RequestBody},
     response::ResponseBody,
 };
+
+/// Whether there is a body whose length nobody has told.
+pub(crate) fn is_chunked(body: &impl Body) -> bool {
+    !body.is_end_stream() && body.size_hint().exact().is_none()
+}

@@ -29,10 +29,10 @@ pub(super) async fn serve(shared: Rc<Shared>, lane: Rc<Lane>, request: Request<R
     let is_head = request.method() == Method::HEAD;
     let handling = handler::handle_http2(Rc::clone(&lane), with_body(request, &respond));
     let Some(mut response) = until_reset(handling, &respond).await else { return };
+    response.headers_mut().entry(DATE).or_insert_with(|| lane.worker().date());
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return tunnel(lane, &respond, response).await;
     }
-    response.headers_mut().entry(DATE).or_insert_with(|| lane.worker().date());
     let (head, body) = response.into_parts();
     // The answer to HEAD has the fields of a body, and none.
     let ends = is_head || body.is_end_stream();
@@ -79,7 +79,6 @@ async fn tunnel(lane: Rc<Lane>, respond: &RefCell<SendResponse<Bytes>>, mut resp
     for name in [UPGRADE, SEC_WEBSOCKET_ACCEPT] {
         response.headers_mut().remove(name);
     }
-    response.headers_mut().entry(DATE).or_insert_with(|| lane.worker().date());
     let parts = lane.tunnel.take().zip(lane.websocket.take());
     let sending = respond.borrow_mut().send_response(response.map(drop), false);
     if let (Some((tunnel, websocket)), Ok(sending)) = (parts, sending) {

@@ -12,7 +12,7 @@ mod retry;
 mod socket;
 mod translate;
 
-use std::{future::poll_fn, pin::pin, task::Poll};
+use std::{error::Error, future::poll_fn, io, pin::pin, task::Poll};
 
 use http::{Request, Response, StatusCode, Version};
 use hyper::{body::Incoming, client::conn::TrySendError};
@@ -163,26 +163,29 @@ fn failure(mut error: TrySendError<Request<RequestBody>>) -> Failure {
 
 /// HTTP/2: what the backend has sent is a response that nobody can understand, or too long.
 fn is_invalid(error: &hyper::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
-    cause.is_some_and(|cause| cause.is_reset() && cause.is_library())
+    cause::<h2::Error>(error).is_some_and(|cause| cause.is_reset() && cause.is_library())
 }
 
 /// HTTP/2: the backend has reset this one stream, and not because it hasn't looked at it (RFC 9113 section 8.7).
 fn is_given_up(error: &hyper::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
-    cause.is_some_and(|cause| cause.is_reset() && cause.is_remote() && cause.reason() != Some(h2::Reason::REFUSED_STREAM))
+    cause::<h2::Error>(error)
+        .is_some_and(|cause| cause.is_reset() && cause.is_remote() && cause.reason() != Some(h2::Reason::REFUSED_STREAM))
 }
 
 /// The kernel gave the connection up, see [`socket`].
 fn is_unacknowledged(error: &hyper::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
-    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::TimedOut)
+    cause::<io::Error>(error).is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
+}
+
+/// What the client's error comes from, if it is one of that kind.
+fn cause<E: Error + 'static>(error: &hyper::Error) -> Option<&E> {
+    error.source()?.downcast_ref()
 }
 
 /// What an error of the HTTP client means for the request.
 fn classify(error: hyper::Error) -> ProxyError {
     // The request's own body says what is wrong with it.
-    let mut source = std::error::Error::source(&error);
+    let mut source = Error::source(&error);
     while let Some(cause) = source {
         if let Some(ours) = cause.downcast_ref::<ProxyError>() {
             return ProxyError::new(ours.reason, ours.detail);

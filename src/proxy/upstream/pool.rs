@@ -290,7 +290,7 @@ impl Pools {
 mod tests {
     use super::{super::destination::Transport, *};
 
-    fn pods<const N: usize>(last: [u8; N]) -> Arc<[SocketAddr]> {
+    pub(super) fn pods<const N: usize>(last: [u8; N]) -> Arc<[SocketAddr]> {
         last.iter().map(|last| SocketAddr::from(([192, 0, 2, *last], 80))).collect()
     }
 

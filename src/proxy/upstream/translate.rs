@@ -7,7 +7,7 @@ use http::{
 };
 
 use super::{
-    super::body::RequestBody,
+    super::body::{RequestBody, is_chunked},
     destination::{Destination, Transport},
 };
 
@@ -46,8 +46,7 @@ pub(super) fn to_http1(request: &mut Request<RequestBody>) {
         request.headers_mut().insert(HOST, host);
     }
     *request.uri_mut() = parts.path_and_query.map(Uri::from).unwrap_or_default();
-    let body = request.body();
-    if !http_body::Body::is_end_stream(body) && http_body::Body::size_hint(body).exact().is_none() {
+    if is_chunked(request.body()) {
         request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }

@@ -40,11 +40,7 @@ impl Pool {
 mod tests {
     use std::time::Duration;
 
-    use super::*;
-
-    fn pods<const N: usize>(last: [u8; N]) -> Arc<[SocketAddr]> {
-        last.iter().map(|last| SocketAddr::from(([192, 0, 2, *last], 80))).collect()
-    }
+    use super::{super::tests::pods, *};
 
     #[test]
     fn connections_are_replaced_when_a_pod_goes_and_some_time_after_one_has_come() {

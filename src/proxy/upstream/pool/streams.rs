@@ -149,9 +149,7 @@ impl Pools {
 
     /// A connection was opened, whether or not it can carry several requests; or couldn't be.
     pub(in super::super) fn dialled(&self, destination: &Destination, multiplexes: Option<bool>) {
-        if let Some(streams) = self.by_destination.borrow_mut().get_mut(destination).and_then(|pool| pool.streams.as_mut()) {
-            streams.dialled(multiplexes);
-        }
+        self.with_streams(destination, |streams| streams.dialled(multiplexes));
     }
 }
 
