@@ -3,6 +3,7 @@
 mod acme;
 mod authority;
 mod cookies;
+mod detach;
 mod external;
 mod forwarded;
 pub mod framing;
@@ -15,6 +16,7 @@ mod trailers;
 pub use acme::is_acme_challenge;
 pub use authority::{Authority, BadAuthority, authority, canonical_host};
 pub use cookies::join_cookies;
+pub use detach::detach;
 pub use external::allowed_external;
 pub use forwarded::{X_REQUEST_ID, set_forwarded, set_request_id};
 pub use hop_by_hop::{Upgrade, set_websocket, strip_request, strip_response, wants_upgrade};

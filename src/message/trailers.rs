@@ -8,7 +8,7 @@ use http::{
     },
 };
 
-use super::{forwarded::names_client, hop_by_hop::HOP_BY_HOP};
+use super::{detach::detach, forwarded::names_client, hop_by_hop::HOP_BY_HOP};
 
 /// What RFC 9110 section 6.5.1 rules out: framing, routing, authentication, request modifiers, and how the content is to be read.
 const RULED_OUT: [HeaderName; 14] = [
@@ -28,12 +28,14 @@ const RULED_OUT: [HeaderName; 14] = [
     TRAILER,
 ];
 
-/// Removes what may not stand in a trailer section, whoever sent it: whatever concerns one connection, RFC 9110 rules out, or says who the client is.
+/// Removes what may not stand in a trailer section, whoever sent it: whatever concerns one connection, RFC 9110 rules out, or says who the client is. What passes
+/// is detached, since HTTP/2 may remember it.
 pub fn strip_trailers(trailers: &mut HeaderMap) {
     let ruled_out: Vec<HeaderName> = trailers.keys().filter(|name| !may_pass(name)).cloned().collect();
     for name in ruled_out {
         trailers.remove(name);
     }
+    detach(trailers);
 }
 
 fn may_pass(name: &HeaderName) -> bool {

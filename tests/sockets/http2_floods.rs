@@ -16,7 +16,7 @@ use crate::support::{
     Backend, Http2, PATIENCE, Proxy, Wire, eventually,
     frames::{
         CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frames, GET_FIELDS, HEADERS, PING, POST_FIELDS, PREFACE, PRIORITY,
-        PROTOCOL_ERROR, RST_STREAM, SETTINGS, WINDOW_UPDATE, fields, frame,
+        PROTOCOL_ERROR, RST_STREAM, SETTINGS, WINDOW_UPDATE, fields, frame, hpack_bomb,
     },
 };
 
@@ -140,12 +140,7 @@ fn a_head_that_grows_when_it_is_unpacked_is_too_large() {
     let (backend, count) = counting(Duration::ZERO);
     let (_proxy, address) = proxy(backend);
     let mut client = Frames::connect(address, &[]);
-    // A field that is remembered (RFC 7541 section 6.2.1), and then named 4,000 times by a byte each: 16 MB.
-    let mut block = fields(&GET_FIELDS);
-    block.push(0x40);
-    block.extend_from_slice(&fields(&[("x", "y".repeat(4000))])[1..]);
-    block.extend(std::iter::repeat_n(0xbe, 4000));
-    client.send(HEADERS, END_STREAM | END_HEADERS, 1, &block);
+    client.send(HEADERS, END_STREAM | END_HEADERS, 1, &hpack_bomb());
     assert_eq!(client.goaway(), (0, ENHANCE_YOUR_CALM));
     client.wire.expect_end();
     assert_eq!(count.load(Ordering::Relaxed), 0);

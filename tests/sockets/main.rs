@@ -19,6 +19,7 @@ mod exhaustion;
 mod headers;
 mod http2;
 mod http2_floods;
+mod http2_memory;
 mod http2_time;
 mod http2_tunnels;
 mod https_only;

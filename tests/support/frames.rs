@@ -93,6 +93,12 @@ impl Frames {
         panic!("the connection has ended without a frame of kind {kind} on stream {stream}; last of all came {:?}", before.last());
     }
 
+    /// Waits for the end of a response, and takes all of it.
+    #[track_caller]
+    pub fn end_of(&mut self, stream: u32) {
+        while self.until(DATA, stream).flags & END_STREAM == 0 {}
+    }
+
     /// How the connection ends: the last stream that was seen, and why.
     #[track_caller]
     pub fn goaway(&mut self) -> (u32, u32) {
@@ -137,15 +143,26 @@ pub const POST_FIELDS: [(&str, &str); 4] = [(":method", "POST"), (":scheme", "ht
 
 /// A header block: each field as a literal that nobody remembers (RFC 7541 section 6.2.2).
 pub fn fields<N: AsRef<[u8]>, V: AsRef<[u8]>>(fields: &[(N, V)]) -> Vec<u8> {
-    let mut block = Vec::new();
-    for (name, value) in fields {
-        block.push(0);
-        for text in [name.as_ref(), value.as_ref()] {
-            integer(&mut block, 7, text.len());
-            block.extend_from_slice(text);
-        }
+    fields.iter().flat_map(|(name, value)| literal(0, name.as_ref(), value.as_ref())).collect()
+}
+
+/// A field that is to be remembered (RFC 7541 section 6.2.1).
+pub fn remembered(name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Vec<u8> {
+    literal(0x40, name.as_ref(), value.as_ref())
+}
+
+/// A head that is 16 MB when it is unpacked: a field that is remembered, and then named 4,000 times by a byte each.
+pub fn hpack_bomb() -> Vec<u8> {
+    [fields(&GET_FIELDS), remembered("x", "y".repeat(4000)), vec![0xbe; 4000]].concat()
+}
+
+fn literal(kind: u8, name: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut field = vec![kind];
+    for text in [name, value] {
+        integer(&mut field, 7, text.len());
+        field.extend_from_slice(text);
     }
-    block
+    field
 }
 
 /// RFC 7541 section 5.1, with nothing in the bits before the prefix.

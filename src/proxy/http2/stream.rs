@@ -19,6 +19,7 @@ use super::{
     shared::Shared,
     tunnel::Duplex,
 };
+use crate::message;
 
 /// Bytes of a frame that is sent, at the most (`SETTINGS_MAX_FRAME_SIZE`, unless the client allows more).
 const FRAME_BYTES: usize = 16 * 1024;
@@ -33,7 +34,8 @@ pub(super) async fn serve(shared: Rc<Shared>, lane: Rc<Lane>, request: Request<R
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return tunnel(lane, &respond, response).await;
     }
-    let (head, body) = response.into_parts();
+    let (mut head, body) = response.into_parts();
+    message::detach(&mut head.headers);
     // The answer to HEAD has the fields of a body, and none.
     let ends = is_head || body.is_end_stream();
     let sending = respond.borrow_mut().send_response(Response::from_parts(head, ()), ends);
@@ -79,6 +81,7 @@ async fn tunnel(lane: Rc<Lane>, respond: &RefCell<SendResponse<Bytes>>, mut resp
     for name in [UPGRADE, SEC_WEBSOCKET_ACCEPT] {
         response.headers_mut().remove(name);
     }
+    message::detach(response.headers_mut());
     let parts = lane.tunnel.take().zip(lane.websocket.take());
     let sending = respond.borrow_mut().send_response(response.map(drop), false);
     if let (Some((tunnel, websocket)), Ok(sending)) = (parts, sending) {

@@ -10,6 +10,7 @@ use super::{
     super::body::{RequestBody, is_chunked},
     destination::{Destination, Transport},
 };
+use crate::message;
 
 /// For a stream of HTTP/2: the authority is part of the target, and framing is the connection's matter (RFC 9113 sections 8.2.2 and 8.3.1).
 pub(super) fn to_http2(request: &mut Request<RequestBody>, destination: &Destination) {
@@ -17,6 +18,7 @@ pub(super) fn to_http2(request: &mut Request<RequestBody>, destination: &Destina
     for name in [TRANSFER_ENCODING, CONNECTION, UPGRADE] {
         request.headers_mut().remove(name);
     }
+    message::detach(request.headers_mut());
     if request.uri().authority().is_some() {
         return;
     }
