@@ -20,21 +20,26 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 
-from . import load, peers, report
+from . import configs, load, peers, report, tls
+from .configs import MANY, ONE, SECURE, TEN
 from .peers import LOAD_CORE, PORTS, Fleet
-from .workloads import GET_64, HOSTS, MIB, PROXIES, WITH_BUFFERS, WITH_FLOOR, WORKERS, WORKLOADS, fixed_rate
+from .workloads import GET_64, HOSTS, MIB, PROXIES, TLS_64, WITH_BUFFERS, WITH_FLOOR, WORKERS, WORKLOADS, fixed_rate
 
 EDIT_INTERVAL_S = 0.1
 # Two files, four uploads at the backend, and a round's access logs.
 SPACE = 1 << 30
 # What is measured beside the workloads, and with which routes.
-EXTRA = {"rate": peers.ONE, "idle": None, "edits": peers.ONE, "workers": peers.ONE, "hosts": peers.MANY}
+EXTRA = {"rate": ONE, "edits": ONE, "workers": ONE, "hosts": MANY, "stuck": SECURE}
+# Connections of each kind that get nowhere: more than their deadline lets through in a round.
+STUCK = 500
+# Idle connections: how they are reached, and with which protocol.
+IDLE = {"idle": (ONE, None), "idle-tls": (SECURE, tls.HTTP1), "idle-http2": (SECURE, tls.HTTP2)}
 
 
 class Bench:
     def __init__(self, arguments, run):
         self.tools = peers.find_tools(arguments)
-        self.run, self.host = run, peers.ONE.hosts[0]
+        self.run, self.host = run, ONE.hosts[0]
         self.rounds, self.seconds = (1, 1) if arguments.quick else (arguments.rounds, arguments.seconds)
         self.quick = arguments.quick
         self.idle_rounds = min(self.rounds, 5)
@@ -85,35 +90,39 @@ class Bench:
                 self.progress(f"{workload.name}, round {number + 1} of {self.rounds}: {peer} {shown(one)}")
         return {"title": workload.title, "unit": workload.unit, "samples": samples}
 
-    def idle(self, make):
+    def idle(self, name, make):
         """Memory for each of many idle connections: of fresh processes, since what a load before has left is reused."""
         samples = {peer: [] for peer in PROXIES}
+        routes, protocol = IDLE[name]
+        # Each costs this process more than a proxy.
+        count = min(self.idle_connections, 1000) if protocol else self.idle_connections
+        hold = lambda peer, count: tls.idle(PORTS[peer], self.host, count, protocol) if protocol else load.idle(PORTS[peer], self.host, count)
         for number in range(self.idle_rounds):
-            with make(peers.ONE) as fleet:
+            with make(routes) as fleet:
                 for peer in rotated(PROXIES, number):
                     fleet.start(peer)
                     # What every process makes once: its first connections, buffers, threads.
-                    with load.idle(PORTS[peer], self.host, 64):
+                    with hold(peer, 64):
                         pass
                     before = fleet.resident(peer)
-                    with load.idle(PORTS[peer], self.host, self.idle_connections):
+                    with hold(peer, count):
                         # A coarse clock frees what an idle connection doesn't need.
                         time.sleep(3)
-                        each = (fleet.resident(peer) - before) / self.idle_connections
+                        each = (fleet.resident(peer) - before) / count
                     samples[peer].append(each)
-                    self.progress(f"{self.idle_connections} idle connections: {peer} {each / 1024:.1f} KiB each")
-        return {"connections": self.idle_connections, "samples": samples}
+                    self.progress(f"{name}, {count} connections: {peer} {each / 1024:.1f} KiB each")
+        return {"connections": count, "samples": samples}
 
-    def edits(self, fleet, workload):
-        """The same load with and without an Ingress that is edited all the time."""
-        samples = {"quiet": [], "edited": []}
+    def disturbed(self, fleet, workload, name, disturbance):
+        """The same load at Nodegate with and without something that goes on beside it."""
+        samples = {"quiet": [], name: []}
         for number in range(self.rounds):
-            for name in rotated(list(samples), number):
+            for which in rotated(list(samples), number):
                 first = fleet.generation("nodegate")
-                with editing(self.run / "nodegate-manifests") if name == "edited" else nullcontext():
+                with disturbance() if which == name else nullcontext():
                     one = self.sample(fleet, "nodegate", workload)
-                samples[name].append({**one, "tables": fleet.generation("nodegate") - first})
-                self.progress(f"edits, round {number + 1} of {self.rounds}: {name} {shown(one)}")
+                samples[which].append({**one, "tables": fleet.generation("nodegate") - first})
+                self.progress(f"{workload.name}, round {number + 1} of {self.rounds}: {which} {shown(one)}")
         return {"title": workload.title, "samples": samples}
 
 
@@ -139,7 +148,7 @@ def editing(manifests):
         while not over.wait(EDIT_INTERVAL_S):
             number += 1
             fresh = manifests / ".edited"
-            fresh.write_text(peers.ingress("edited.example.com", (f"/v{number}", "/"), "edited"))
+            fresh.write_text(configs.ingress("edited.example.com", (f"/v{number}", "/"), "edited"))
             fresh.rename(manifests / "edited.yaml")
 
     editor = threading.Thread(target=edit)
@@ -176,14 +185,15 @@ def bench(arguments, run, save):
     bench = Bench(arguments, run)
     wanted = [workload for workload in WORKLOADS if bench.wanted(workload.name)]
     extra = [name for name in EXTRA if bench.wanted(name)]
-    sizes = {"rate": len(WITH_FLOOR) + 1, "edits": 2, "workers": 2, "hosts": 2, "idle": 0}
+    idle = [name for name in IDLE if bench.wanted(name)]
+    sizes = {"rate": len(WITH_FLOOR) + 1, "edits": 2, "workers": 2, "hosts": 2, "stuck": 2}
     bench.all = bench.rounds * (sum(len(workload.peers) for workload in wanted) + sum(sizes[name] for name in extra))
-    bench.all += bench.idle_rounds * len(PROXIES) * ("idle" in extra)
+    bench.all += bench.idle_rounds * len(PROXIES) * len(idle)
     make = lambda routes: Fleet(run, bench.tools, routes)
     data = {"machine": machine(), "versions": {**peers.versions(bench.tools), "revision": revision()},
             "rustc": arguments.rustc, "settings": {"rounds": bench.rounds, "seconds": bench.seconds, "quick": bench.quick}, "workloads": {}}
-    if "idle" in extra:
-        data["idle"] = bench.idle(make)
+    for name in idle:
+        data[name] = bench.idle(name, make)
         save(data)
     for routes in dict.fromkeys(workload.routes for workload in WORKLOADS):
         mine = [workload for workload in wanted if workload.routes is routes]
@@ -191,23 +201,28 @@ def bench(arguments, run, save):
         if not mine and not also:
             continue
         with make(routes) as fleet:
-            for peer in WITH_BUFFERS if routes is peers.ONE else PROXIES:
+            for peer in WITH_BUFFERS if routes is ONE else PROXIES:
                 fleet.start(peer)
             for workload in mine:
                 data["workloads"][workload.name] = bench.measure(fleet, workload)
                 save(data)
-            if also & {"rate", "edits"}:
-                get = data["workloads"].get(GET_64.name) or bench.measure(fleet, GET_64)
-                rate = max(int(min(report.median(samples, "rate") for samples in get["samples"].values()) / 2), 1)
+            if also & {"rate", "edits", "stuck"}:
+                closed = TLS_64 if routes.secure else GET_64
+                got = data["workloads"].get(closed.name) or bench.measure(fleet, closed)
+                rate = max(int(min(report.median(samples, "rate") for samples in got["samples"].values()) / 2), 1)
             if "rate" in also:
                 data["rate"] = {"rate": rate, **bench.measure(fleet, fixed_rate(rate))}
             if "edits" in also:
-                data["edits"] = {"rate": rate, **bench.edits(fleet, fixed_rate(rate))}
+                edits = lambda: editing(bench.run / "nodegate-manifests")
+                data["edits"] = {"rate": rate, **bench.disturbed(fleet, fixed_rate(rate), "edited", edits)}
+            if "stuck" in also:
+                stuck = lambda: tls.stuck(PORTS["nodegate"], bench.host, STUCK)
+                data["stuck"] = {"rate": rate, "each": STUCK, **bench.disturbed(fleet, fixed_rate(rate, secure=True), "stuck", stuck)}
             if "workers" in also:
                 fleet.start("nodegate-2", f"{peers.PROXY_CORE},{LOAD_CORE}")
                 data["workers"] = bench.measure(fleet, WORKERS)
             if "hosts" in also:
-                fleet.start("nodegate-few", routes=peers.TEN)
+                fleet.start("nodegate-few", routes=TEN)
                 data["hosts"] = bench.measure(fleet, HOSTS)
             save(data)
 
@@ -218,12 +233,12 @@ def main():
     parser.add_argument("--quick", action="store_true", help="one round of one second each, in some three minutes: to see that it works, not to be quoted")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of each workload (default: 7)")
     parser.add_argument("--seconds", type=int, default=2, help="seconds of each round (default: 2)")
-    parser.add_argument("--only", help="workloads to run, by name and separated by commas; also rate, idle, edits, workers, hosts")
+    parser.add_argument("--only", help="workloads to run, by name and separated by commas; also rate, edits, stuck, workers, hosts, idle, idle-tls, idle-http2")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="directory for RESULTS.md and results/")
     for name in ("nodegate", "rustc", "relay", "oha", "venv"):
         parser.add_argument(f"--{name}", required=True, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    known = {workload.name for workload in WORKLOADS} | set(EXTRA)
+    known = {workload.name for workload in WORKLOADS} | set(EXTRA) | set(IDLE)
     if arguments.only and (unknown := set(arguments.only.split(",")) - known):
         parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
     if os.cpu_count() < 2:

@@ -1,4 +1,4 @@
-"""The load: wrk and oha, and for what neither of them does, a few sockets of our own. All of it runs on the load's core."""
+"""The load: wrk, oha and h2load, and for what neither of them does, a few sockets of our own. All of it runs on the load's core."""
 
 import json
 import os
@@ -30,7 +30,10 @@ def wrk(url, host, connections, seconds, close=False, **environment):
 
 def oha(tool, url, host, connections, *, seconds=None, requests=None, rate=None, body=None, method="GET"):
     """Requests at a fixed rate, each timed from its turn, however long it then waits for a connection; or a number of them."""
-    command = [tool, "--no-tui", "--output-format", "json", "-c", str(connections), "--host", host, "-m", method, "-t", "60s"]
+    command = [tool, "--no-tui", "--output-format", "json", "-c", str(connections), "-m", method, "-t", "60s"]
+    # By the name that the server is to hear in the handshake.
+    port = url.partition("://")[2].partition("/")[0].rpartition(":")[2]
+    command += ["--insecure", "--connect-to", f"{host}:{port}:127.0.0.1:{port}"] if url.startswith("https:") else ["--host", host]
     command += ["-z", f"{seconds}s"] if seconds else ["-n", str(requests)]
     command += ["-q", str(rate), "--latency-correction"] if rate else []
     command += ["-D", str(body)] if body else []
@@ -47,6 +50,18 @@ def oha(tool, url, host, connections, *, seconds=None, requests=None, rate=None,
         failed = max(failed, int(0.97 * rate * seconds) - sum(codes.values()), 0)
     return {"requests": sum(codes.values()), "seconds": answer["summary"]["total"], "failed": failed, "rate": answer["summary"]["requestsPerSec"],
             **{name: value * 1e6 for name, value in latency.items()}}
+
+
+def h2load(port, host, connections, streams, seconds, http1=False):
+    """A closed loop over TLS: each connection has so many requests under way all the time."""
+    command = ["h2load", "-D", str(seconds), "-t", "1", "-c", str(connections), "-m", str(streams), f"--connect-to=127.0.0.1:{port}", *(["--h1"] if http1 else [])]
+    done = subprocess.run([*command, f"https://{host}/"], capture_output=True, text=True)
+    # What is under way when the time is over has a status, too, or none.
+    found = re.search(r"(\d+) failed, (\d+) errored, (\d+) timeout\s+status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", done.stdout)
+    if done.returncode or not found:
+        sys.exit(f"h2load: {done.stderr or done.stdout}")
+    failed, errored, late, good, *bad = map(int, found.groups())
+    return {"requests": good, "seconds": seconds, "failed": failed + errored + late + sum(bad), "rate": good / seconds}
 
 
 def read_message(connection, rest=b""):

@@ -5,19 +5,20 @@ import pathlib
 import resource
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import time
 import urllib.request
 from dataclasses import dataclass, field
 
+from . import configs, tls
+from .configs import BACKEND, HOST, SOCKETS, Routes
 from .process import DIRECT, cpu, metrics
 
 HERE = pathlib.Path(__file__).resolve().parent
 CONFIGS = HERE.parent / "peers"
 PROXY_CORE, LOAD_CORE = "0", "1"
-# Addresses of the loopback interface only. The backend's stands for a ClusterIP.
-HOST, BACKEND, SOCKETS = "127.0.0.1", "127.43.200.1:9001", "127.43.200.1:9002"
 PORTS = {"relay": 8107, "nginx": 8101, "haproxy": 8102, "haproxy-64k": 8110, "envoy": 8103, "traefik": 8104, "caddy": 8105, "nodegate": 8106, "nodegate-2": 8108, "nodegate-few": 8109}
 # Of HAProxy. As it comes, a small request is cheapest; a large body is with 64 KiB.
 BUFFERS = {"haproxy": 16384, "haproxy-64k": 65536}
@@ -29,20 +30,6 @@ FILES = 32_000
 START_S = 60
 
 
-@dataclass(frozen=True)
-class Routes:
-    """What a proxy routes: every host has every path, and all lead to the same backend."""
-
-    hosts: tuple
-    paths: tuple = ("/",)
-
-
-ONE = Routes(("api.example.com",))
-TEN = Routes(tuple(f"h{number}.example.com" for number in range(10)))
-MANY = Routes(tuple(f"h{number}.example.com" for number in range(10_000)))
-PATHS = Routes(("api.example.com",), tuple(f"/r{number}" for number in range(100)))
-
-
 def admin(name):
     """The admin listener of a Nodegate."""
     return f"{HOST}:{PORTS[name] + 100}"
@@ -51,60 +38,6 @@ def admin(name):
 def connections():
     """What each proxy is configured for: HAProxy insists on two and a half files for each."""
     return max(min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 8, 12_000), 256)
-
-
-def nginx(routes):
-    locations = " ".join(f"location {path} {{ proxy_pass http://backend; }}" for path in routes.paths)
-    return "\n".join(f"  server {{ listen @LISTEN@; server_name {host}; {locations} }}" for host in routes.hosts)
-
-
-def haproxy(routes, run):
-    # Its documentation's way for many hosts, and for paths: maps.
-    table = run / "haproxy.map"
-    if routes.paths == ("/",):
-        table.write_text("".join(f"{host} api\n" for host in routes.hosts))
-        return f"  use_backend %[req.hdr(host),field(1,:),lower,map({table})]"
-    table.write_text("".join(f"{host}{path} api\n" for host in routes.hosts for path in routes.paths))
-    return f"  use_backend %[base,map_beg({table})]"
-
-
-def envoy(routes):
-    pad = " " * 12
-    matches = ", ".join(f"{{match: {{{'prefix' if path == '/' else 'path_separated_prefix'}: {path}}}, route: {{cluster: api, timeout: 0s}}}}" for path in routes.paths)
-    return "\n".join(f"{pad}- {{name: {host}, domains: [{host}], routes: [{matches}]}}" for host in routes.hosts)
-
-
-def traefik(routes):
-    rules = [(host, path, f"r{number}") for number, (host, path) in enumerate((host, path) for host in routes.hosts for path in routes.paths)]
-    rule = lambda host, path: f"Host(`{host}`)" + ("" if path == "/" else f" && PathPrefix(`{path}`)")
-    routers = "".join(f'    {name}: {{rule: "{rule(host, path)}", service: api, entryPoints: [web]}}\n' for host, path, name in rules)
-    return f'http:\n  routers:\n{routers}  services: {{api: {{loadBalancer: {{servers: [{{url: "http://{BACKEND}"}}]}}}}}}\n'
-
-
-def caddy(routes):
-    handles = "\timport api"
-    if routes.paths != ("/",):
-        handles = "\t@api path " + " ".join(f"{path} {path}/*" for path in routes.paths) + "\n\thandle @api {\n\t\timport api\n\t}"
-    # One block for all hosts: it takes minutes to read 10,000.
-    addresses = ", ".join(f"http://{host}:@PORT@" for host in routes.hosts)
-    return f"{addresses} {{\n\timport site\n{handles}\n}}"
-
-
-def ingress(host, paths, name):
-    """An Ingress, and nothing that Nodegate would have to guess."""
-    rules = "\n".join(f"      - {{path: {path}, pathType: Prefix, backend: {{service: {{name: api, port: {{number: 9001}}}}}}}}" for path in paths)
-    return (f"apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{name: {name}, namespace: bench}}\nspec:\n  ingressClassName: nodegate\n"
-            f"  rules:\n  - host: {host}\n    http:\n      paths:\n{rules}\n")
-
-
-def nodegate(routes):
-    address, port = BACKEND.split(":")
-    service = f"apiVersion: v1\nkind: Service\nmetadata: {{name: api, namespace: bench}}\nspec: {{clusterIP: {address}, ports: [{{port: {port}}}]}}\n"
-    # As any cluster has it for each Service.
-    pods = ("apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n"
-            "metadata: {name: api, namespace: bench, labels: {kubernetes.io/service-name: api}}\n"
-            f"endpoints: [{{addresses: [{address}], conditions: {{ready: true}}}}]\nports: [{{port: {port}}}]\n")
-    return "---\n".join([service, pods, *(ingress(host, routes.paths, f"i{number}") for number, host in enumerate(routes.hosts))])
 
 
 @dataclass
@@ -118,6 +51,8 @@ class Fleet:
 
     def __enter__(self):
         try:
+            if self.routes.secure:
+                configs.issue(self.run, self.routes.hosts)
             self.start_backend()
         except BaseException:
             self.__exit__()
@@ -145,7 +80,9 @@ class Fleet:
         address, port = (BACKEND, BACKEND) if name == "backend" else (HOST, str(PORTS[name]))
         text = (CONFIGS / config).read_text().replace("@ROUTES@", routes)
         backend_host, backend_port = BACKEND.split(":")
-        for key, value in {"RUN": str(self.run), "LISTEN": f"{address}:{port}", "HOST": HOST, "PORT": port, "BACKEND": BACKEND, "BACKEND_HOST": backend_host,
+        secure = self.routes.secure and name != "backend"
+        also = {**also, **(configs.reached(name, f"{address}:{port}", self.run) if secure else {})}
+        for key, value in {"RUN": str(self.run), "LISTEN": f"{address}:{port}", "TLS": "", "SCHEME": "https" if secure else "http", "HOST": HOST, "PORT": port, "BACKEND": BACKEND, "BACKEND_HOST": backend_host,
                            "BACKEND_PORT": backend_port, "SOCKETS": SOCKETS, "CONNECTIONS": connections(), **also}.items():
             text = text.replace(f"@{key}@", str(value))
         (self.run / config).write_text(text)
@@ -166,9 +103,10 @@ class Fleet:
                 sys.exit(f"something listens at port {PORTS[name]} already: end it, {name} is to have that port")
         command, environment = self.command(name, routes)
         self.spawn(name, core, *command, **environment)
-        address = f"http://{HOST}:{PORTS[name]}{routes.paths[-1]}"
+        address = f"{'https' if routes.secure else 'http'}://{HOST}:{PORTS[name]}{routes.paths[-1]}"
         request = urllib.request.Request(address, headers={"Host": routes.hosts[-1]})
-        self.wait(name, address, lambda: DIRECT.open(request, timeout=5).read())
+        plain = lambda: DIRECT.open(request, timeout=5).read()
+        self.wait(name, address, (lambda: tls.Client(PORTS[name], routes.hosts[-1]).get()) if routes.secure else plain)
 
     def command(self, name, routes):
         """How to start a proxy, and with which environment; its configuration is written."""
@@ -177,23 +115,26 @@ class Fleet:
             case "relay":
                 return (self.tools["relay"], PORTS[name], *BACKEND.split(":")), {}
             case "nginx":
-                return ("nginx", "-c", self.write("nginx.conf", name, nginx(routes))), {}
+                return ("nginx", "-c", self.write("nginx.conf", name, configs.nginx(routes))), {}
             case "haproxy" | "haproxy-64k":
-                return ("haproxy", "-db", "-f", self.write("haproxy.cfg", name, haproxy(routes, run), BUFFER=BUFFERS[name])), KEEP_MEMORY
+                return ("haproxy", "-db", "-f", self.write("haproxy.cfg", name, configs.haproxy(routes, run), BUFFER=BUFFERS[name])), KEEP_MEMORY
             case "envoy":
-                config = self.write("envoy.yaml", name, envoy(routes))
+                config = self.write("envoy.yaml", name, configs.envoy(routes))
                 return (self.tools["envoy"], "-c", config, "--concurrency", "1", "-l", "error", "--disable-hot-restart"), {}
             case "traefik":
-                (run / "traefik-routes.yaml").write_text(traefik(routes))
+                (run / "traefik-routes.yaml").write_text(configs.traefik(routes, run))
                 return (self.tools["traefik"], f"--configFile={self.write('traefik.yaml', name)}"), {"GOMAXPROCS": "1"}
             case "caddy":
-                config = self.write("Caddyfile", name, caddy(routes))
+                config = self.write("Caddyfile", name, configs.caddy(routes))
                 return (self.tools["caddy"], "run", "--adapter", "caddyfile", "--config", config), {"GOMAXPROCS": "1", "HOME": str(run)}
         manifests = run / f"{name}-manifests"
         manifests.mkdir(exist_ok=True)
-        (manifests / "routes.yaml").write_text(nodegate(routes))
+        (manifests / "routes.yaml").write_text(configs.nodegate(routes, run))
         workers = "2" if name == "nodegate-2" else "1"
-        return (self.tools["nodegate"], "serve", "--manifests", manifests, "--http", f"{HOST}:{PORTS[name]}", "--admin", admin(name), "--workers", workers,
+        listen = ["--http", f"{HOST}:{PORTS[name]}"]
+        if routes.secure:
+            listen = ["--http", f"{HOST}:{PORTS[name] + 200}", "--https", f"{HOST}:{PORTS[name]}"]
+        return (self.tools["nodegate"], "serve", "--manifests", manifests, *listen, "--admin", admin(name), "--workers", workers,
                 "--access-log", run / f"{name}.log"), {}
 
     def wait(self, name, address, attempt):
@@ -264,6 +205,7 @@ def versions(tools):
         "nodegate": first(tools["nodegate"], "--version"), "nginx": first("nginx", "-v").removeprefix("nginx version: "),
         "haproxy": first("haproxy", "-v").split(" 20")[0], "envoy": first(tools["envoy"], "--version").split("/")[-4], "traefik": traefik(),
         "caddy": first(tools["caddy"], "version").split()[0], "wrk": first("wrk", "-v").split(" [")[0], "oha": first(tools["oha"], "--version"),
+        "h2load": first("h2load", "--version"), "openssl": ssl.OPENSSL_VERSION,
     }
 
 

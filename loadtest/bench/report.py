@@ -6,6 +6,10 @@ from . import plot
 
 NAMES = {"direct": "no proxy", "relay": "byte relay", "nodegate": "Nodegate", "nginx": "nginx", "haproxy": "HAProxy", "haproxy-64k": "HAProxy, 64 KiB buffers", "envoy": "Envoy", "traefik": "Traefik",
          "caddy": "Caddy"}
+# Workloads over TLS, which have a goal each.
+SECURE = ("tls", "http2", "http2-64", "full-1.3", "resumed-1.3", "full-1.2", "resumed-1.2")
+# Idle connections, by how they are reached.
+IDLE = {"idle": "HTTP/1.1", "idle-tls": "HTTP/1.1 over TLS", "idle-http2": "HTTP/2 over TLS"}
 
 
 def median_sample(samples):
@@ -77,7 +81,7 @@ class Page:
                 found.append((text, f"{form.format(value)} (at most {form.format(limit)})", middle(values, form), value <= limit))
 
         for workload, peer, limit in (("get-64", "nginx", 0.85), ("get-64", "haproxy", 0.75), ("get-64", "traefik", 1 / 6), ("get-64", "relay", 1.4),
-                                      ("get-1000", "nginx", 1), ("connect", "nginx", 1), ("down-1m", self.cheaper("down-1m", "haproxy", "haproxy-64k"), 0.9), ("down-1m", "relay", 1.35)):
+                                      ("get-1000", "nginx", 1), ("connect", "nginx", 1), *((name, "nginx", 1) for name in SECURE), ("http2", "traefik", 1 / 4), ("down-1m", self.cheaper("down-1m", "haproxy", "haproxy-64k"), 0.9), ("down-1m", "relay", 1.35)):
             at_most(f"CPU, {self.title(workload)}: Nodegate to {NAMES[peer]}", self.ratios(workload, peer), limit)
         if self.data.get("rate"):
             rate = {peer: samples for peer, samples in self.data["rate"]["samples"].items() if not is_void(samples)}
@@ -104,6 +108,11 @@ class Page:
             failed = sum(sample["failed"] for sample in samples["edited"])
             found.append(("requests that failed while an Ingress was edited every 100 ms", f"{failed} (none)", "all", failed == 0))
             at_most("p99 with these edits to p99 without", paired(samples["edited"], samples["quiet"], ratio("p99")), 1.1)
+        if self.data.get("stuck"):
+            samples = self.data["stuck"]["samples"]
+            failed = sum(sample["failed"] for sample in samples["stuck"])
+            found.append((f"requests that failed beside {3 * self.data['stuck']['each']:,} stuck connections", f"{failed} (none)", "all", failed == 0))
+            at_most("p99 beside these connections to p99 without", paired(samples["stuck"], samples["quiet"], ratio("p99")), 1.1)
         return sorted(found, key=lambda goal: goal[3])
 
     def title(self, workload):
@@ -184,19 +193,26 @@ class Page:
     def rates(self):
         workloads = self.data["workloads"]
         rows = []
-        for name in ("get-1", "get-64", "get-1000", "connect"):
+        for name in ("get-1", "get-64", "get-1000", "connect", "tls", "http2"):
             for peer, samples in workloads.get(name, {}).get("samples", {}).items():
-                rows.append((self.title(name), NAMES[peer], f"{median(samples, 'rate'):,.0f}", micros(median(samples, "p50")), micros(median(samples, "p99"))))
+                # h2load tells no percentiles.
+                latencies = [micros(median(samples, key)) if key in samples[0] else "" for key in ("p50", "p99")]
+                rows.append((self.title(name), NAMES[peer], f"{median(samples, 'rate'):,.0f}", *latencies))
         if rows:
-            self.add("## Requests a second, in a closed loop\n", "wrk on the backend's core, which limits the faster proxies: what they could do is more.\n",
+            self.add("## Requests a second, in a closed loop\n", "wrk or h2load on the backend's core, which limits the faster proxies: what they could do is more.\n",
                      table(("", "", "requests/s", "p50", "p99"), rows))
 
     def memory(self):
-        idle = self.data.get("idle")
+        idle = {name: self.data[name] for name in IDLE if name in self.data}
         if idle:
-            limited = "" if idle["connections"] >= 10_000 else " (as many as the limit on open files, which all proxies are given, has room for)"
-            self.add("## Memory\n", f"{idle['connections']:,} keep-alive connections{limited} that had one answer each and are idle for 3 s; what the process grew by, for each:\n",
-                     "![Memory](results/memory.svg)\n", table(("", "KiB"), [(NAMES[peer], f"{statistics.median(values) / 1024:.1f}") for peer, values in idle["samples"].items()]))
+            fewer = any(one["connections"] < 10_000 for name, one in idle.items() if name == "idle")
+            limited = " (as many as the limit on open files, which all proxies are given, has room for)" if fewer else ""
+            counts = ", ".join(f"{one['connections']:,} with {IDLE[name]}{limited if name == 'idle' else ''}" for name, one in idle.items())
+            self.add("## Memory\n", f"Keep-alive connections that had one answer each and are idle for 3 s, {counts}; what the process grew by, for each, in KiB:\n")
+            if "idle" in idle:
+                self.add("![Memory](results/memory.svg)\n")
+            peers = list(dict.fromkeys(peer for one in idle.values() for peer in one["samples"]))
+            self.add(table(("", *(IDLE[name] for name in idle)), [(NAMES[peer], *(f"{statistics.median(one['samples'][peer]) / 1024:.1f}" for one in idle.values())) for peer in peers]))
         get = self.data["workloads"].get("get-64")
         if get:
             self.add("Resident memory after 64 connections' load:\n", table(("", "MiB"), [(NAMES[peer], f"{median(samples, 'resident') / (1 << 20):.1f}") for peer, samples in get["samples"].items()]))
@@ -208,6 +224,12 @@ class Page:
                      sum(one["failed"] for one in samples), f"{median(samples, 'tables'):.0f}") for name, samples in edits["samples"].items()]
             self.add(f"## Edits under load\n", f"Nodegate at {edits['rate']:,} requests a second, its control plane on the same core:\n",
                      table(("", "p50", "p99", "p99.9", "failed", "tables put in force in a round"), rows))
+        stuck = self.data.get("stuck")
+        if stuck:
+            rows = [({"quiet": "none of them", "stuck": f"{stuck['each']} of each"}[name], *(micros(median(samples, key)) for key in ("p50", "p99", "p99.9")),
+                     sum(one["failed"] for one in samples)) for name, samples in stuck["samples"].items()]
+            self.add("## Stuck connections\n", f"Nodegate at {stuck['rate']:,} requests a second over TLS, beside silent connections, half handshakes, and half prefaces of HTTP/2:\n",
+                     table(("", "p50", "p99", "p99.9", "failed"), rows))
         hosts = self.data.get("hosts")
         if hosts:
             rows = [({"nodegate": "10,000 hosts", "nodegate-few": "10 hosts"}[name], micros(median_sample(samples)["cpu"]), mebibytes(median(samples, "resident")))

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Callable
 
-from . import load
-from .peers import BACKEND, HOST, MANY, ONE, PATHS, PORTS, TEN, Routes
+from . import load, tls
+from .configs import BACKEND, HOST, MANY, ONE, PATHS, SECURE, TEN, Routes
+from .peers import PORTS
 
 MIB = 1 << 20
 PROXIES = ("nodegate", "nginx", "haproxy", "envoy", "traefik", "caddy")
@@ -44,10 +45,11 @@ def counted(path, connections, requests, method="GET", body=None):
     return run
 
 
-def fixed_rate(rate):
+def fixed_rate(rate, secure=False):
     """Latencies at a rate that every proxy can bear; and without a proxy, which is what the load and the backend take themselves."""
     def run(bench, peer, seconds):
-        return load.oha(bench.tools["oha"], url(peer), bench.host, 64, seconds=2 * seconds, rate=rate)
+        target = f"https://{bench.host}:{PORTS[peer]}/" if secure else url(peer)
+        return load.oha(bench.tools["oha"], target, bench.host, 64, seconds=2 * seconds, rate=rate)
     return Workload("rate", f"small GET, {rate} a second, 64 keep-alive connections", "request", run, peers=("direct", *WITH_FLOOR))
 
 
@@ -55,7 +57,20 @@ def websockets(bench, peer, seconds):
     return load.websockets(PORTS[peer], bench.host, 64, seconds)
 
 
+def encrypted(connections, streams, **options):
+    def run(bench, peer, seconds):
+        return load.h2load(PORTS[peer], bench.host, connections, streams, seconds, **options)
+    return run
+
+
+def handshakes(version, resumed):
+    what = f"{'resumed' if resumed else 'full'} handshake, {version}, ECDSA P-256"
+    run = lambda bench, peer, seconds: tls.handshakes(PORTS[peer], bench.host, version, resumed, seconds)
+    return Workload(f"{'resumed' if resumed else 'full'}-{version[-3:]}", what, "handshake", run, SECURE, PROXIES)
+
+
 GET_64 = Workload("get-64", "small GET, 64 keep-alive connections", "request", closed_loop())
+TLS_64 = Workload("tls", "small GET over TLS, 64 keep-alive connections", "request", encrypted(64, 1, http1=True), SECURE, PROXIES, settle=1)
 # The cost of a second worker: two on both cores, which the load needs, too.
 WORKERS = replace(GET_64, name="workers", peers=("nodegate", "nodegate-2"))
 # The cost of many hosts: a Nodegate that has them beside one that has ten, each asked for all of its own.
@@ -75,4 +90,8 @@ WORKLOADS = (
     Workload("paths-100", "small GET, 100 paths of one host, 64 connections", "request", closed_loop(paths=100), PATHS, PROXIES),
     Workload("hosts-10", "small GET, 10 hosts, 64 connections", "request", closed_loop(hosts=10), TEN, PROXIES),
     Workload("hosts-10000", "small GET, 10,000 hosts, 64 connections", "request", closed_loop(hosts=10_000), MANY, PROXIES),
+    TLS_64,
+    Workload("http2", "small GET over HTTP/2, 4 connections with 100 streams each", "request", encrypted(4, 100), SECURE, PROXIES, settle=1),
+    Workload("http2-64", "small GET over HTTP/2, 64 connections with 1 stream each", "request", encrypted(64, 1), SECURE, PROXIES, settle=1),
+    *(handshakes(version, resumed) for version in ("TLS 1.3", "TLS 1.2") for resumed in (False, True)),
 )

@@ -20,7 +20,7 @@ import time
 from contextlib import suppress
 
 from bench.load import read_message
-from bench.peers import BACKEND, ONE, nodegate
+from bench.configs import BACKEND, ONE, nodegate
 
 FEW, MANY = 500, 2500
 TOLERANCE = 0.03

@@ -10,7 +10,8 @@ import tempfile
 
 import measure
 from bench.__main__ import prepare
-from bench.peers import LOAD_CORE, ONE, PORTS, Fleet
+from bench.configs import ONE
+from bench.peers import LOAD_CORE, PORTS, Fleet
 from bench.workloads import WORKLOADS
 
 SECONDS = 3
