@@ -54,10 +54,11 @@ $(DENY):
 	cargo install cargo-deny --version $(DENY_VERSION) --locked --debug --quiet --root $(CACHE)/cargo-deny/$(DENY_VERSION)
 
 kube:
-	@echo '== kube-apiserver, etcd, kubectl, Helm, h2spec and the interop programs of gRPC, for the tests, built once'
+	@echo '== kube-apiserver, etcd, kubectl, Helm, h2spec, the interop programs of gRPC and the WebSocket suite of Autobahn, for the tests, fetched and built once'
 	tests/kube/build.sh kube-apiserver etcd kubectl
 	tests/kube/build.sh helm
 	tests/kube/build.sh h2spec grpc-client grpc-server
+	tests/protocols/autobahn/install.sh
 
 # Last, so that its `test result` lines end the output.
 check:

@@ -1,4 +1,4 @@
-//! Other people's judges of protocols, run against the data plane: h2spec for HTTP/2, and gRPC's interoperability tests from end to end.
+//! Other people's judges of protocols, run against the data plane: h2spec for HTTP/2, gRPC's interoperability tests from end to end, Autobahn for WebSocket.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,6 +10,7 @@
 )]
 #![allow(unreachable_pub, missing_docs, dead_code, reason = "shared by test crates; the names say it")]
 
+mod autobahn;
 mod grpc;
 mod http2;
 
