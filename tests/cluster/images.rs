@@ -18,6 +18,8 @@ pub const NODEGATE: &str = "docker.io/local/nodegate:1";
 pub const NODEGATE_UNCAPPED: &str = "docker.io/local/nodegate-uncapped:1";
 pub const REDIS: &str = "docker.io/local/redis:1";
 pub const TRAEFIK: &str = "docker.io/local/traefik:1";
+/// The server of gRPC's interoperability tests. `args` are `--port PORT`.
+pub const GRPC_SERVER: &str = "docker.io/local/grpc-server:1";
 
 /// What every node has from the start.
 pub const AT_START: [&str; 4] = [PAUSE, COREDNS, ECHO, NODEGATE];
@@ -25,17 +27,27 @@ pub const AT_START: [&str; 4] = [PAUSE, COREDNS, ECHO, NODEGATE];
 /// These carry what [`build`] has made into the sandbox.
 const KUBERNETES: &str = "NODEGATE_E2E_KUBERNETES";
 const IMAGES: &str = "NODEGATE_E2E_IMAGES";
+const PEERS: &str = "NODEGATE_E2E_PEERS";
 
 /// Installs and builds whatever isn't there yet. Returns the environment that the sandbox needs to find it, or what went wrong.
-pub fn build() -> Result<[(&'static str, String); 2], String> {
+pub fn build() -> Result<[(&'static str, String); 3], String> {
     run("tests/cluster/prepare.sh", &[])?;
     let parts = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"];
-    Ok([(KUBERNETES, run("tests/kube/build.sh", &parts)?), (IMAGES, run("tests/cluster/images/build.sh", &[])?)])
+    Ok([
+        (KUBERNETES, run("tests/kube/build.sh", &parts)?),
+        (IMAGES, run("tests/cluster/images/build.sh", &[])?),
+        (PEERS, run("tests/kube/build.sh", &["grpc-client"])?),
+    ])
 }
 
 /// The directory with the parts of Kubernetes.
 pub fn kubernetes() -> PathBuf {
     std::env::var_os(KUBERNETES).expect("only asked for inside").into()
+}
+
+/// The client of gRPC's interoperability tests.
+pub fn grpc_client() -> PathBuf {
+    PathBuf::from(std::env::var_os(PEERS).expect("only asked for inside")).join("grpc-client")
 }
 
 /// The archive of an image of the name `docker.io/local/NAME:1`.

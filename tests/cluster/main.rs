@@ -15,6 +15,7 @@ mod dns;
 mod document;
 mod following;
 mod http;
+mod http2;
 mod https;
 mod images;
 mod install;

@@ -16,6 +16,8 @@ go=$("$root/tests/kube/build.sh" coredns pause)
 for name in coredns pause; do
     [ "$out/$name.tar" -nt "$go/$name" ] || pack "$name" "$go/$name"
 done
+peers=$("$root/tests/kube/build.sh" grpc-server)
+[ "$out/grpc-server.tar" -nt "$peers/grpc-server" ] || pack grpc-server "$peers/grpc-server"
 # Whether an image is as it would be made now. Cargo would know better, but these two builds differ in a wrapper around the compiler, and each makes it
 # compile this crate again. A stamp tells how an image was made, and its time when that began: what is edited during a build is newer.
 how() { # how PROFILE: checkout, profile and compiler; several checkouts may share a target directory
