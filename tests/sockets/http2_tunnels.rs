@@ -1,13 +1,13 @@
 //! WebSockets in HTTP/2: a tunnel in one stream (RFC 8441).
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, thread};
 
 use bytes::Bytes;
 use h2::{Reason, ext::Protocol};
 use http::{HeaderValue, Request};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::support::{Backend, Call, Http2, Proxy};
+use crate::support::{Backend, Call, Http2, Proxy, Wire};
 
 fn proxy(backend: SocketAddr) -> (Proxy, SocketAddr) {
     let proxy = Proxy::to_with(backend, |settings| settings.h2c = vec![SocketAddr::from(([127, 0, 0, 1], 0))]);
@@ -24,6 +24,34 @@ fn ask_for_websocket(client: &mut Http2, fields: &[(&'static str, &'static str)]
         request.headers_mut().insert(*name, HeaderValue::from_static(value));
     }
     client.begin(request, false)
+}
+
+/// The backend's consent, and both ends.
+fn open(client: &mut Http2, backend: &Backend) -> (Call, Wire) {
+    let call = ask_for_websocket(client, &[("sec-websocket-version", "13")]);
+    let mut upstream = backend.accept();
+    let accept = derive_accept_key(upstream.head().field("Sec-WebSocket-Key").unwrap().as_bytes());
+    let consent = "HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept:";
+    upstream.send(format!("{consent} {accept}\r\n\r\n"));
+    (call, upstream)
+}
+
+#[test]
+fn a_busy_websocket_whose_client_updates_its_windows_is_no_flood() {
+    const SIZE: usize = 64 << 20;
+    let backend = Backend::start();
+    let (proxy, address) = proxy(backend.address());
+    let mut client = Http2::connect(address);
+    let (call, mut upstream) = open(&mut client, &backend);
+    let mut answer = client.head(call.response).unwrap();
+    thread::spawn(move || upstream.send_zeros(SIZE));
+    let mut got = 0;
+    while got < SIZE {
+        let piece = client.wait(answer.body_mut().data()).expect("more is to come").expect("the connection goes on");
+        got += piece.len();
+        answer.body_mut().flow_control().release_capacity(piece.len()).unwrap();
+    }
+    assert_eq!(proxy.numbers().http2_floods, 0);
 }
 
 #[test]

@@ -8,6 +8,9 @@ use tokio::time::Instant;
 use super::super::connection::Connection;
 use crate::config::limits;
 
+/// Bytes of a frame that is sent, at the most (`SETTINGS_MAX_FRAME_SIZE`, unless the client allows more).
+const FRAME_BYTES: usize = 16 * 1024;
+
 /// See above.
 pub(super) struct Shared {
     pub(super) connection: Rc<Connection>,
@@ -36,6 +39,11 @@ impl Shared {
     /// The client has sent so many pieces of something of use, or is about to get them: it takes some frames to say so.
     pub(super) fn earn_frames(&self, pieces: usize) {
         self.frames.earn(u32::try_from(pieces).unwrap_or(u32::MAX).saturating_mul(limits::HTTP2_FRAMES_EARNED));
+    }
+
+    /// The client is about to get so many bytes, and may answer each piece of them with an update of its windows.
+    pub(super) fn earn_pieces(&self, bytes: usize) {
+        self.earn_frames(bytes.div_ceil(FRAME_BYTES).max(1));
     }
 
     pub(super) fn spend_frame(&self) {

@@ -21,9 +21,6 @@ use super::{
 };
 use crate::message;
 
-/// Bytes of a frame that is sent, at the most (`SETTINGS_MAX_FRAME_SIZE`, unless the client allows more).
-const FRAME_BYTES: usize = 16 * 1024;
-
 /// Serves one request, from its head to the end of its response.
 pub(super) async fn serve(shared: Rc<Shared>, lane: Rc<Lane>, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
     let respond = Rc::new(RefCell::new(respond));
@@ -32,7 +29,7 @@ pub(super) async fn serve(shared: Rc<Shared>, lane: Rc<Lane>, request: Request<R
     let Some(mut response) = until_reset(handling, &respond).await else { return };
     response.headers_mut().entry(DATE).or_insert_with(|| lane.worker().date());
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return tunnel(lane, &respond, response).await;
+        return tunnel(&shared, lane, &respond, response).await;
     }
     let (mut head, body) = response.into_parts();
     message::detach(&mut head.headers);
@@ -76,7 +73,7 @@ async fn until_reset<T>(handling: impl Future<Output = T>, respond: &RefCell<Sen
 }
 
 /// The backend has agreed to a tunnel (RFC 8441 section 5): from here on the stream is one.
-async fn tunnel(lane: Rc<Lane>, respond: &RefCell<SendResponse<Bytes>>, mut response: Response<ResponseBody>) {
+async fn tunnel(shared: &Rc<Shared>, lane: Rc<Lane>, respond: &RefCell<SendResponse<Bytes>>, mut response: Response<ResponseBody>) {
     *response.status_mut() = StatusCode::OK;
     for name in [UPGRADE, SEC_WEBSOCKET_ACCEPT] {
         response.headers_mut().remove(name);
@@ -86,13 +83,14 @@ async fn tunnel(lane: Rc<Lane>, respond: &RefCell<SendResponse<Bytes>>, mut resp
     let sending = respond.borrow_mut().send_response(response.map(drop), false);
     if let (Some((tunnel, websocket)), Ok(sending)) = (parts, sending) {
         let sending = Rc::new(RefCell::new(sending));
-        let duplex = Duplex::new(websocket.receiving, Rc::clone(&sending), &lane);
+        let duplex = Duplex::new(websocket.receiving, Rc::clone(&sending), shared);
         tokio::select! {
             biased;
             () = Box::pin(tunnel.run(duplex, Bytes::new())) => {}
             // A direction that has ended, or is stuck, wouldn't hear of it.
             _ = poll_fn(|cx| sending.borrow_mut().poll_reset(cx)) => {}
         }
+        shared.earn_reset();
     }
 }
 
@@ -154,8 +152,7 @@ impl Client {
 
     fn send_piece(&mut self, piece: Bytes, is_last: bool) -> Result<(), Reason> {
         self.sent += piece.len() as u64;
-        // The client may answer each with an update of its windows.
-        self.shared.earn_frames(piece.len().div_ceil(FRAME_BYTES).max(1));
+        self.shared.earn_pieces(piece.len());
         self.sending.send_data(piece, is_last).map_err(|_| Reason::CANCEL)
     }
 

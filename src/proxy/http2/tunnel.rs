@@ -12,7 +12,10 @@ use bytes::{Buf, Bytes};
 use h2::SendStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::super::{body::Receiving, connection::Lane, deadline::Deadline, worker::Worker};
+use super::{
+    super::{body::Receiving, deadline::Deadline, worker::Worker},
+    shared::Shared,
+};
 
 /// See above.
 pub(super) struct Duplex {
@@ -20,15 +23,16 @@ pub(super) struct Duplex {
     /// What came last, as far as nobody has read it.
     read: Bytes,
     sending: Rc<RefCell<SendStream<Bytes>>>,
+    shared: Rc<Shared>,
     worker: Rc<Worker>,
     /// For a client that takes nothing.
     stall: Deadline,
 }
 
 impl Duplex {
-    pub(super) fn new(receiving: Receiving, sending: Rc<RefCell<SendStream<Bytes>>>, lane: &Lane) -> Self {
-        let worker = Rc::clone(lane.worker());
-        Self { receiving, read: Bytes::new(), sending, stall: worker.deadlines.register(), worker }
+    pub(super) fn new(receiving: Receiving, sending: Rc<RefCell<SendStream<Bytes>>>, shared: &Rc<Shared>) -> Self {
+        let worker = Rc::clone(shared.connection.worker());
+        Self { receiving, read: Bytes::new(), sending, shared: Rc::clone(shared), stall: worker.deadlines.register(), worker }
     }
 }
 
@@ -70,6 +74,7 @@ impl AsyncWrite for Duplex {
         }
         this.stall.disarm();
         let piece = buf.get(..room.min(buf.len())).unwrap_or_default();
+        this.shared.earn_pieces(piece.len());
         sending.send_data(Bytes::copy_from_slice(piece), false).map_err(io::Error::other)?;
         Poll::Ready(Ok(piece.len()))
     }
