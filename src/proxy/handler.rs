@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 
 use super::{
     answer::{self, Form},
-    body::{ClientBody, Progress, Receiving, RequestBody, ResponseBody, is_chunked},
+    body::{ArrivingBody, Progress, Receiving, RequestBody, ResponseBody, is_chunked},
     connection::{Connection, Lane},
     error::{ProxyError, Reason},
     exchange::Exchange,
@@ -36,7 +36,7 @@ const ADDED_FIELDS: usize = 6;
 pub(super) async fn handle_http1(lane: Rc<Lane>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
     let connection = Rc::clone(lane.connection());
     let is_chunked = is_chunked(request.body());
-    let Answer { mut response, body_taken } = handle(lane, request.map(ClientBody::Http1)).await;
+    let Answer { mut response, body_taken } = handle(lane, request.map(ArrivingBody::Http1)).await;
     // With part of the request's body unread, the server closes the connection behind the response: the client is to know before it sends another. Of one in
     // chunks it reads no more than one to find its end, so that it may be all there, and unread.
     let unread = connection.has_unread_body() || (is_chunked && !body_taken);
@@ -49,7 +49,7 @@ pub(super) async fn handle_http1(lane: Rc<Lane>, request: Request<Incoming>) -> 
 
 /// Answers one request over HTTP/2. A status 101 is the backend's consent to a tunnel, which is in the lane.
 pub(super) async fn handle_http2(lane: Rc<Lane>, request: Request<Receiving>) -> Response<ResponseBody> {
-    let Answer { mut response, body_taken: _ } = handle(lane, request.map(ClientBody::Http2)).await;
+    let Answer { mut response, body_taken: _ } = handle(lane, request.map(ArrivingBody::Http2)).await;
     // Its framing is the protocol's matter (RFC 9113 section 8.2.2).
     response.headers_mut().remove(CONNECTION);
     *response.version_mut() = Version::HTTP_2;
@@ -62,7 +62,7 @@ struct Answer {
     body_taken: bool,
 }
 
-async fn handle(lane: Rc<Lane>, request: Request<ClientBody>) -> Answer {
+async fn handle(lane: Rc<Lane>, request: Request<ArrivingBody>) -> Answer {
     lane.worker().retry_budget.deposit();
     let mut exchange = Exchange::begin(lane, &request);
     let form = Form::for_request(request.version(), request.headers());
@@ -76,7 +76,7 @@ async fn handle(lane: Rc<Lane>, request: Request<ClientBody>) -> Answer {
     Answer { response, body_taken }
 }
 
-async fn forward(exchange: &mut Exchange, request: Request<ClientBody>) -> Result<(Sent, Progress), ProxyError> {
+async fn forward(exchange: &mut Exchange, request: Request<ArrivingBody>) -> Result<(Sent, Progress), ProxyError> {
     let (request, progress) = prepare(exchange, request)?;
     let (lane, route, trail) = exchange.sending();
     let route = route.ok_or(Reason::NoRoute)?;
@@ -96,7 +96,7 @@ async fn forward(exchange: &mut Exchange, request: Request<ClientBody>) -> Resul
 }
 
 /// Decides what becomes of a request, and makes it ready to be sent along its route.
-fn prepare(exchange: &mut Exchange, request: Request<ClientBody>) -> Result<(Request<RequestBody>, Progress), ProxyError> {
+fn prepare(exchange: &mut Exchange, request: Request<ArrivingBody>) -> Result<(Request<RequestBody>, Progress), ProxyError> {
     let lane = Rc::clone(exchange.lane());
     let (connection, worker) = (lane.connection(), lane.worker());
     let (mut head, body) = request.into_parts();
@@ -133,7 +133,7 @@ fn prepare(exchange: &mut Exchange, request: Request<ClientBody>) -> Result<(Req
     exchange.request_id = message::set_request_id(&mut head.headers, identity.peer, || new_request_id(worker));
 
     let body = match (upgrade, body) {
-        (Upgrade::WebSocket, ClientBody::Http2(receiving)) => {
+        (Upgrade::WebSocket, ArrivingBody::Http2(receiving)) => {
             // What follows isn't the request's any more, which becomes one that a backend knows (RFC 8441 section 5).
             let (websocket, key) = WebSocket::ask(receiving, worker);
             lane.websocket.replace(Some(websocket));

@@ -34,7 +34,9 @@ const MOST: u64 = 128 << 10;
 /// What a connection may take that floods the process, its buffers and all.
 const MOST_OF_A_FLOOD: u64 = 512 << 10;
 const INITIAL_WINDOW: u16 = 4;
-const LARGE: usize = 4 << 20;
+/// More than the kernel takes on a connection's way.
+const LARGE: usize = 16 << 20;
+const BLOCK: usize = 64 << 10;
 
 fn nodegate(backend: SocketAddr) -> (Nodegate, SocketAddr) {
     let nodegate = Nodegate::serve(&manifest(&[("", "/", backend)]), &["--h2c", "127.0.0.1:0"]);
@@ -147,9 +149,11 @@ fn a_hundred_streams_without_a_window_keep_little_and_not_for_long() {
     let counted = Arc::clone(&broken);
     let backend = Backend::start().serve_each(move |_, mut wire| {
         wire.head();
-        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n{:LARGE$}", "");
+        wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n"));
+        let block = vec![0; BLOCK];
+        let ended = (0..LARGE / BLOCK).find_map(|_| wire.try_send(&block).err());
         // By the proxy, in time.
-        if wire.try_send(answer).is_err_and(|error| matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)) {
+        if ended.is_some_and(|error| matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)) {
             counted.fetch_add(1, Ordering::Relaxed);
         }
     });

@@ -12,7 +12,7 @@ use crate::{
     dials::Silent,
     support::{
         BIG, Backend, Endpoint, Http2, Http2Backend, Issued, Proxy, Refusing, Service, TOGETHER, eventually,
-        frames::{END_HEADERS, END_STREAM, Frames, HEADERS, fields},
+        frames::{DATA, END_HEADERS, END_STREAM, Frame, Frames, HEADERS, PREFACE, RST_STREAM, SETTINGS, fields, frame},
         issue, manifest, secret, service,
     },
 };
@@ -319,7 +319,8 @@ fn an_early_answer_ends_the_upload_and_not_the_connection() {
     let mut client = Http2::connect(proxy.addresses[1]);
     for round in 1..4 {
         let mut call = client.begin(Request::post("http://a/early").body(()).unwrap(), false);
-        call.sending.send_data(Bytes::from("part"), false).unwrap();
+        // It may be answered, and reset, before this.
+        let _ = call.sending.send_data(Bytes::from("part"), false);
         assert_eq!(client.answer(call.response).unwrap().text(), "no!");
         let reset = client.wait(std::future::poll_fn(|cx| call.sending.poll_reset(cx))).unwrap();
         assert_eq!(reset, Reason::NO_ERROR);
@@ -350,4 +351,61 @@ fn a_response_that_ends_in_an_empty_piece_is_whole() {
     assert_eq!(Http2::connect(proxy.addresses[1]).get("http://a/empty-end").text(), "all");
     let answer = proxy.get("a", "/empty-end");
     assert!(answer.complete && answer.text() == "all", "{answer:?}");
+}
+
+#[test]
+fn an_early_answer_is_whole_although_the_upload_is_reset_with_it() {
+    let backend = Backend::start().serve_each(|_, wire| {
+        let mut server = Frames { wire };
+        server.wire.up_to(PREFACE.len());
+        server.send(SETTINGS, 0, 0, &[]);
+        while let Some(Frame { kind, stream, .. }) = server.next() {
+            if kind != HEADERS {
+                continue;
+            }
+            // As Go's server does, in one segment.
+            let head = [&[0x88][..], &fields(&[("content-length", "2")])].concat();
+            let [head, body, reset] = [(HEADERS, END_HEADERS, &head[..]), (DATA, END_STREAM, b"no"), (RST_STREAM, 0, &[0; 4])]
+                .map(|(kind, flags, payload)| frame(kind, flags, stream, payload));
+            server.wire.send([head, body, reset].concat());
+        }
+    });
+    let proxy = to(backend, &[("backend-protocol", "h2c")]);
+    let mut client = Http2::connect(proxy.addresses[1]);
+    let call = client.begin(Request::post("http://a/").body(()).unwrap(), false);
+    assert_eq!(client.answer(call.response).unwrap().text(), "no");
+    let mut client = proxy.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n");
+    assert_eq!(client.message().text(), "no");
+}
+
+#[test]
+fn an_upload_that_a_backend_does_not_read_ends_with_its_client() {
+    // More than the backend has a window for, of as many as it takes at a time.
+    let (streams, size) = (10, 200_000);
+    for over_http2 in [false, true] {
+        let backend = Http2Backend::plain(streams);
+        let proxy = Proxy::with(&annotated(backend.address, &[("backend-protocol", "h2c")]), |settings| {
+            h2c(settings);
+            // Over HTTP/1.1 nobody reads so far as to where the client has closed: then it is the response that doesn't come.
+            settings.limits.response_idle_timeout = if over_http2 { Duration::from_hours(1) } else { Duration::from_secs(1) };
+        });
+        for _ in 0..streams {
+            if over_http2 {
+                let mut client = Http2::connect(proxy.addresses[1]);
+                let mut call = client.begin(Request::post("http://a/lazy").body(()).unwrap(), false);
+                call.sending.send_data(vec![0; size].into(), false).unwrap();
+                assert_eq!(client.head(call.response).unwrap().status(), 200);
+            } else {
+                let mut client = proxy.connect();
+                client.send("POST /lazy HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\n");
+                client.send(vec![0; size]);
+                client.until(b"part\r\n");
+            }
+        }
+        eventually("the backend hears that nobody wants them", || (backend.stopped() == streams as usize).then_some(()));
+        assert_eq!(proxy.exchange("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").status(), 200, "there is room again");
+        proxy.wait_for(|numbers| (numbers.connections_open, numbers.active_requests) == (0, 0));
+        assert_eq!(backend.connections(), 1);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    future::poll_fn,
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex,
@@ -116,7 +117,7 @@ impl Http2Backend {
         self.seen.names.lock().unwrap().clone()
     }
 
-    /// Uploads to `/early` that have stopped.
+    /// Uploads to `/early` that have stopped, and requests for `/lazy` that were given up.
     pub fn stopped(&self) -> usize {
         self.seen.stopped.load(Ordering::Relaxed)
     }
@@ -222,6 +223,14 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
             give(&mut respond, b"no!".to_vec(), true);
             // Until nobody sends any more of it.
             while let Some(Ok(_)) = body.data().await {}
+            seen.stopped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        "/lazy" => {
+            let Ok(mut sending) = respond.send_response(Response::new(()), false) else { return };
+            sending.send_data(Bytes::from("part"), false).unwrap();
+            // Nothing of the body is read, for as long as there is a client.
+            let _ = poll_fn(|cx| sending.poll_reset(cx)).await;
             seen.stopped.fetch_add(1, Ordering::Relaxed);
             return;
         }

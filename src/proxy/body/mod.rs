@@ -1,13 +1,14 @@
 //! The two bodies that pass through: a request's on its way to the backend, a response's on its way to the client. Neither is ever held whole.
 
-mod client;
+mod arriving;
 mod request;
 mod response;
+pub(crate) mod sending;
 
 use http_body::Body;
 
 pub(crate) use self::{
-    client::{ClientBody, Receiving},
+    arriving::{ArrivingBody, Receiving},
     request::{Progress, RequestBody},
     response::ResponseBody,
 };

@@ -17,7 +17,7 @@ use super::{
         deadline::Deadline,
         error::{ProxyError, Reason},
     },
-    ClientBody,
+    ArrivingBody,
 };
 use crate::message;
 
@@ -25,7 +25,7 @@ use crate::message;
 pub(crate) struct RequestBody(Option<Box<Upload>>);
 
 struct Upload {
-    incoming: ClientBody,
+    incoming: ArrivingBody,
     lane: Rc<Lane>,
     progress: Progress,
     deadline: Deadline,
@@ -82,7 +82,7 @@ impl Progress {
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: ClientBody, lane: &Rc<Lane>) -> (Self, Progress) {
+    pub(crate) fn new(incoming: ArrivingBody, lane: &Rc<Lane>) -> (Self, Progress) {
         if incoming.is_end_stream() {
             return (Self(None), Progress::default());
         }
@@ -126,7 +126,7 @@ impl Upload {
                 return Poll::Ready(None);
             }
             Some(Err(error)) => {
-                let fault = self.lane.body_fault().unwrap_or_else(|| ClientBody::fault(&error));
+                let fault = self.lane.body_fault().unwrap_or_else(|| ArrivingBody::fault(&error));
                 self.lane.set_body_fault(fault);
                 return Poll::Ready(Some(Err(ProxyError::caused(fault.reason(), "reading the request's body", error))));
             }

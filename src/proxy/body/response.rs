@@ -5,10 +5,6 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-
 use super::{
     super::{
         connection::BodyFault,
@@ -16,9 +12,11 @@ use super::{
         exchange::Exchange,
         upstream::Lease,
     },
-    Progress,
+    ArrivingBody, Progress,
 };
 use crate::message;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
 
 /// A response's body.
 pub(crate) struct ResponseBody(Source);
@@ -30,7 +28,7 @@ enum Source {
 }
 
 struct Download {
-    incoming: Incoming,
+    incoming: ArrivingBody,
     /// Given back to the pool when the body has ended well, dropped and closed otherwise.
     lease: Option<Lease>,
     progress: Progress,
@@ -49,7 +47,7 @@ impl ResponseBody {
     }
 
     /// The backend's, which carries on the request's record and its connection.
-    pub(crate) fn backend(incoming: Incoming, lease: Lease, progress: Progress, exchange: Exchange, close_delimited: bool) -> Self {
+    pub(crate) fn backend(incoming: ArrivingBody, lease: Lease, progress: Progress, exchange: Exchange, close_delimited: bool) -> Self {
         Self(Source::Backend(Box::new(Download { incoming, lease: Some(lease), progress, exchange, close_delimited })))
     }
 }
@@ -57,7 +55,7 @@ impl ResponseBody {
 impl Download {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
         let waiting = &self.exchange.lane().waiting;
-        let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
+        let frame = match self.incoming.poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
                 let worker = self.exchange.worker();
@@ -70,11 +68,6 @@ impl Download {
         };
         waiting.disarm();
         match frame {
-            // A stream that the backend has reset without an error looks like its end, too (RFC 9113 section 8.1).
-            None if self.lease.as_ref().is_some_and(Lease::is_multiplexed) && !self.incoming.is_end_stream() => {
-                self.break_off(Reason::UpstreamReset);
-                Poll::Ready(Some(Err(ProxyError::new(Reason::UpstreamReset, "the response isn't whole"))))
-            }
             None => {
                 self.finish();
                 Poll::Ready(None)

@@ -12,7 +12,10 @@ use http_body::Body as _;
 
 use super::{
     super::{
-        body::{Receiving, ResponseBody},
+        body::{
+            Receiving, ResponseBody,
+            sending::{self, Outlet},
+        },
         connection::Lane,
         handler,
     },
@@ -35,16 +38,16 @@ pub(super) async fn serve(shared: Rc<Shared>, lane: Rc<Lane>, request: Request<R
     message::detach(&mut head.headers);
     // The answer to HEAD has the fields of a body, and none.
     let ends = is_head || body.is_end_stream();
-    let sending = respond.borrow_mut().send_response(Response::from_parts(head, ()), ends);
-    let mut client = match sending {
+    let begun = respond.borrow_mut().send_response(Response::from_parts(head, ()), ends);
+    let mut client = match begun {
         Ok(sending) => Client { sending, lane, shared, waited: Duration::ZERO, sent: 0 },
         // The client is gone.
         Err(error) => return tracing::debug!(%error, "can't send a response"),
     };
-    if ends {
-        client.shared.earn_reset();
-    } else if let Err(reason) = client.send(body).await {
-        client.sending.send_reset(reason);
+    let sent = if ends { Ok(()) } else { sending::send(&mut client, body).await };
+    match sent {
+        Ok(()) => client.shared.earn_reset(),
+        Err(reason) => client.sending.send_reset(reason),
     }
 }
 
@@ -104,59 +107,19 @@ struct Client {
     sent: u64,
 }
 
-impl Client {
-    /// Sends a whole body. The error is what to reset the stream with.
-    async fn send(&mut self, body: ResponseBody) -> Result<(), Reason> {
-        let mut body = pin!(body);
-        loop {
-            // One piece is taken from the backend before there is room for it: the end may come next, and needs none.
-            let frame = poll_fn(|cx| match body.as_mut().poll_frame(cx) {
-                Poll::Ready(frame) => Poll::Ready(Ok(frame)),
-                Poll::Pending => self.sending.poll_reset(cx).map(|_| Err(Reason::CANCEL)),
-            });
-            let Some(frame) = frame.await? else {
-                self.send_piece(Bytes::new(), true)?;
-                break;
-            };
-            let frame = frame.map_err(|_| Reason::INTERNAL_ERROR)?;
-            match frame.into_data() {
-                Ok(data) => {
-                    let is_last = body.is_end_stream();
-                    self.send_data(data, is_last).await?;
-                    if is_last {
-                        break;
-                    }
-                }
-                Err(frame) => {
-                    let trailers = frame.into_trailers().unwrap_or_default();
-                    self.sending.send_trailers(trailers).map_err(|_| Reason::CANCEL)?;
-                    break;
-                }
-            }
-        }
-        self.shared.earn_reset();
-        Ok(())
+impl Outlet for Client {
+    const BROKEN_OFF: Reason = Reason::INTERNAL_ERROR;
+
+    fn stream(&mut self) -> &mut SendStream<Bytes> {
+        &mut self.sending
     }
 
-    async fn send_data(&mut self, mut data: Bytes, is_last: bool) -> Result<(), Reason> {
-        if data.is_empty() && is_last {
-            return self.send_piece(data, true);
-        }
-        while !data.is_empty() {
-            let room = self.room(data.len()).await?;
-            let piece = data.split_to(room.min(data.len()));
-            self.send_piece(piece, is_last && data.is_empty())?;
-        }
-        Ok(())
+    fn sends(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+        self.shared.earn_pieces(bytes);
     }
 
-    fn send_piece(&mut self, piece: Bytes, is_last: bool) -> Result<(), Reason> {
-        self.sent += piece.len() as u64;
-        self.shared.earn_pieces(piece.len());
-        self.sending.send_data(piece, is_last).map_err(|_| Reason::CANCEL)
-    }
-
-    /// How many of `wanted` bytes the client has room for; it is waited for, if it makes some.
+    /// It is waited for, if it makes some room in time.
     async fn room(&mut self, wanted: usize) -> Result<usize, Reason> {
         self.sending.reserve_capacity(wanted);
         let room = self.sending.capacity();

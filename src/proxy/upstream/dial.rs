@@ -1,8 +1,8 @@
 //! Opening a connection to a backend, and the task that drives it.
 
-use std::{cell::Cell, future::poll_fn, io, pin::Pin, rc::Rc, sync::Arc};
+use std::{future::poll_fn, io, rc::Rc, sync::Arc};
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::{
@@ -19,8 +19,9 @@ use super::{
         worker::Worker,
     },
     destination::{Destination, Transport},
+    http2,
     lease::{Lease, Link, Upgraded},
-    pool::{Open, Opened},
+    pool::Open,
     socket::{BackendStream, Signs, Socket},
 };
 use crate::{
@@ -65,7 +66,7 @@ pub(super) async fn dial(worker: &Rc<Worker>, destination: &Destination) -> Resu
     let multiplexes = matches!(destination.transport, Transport::H2c | Transport::Tls(_, Offer::Http2)) || stream.has_chosen_http2();
     let (socket, signs) = Socket::new(stream);
     if multiplexes {
-        Box::pin(http2(worker, destination, socket, &signs, open, retired)).await
+        Box::pin(http2::begin(worker, destination, socket, &signs, open, retired)).await
     } else {
         http1(worker, destination, socket, signs, open, retired).await
     }
@@ -133,76 +134,8 @@ fn http1_builder(limits: &Limits) -> http1::Builder {
     client
 }
 
-async fn http2(
-    worker: &Rc<Worker>,
-    destination: &Destination,
-    socket: Socket,
-    signs: &Signs,
-    open: Open,
-    retired: bool,
-) -> Result<Lease, ProxyError> {
-    // Whoever speaks HTTP/2 reads what comes, whatever becomes of a request.
-    signs.acknowledged_within.set(Some(limits::HTTP2_ACKNOWLEDGED_WITHIN));
-    let limits = &worker.settings.limits;
-    let mut client = http2::Builder::new(Local);
-    client
-        .initial_stream_window_size(limits::UPSTREAM_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(limits::UPSTREAM_CONNECTION_WINDOW_BYTES)
-        .max_send_buf_size(limits::HTTP2_SEND_BUFFER_BYTES)
-        // Until the backend has said how many it allows: those beyond would be refused.
-        .initial_max_send_streams(0)
-        .max_header_list_size(u32::try_from(limits.response_head_bytes).unwrap_or(u32::MAX));
-    let (sender, connection) = client
-        .handshake(TokioIo::new(socket))
-        .await
-        .map_err(|error| ProxyError::caused(Reason::UpstreamConnect, "beginning HTTP/2", error))?;
-    let allowed = Rc::new(Cell::new(0));
-    let (told, changed) = (Rc::clone(&allowed), worker.pools.changes(destination));
-    let (epoch, address) = (open.epoch(), destination.address);
-    let driver = spawn_local(async move {
-        // As above.
-        let _open = open;
-        let mut connection = connection;
-        let ended = poll_fn(|cx| {
-            let polled = Pin::new(&mut connection).poll(cx);
-            let allowed = connection.current_max_send_streams();
-            if told.replace(allowed) != allowed || polled.is_ready() {
-                changed.notify_waiters();
-            }
-            polled
-        });
-        if let Err(error) = ended.await {
-            tracing::debug!(%address, error = &error as &dyn std::error::Error, "upstream connection ended");
-        }
-    });
-    let opened = Opened {
-        destination: destination.clone(),
-        sender,
-        expires: expiry(worker),
-        epoch,
-        retired,
-        allowed,
-        driver: driver.abort_handle(),
-    };
-    let place = worker.pools.share(opened, worker.deadlines.now());
-    worker.pools.dialled(destination, Some(true));
-    Ok(Lease::on(place, worker))
-}
-
-/// Runs what the HTTP/2 client wants to be run, on the worker's own thread.
-#[derive(Clone, Copy)]
-struct Local;
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
-    fn execute(&self, future: F) {
-        spawn_local(async move {
-            future.await;
-        });
-    }
-}
-
 /// Less up to a fifth, so that connections opened together don't end together.
-fn expiry(worker: &Worker) -> Instant {
+pub(super) fn expiry(worker: &Worker) -> Instant {
     let age = worker.settings.limits.pool_max_age.mul_f64(1.0 - 0.2 * worker.random.borrow_mut().f64());
     worker.deadlines.now() + age
 }

@@ -4,14 +4,15 @@ use std::{net::SocketAddr, rc::Rc};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::{
-    body::{Body as _, Incoming},
-    client::conn::{TrySendError, http1},
-};
+use hyper::{body::Body as _, client::conn::http1};
 use tokio::{sync::oneshot, task::AbortHandle, time::Instant};
 
 use super::{
-    super::{body::RequestBody, worker::Worker},
+    super::{
+        body::{ArrivingBody, RequestBody},
+        worker::Worker,
+    },
+    broken::Broken,
     destination::Destination,
     dial,
     pool::{Open, Place},
@@ -63,14 +64,14 @@ impl Lease {
     }
 
     pub(super) fn on(place: Place, worker: &Rc<Worker>) -> Self {
-        let reused = place.0.is_reused();
+        let reused = place.connection.is_reused();
         Self { held: Held::Place(place), worker: Rc::clone(worker), reused }
     }
 
     pub(super) fn destination(&self) -> &Destination {
         match &self.held {
             Held::Whole(link) => &link.destination,
-            Held::Place(Place(connection)) => &connection.destination,
+            Held::Place(place) => &place.connection.destination,
         }
     }
 
@@ -88,10 +89,7 @@ impl Lease {
         matches!(self.held, Held::Place(_))
     }
 
-    pub(super) async fn send(
-        &mut self,
-        mut request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+    pub(super) async fn send(&mut self, mut request: Request<RequestBody>) -> Result<Response<ArrivingBody>, Broken> {
         match &mut self.held {
             Held::Whole(link) => {
                 link.signs.heard.set(false);
@@ -102,12 +100,9 @@ impl Lease {
                 link.signs.acknowledged_within.set(short.then_some(within));
                 link.carried = link.carried.saturating_add(1);
                 translate::to_http1(&mut request);
-                link.sender.try_send_request(request).await
+                link.sender.try_send_request(request).await.map(|response| response.map(ArrivingBody::Http1)).map_err(Broken::from)
             }
-            Held::Place(Place(connection)) => {
-                translate::to_http2(&mut request, &connection.destination);
-                connection.sender.clone().try_send_request(request).await
-            }
+            Held::Place(place) => place.send(request).await,
         }
     }
 

@@ -1,9 +1,11 @@
 //! Getting a request to its backend: choose an address, take a connection from the pool or dial, send, wait, and try again where that is safe.
 
+mod broken;
 mod choose;
 mod destination;
 mod dial;
 mod dns;
+mod http2;
 mod lease;
 mod pool;
 mod race;
@@ -12,12 +14,11 @@ mod retry;
 mod socket;
 mod translate;
 
-use std::{error::Error, future::poll_fn, io, pin::pin, task::Poll};
+use std::{future::poll_fn, pin::pin, task::Poll};
 
 use http::{Request, Response, StatusCode, Version};
-use hyper::{body::Incoming, client::conn::TrySendError};
 
-use self::{choose::Candidates, retry::Spare};
+use self::{broken::Failure, choose::Candidates, retry::Spare};
 pub(crate) use self::{
     dns::Resolver,
     lease::{Lease, Upgraded},
@@ -25,7 +26,7 @@ pub(crate) use self::{
     retry::Budget,
 };
 use super::{
-    body::{Progress, RequestBody},
+    body::{ArrivingBody, Progress, RequestBody},
     connection::Lane,
     error::{ProxyError, Reason},
     exchange::Trail,
@@ -34,7 +35,7 @@ use crate::{config::limits::MAX_ATTEMPTS, route::Backend};
 
 /// A backend's response, its head checked, and the connection that its body comes from.
 pub(crate) struct Sent {
-    pub(crate) response: Response<Incoming>,
+    pub(crate) response: Response<ArrivingBody>,
     pub(crate) lease: Lease,
 }
 
@@ -104,22 +105,13 @@ pub(crate) async fn send(
     }
 }
 
-/// A request that got no response.
-struct Failure {
-    error: ProxyError,
-    /// The connection is gone, while the backend may well be there.
-    lost: bool,
-    /// The request, if nothing of it was written.
-    unsent: Option<Box<Request<RequestBody>>>,
-}
-
 /// Sends one request on one connection, and waits for the head of the response, for as long as the request moves or the first-byte timeout lasts.
 async fn exchange_heads(
     lane: &Lane,
     lease: &mut Lease,
     request: Request<RequestBody>,
     progress: &Progress,
-) -> Result<Response<Incoming>, Failure> {
+) -> Result<Response<ArrivingBody>, Failure> {
     let timeout = lane.worker().settings.limits.first_byte_timeout;
     let mut response = pin!(lease.send(request));
     lane.waiting.arm(timeout);
@@ -141,57 +133,7 @@ async fn exchange_heads(
     lane.waiting.disarm();
     match result {
         Some(Ok(response)) => Ok(response),
-        Some(Err(error)) => Err(failure(error)),
+        Some(Err(broken)) => Err(broken.failure(lane.body_fault())),
         None => Err(Failure { error: ProxyError::new(Reason::UpstreamTimeout, "waiting for the response"), lost: false, unsent: None }),
     }
-}
-
-fn failure(mut error: TrySendError<Request<RequestBody>>) -> Failure {
-    let unsent = error.take_message().map(Box::new);
-    let error = error.into_error();
-    if is_unacknowledged(&error) {
-        let error = ProxyError::caused(Reason::UpstreamTimeout, "waiting for the backend's host to acknowledge the request", error);
-        return Failure { error, lost: true, unsent };
-    }
-    let given_up = is_given_up(&error);
-    if is_invalid(&error) {
-        return Failure { error: ProxyError::caused(Reason::UpstreamInvalid, "waiting for the response", error), lost: false, unsent };
-    }
-    let error = classify(error);
-    Failure { lost: error.reason == Reason::UpstreamReset && !given_up, error, unsent }
-}
-
-/// HTTP/2: what the backend has sent is a response that nobody can understand, or too long.
-fn is_invalid(error: &hyper::Error) -> bool {
-    cause::<h2::Error>(error).is_some_and(|cause| cause.is_reset() && cause.is_library())
-}
-
-/// HTTP/2: the backend has reset this one stream, and not because it hasn't looked at it (RFC 9113 section 8.7).
-fn is_given_up(error: &hyper::Error) -> bool {
-    cause::<h2::Error>(error)
-        .is_some_and(|cause| cause.is_reset() && cause.is_remote() && cause.reason() != Some(h2::Reason::REFUSED_STREAM))
-}
-
-/// The kernel gave the connection up, see [`socket`].
-fn is_unacknowledged(error: &hyper::Error) -> bool {
-    cause::<io::Error>(error).is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
-}
-
-/// What the client's error comes from, if it is one of that kind.
-fn cause<E: Error + 'static>(error: &hyper::Error) -> Option<&E> {
-    error.source()?.downcast_ref()
-}
-
-/// What an error of the HTTP client means for the request.
-fn classify(error: hyper::Error) -> ProxyError {
-    // The request's own body says what is wrong with it.
-    let mut source = Error::source(&error);
-    while let Some(cause) = source {
-        if let Some(ours) = cause.downcast_ref::<ProxyError>() {
-            return ProxyError::new(ours.reason, ours.detail);
-        }
-        source = cause.source();
-    }
-    let reason = if error.is_parse() { Reason::UpstreamInvalid } else { Reason::UpstreamReset };
-    ProxyError::caused(reason, "waiting for the response", error)
 }

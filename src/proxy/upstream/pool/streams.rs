@@ -1,13 +1,20 @@
 //! Connections to backends that carry several requests at a time (HTTP/2): which of them takes the next one, and when there is to be another one.
 
-use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc};
+use std::{
+    cell::Cell,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
-use hyper::client::conn::http2::SendRequest;
+use bytes::Bytes;
+use h2::client::SendRequest;
 use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
 use super::{
     super::{
-        super::{body::RequestBody, error::Reason, worker::Worker},
+        super::{error::Reason, worker::Worker},
         destination::Destination,
         lease::Lease,
     },
@@ -34,7 +41,7 @@ pub(in super::super) struct Streams {
 /// A connection, for as long as a request or its pool holds it.
 pub(in super::super) struct Multiplexed {
     pub(in super::super) destination: Destination,
-    pub(in super::super) sender: SendRequest<RequestBody>,
+    pub(in super::super) sender: SendRequest<Bytes>,
     /// After this moment it gets no new requests.
     expires: Instant,
     epoch: u64,
@@ -53,7 +60,7 @@ pub(in super::super) struct Multiplexed {
 /// What a connection is opened with.
 pub(in super::super) struct Opened {
     pub(in super::super) destination: Destination,
-    pub(in super::super) sender: SendRequest<RequestBody>,
+    pub(in super::super) sender: SendRequest<Bytes>,
     pub(in super::super) expires: Instant,
     pub(in super::super) epoch: u64,
     pub(in super::super) retired: bool,
@@ -62,7 +69,11 @@ pub(in super::super) struct Opened {
 }
 
 /// One request's place on a connection.
-pub(in super::super) struct Place(pub(in super::super) Rc<Multiplexed>);
+pub(in super::super) struct Place {
+    pub(in super::super) connection: Rc<Multiplexed>,
+    /// The task that sends the request's body. Without it, and whoever reads the response, the stream is reset.
+    pub(in super::super) upload: Option<AbortHandle>,
+}
 
 /// What whoever finds no room is to do.
 pub(in super::super) enum NoRoom {
@@ -237,16 +248,22 @@ impl Multiplexed {
     fn enter(self: &Rc<Self>) -> Place {
         self.under_way.set(self.under_way.get() + 1);
         self.carried.set(self.carried.get() + 1);
-        Place(Rc::clone(self))
+        Place { connection: Rc::clone(self), upload: None }
+    }
+
+    /// Takes no more requests: it is gone, or its backend has said so.
+    fn is_closed(&self) -> bool {
+        // Of a handle without a request of its own that is all there is to wait for.
+        matches!(self.sender.clone().poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_)))
     }
 
     fn is_usable(&self, now: Instant, epoch: u64) -> bool {
-        !self.sender.is_closed() && now < self.expires && self.epoch == epoch && !self.retired
+        !self.is_closed() && now < self.expires && self.epoch == epoch && !self.retired
     }
 
     /// Nothing has come from the backend yet.
     fn is_new(&self) -> bool {
-        !self.sender.is_closed() && self.allowed.get() == 0
+        !self.is_closed() && self.allowed.get() == 0
     }
 
     fn has_room(&self) -> bool {
@@ -261,7 +278,10 @@ impl Multiplexed {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Self(connection) = self;
+        let Self { connection, upload } = self;
+        if let Some(upload) = upload {
+            upload.abort();
+        }
         connection.idle_since.set(Instant::now());
         connection.under_way.set(connection.under_way.get().saturating_sub(1));
         connection.changed.notify_one();

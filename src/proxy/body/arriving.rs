@@ -1,4 +1,4 @@
-//! What a client sends behind a head, over either version of HTTP.
+//! What comes behind a head, over either version of HTTP.
 
 use std::{
     cell::RefCell,
@@ -15,8 +15,8 @@ use hyper::body::Incoming;
 
 use super::super::connection::BodyFault;
 
-/// A request's body as its connection delivers it.
-pub(crate) enum ClientBody {
+/// A body as its connection delivers it.
+pub(crate) enum ArrivingBody {
     Http1(Incoming),
     Http2(Receiving),
 }
@@ -24,7 +24,7 @@ pub(crate) enum ClientBody {
 /// Why it ends before its time.
 pub(super) type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// What comes from the client on a stream of HTTP/2.
+/// What comes on a stream of HTTP/2.
 pub(crate) struct Receiving {
     stream: RecvStream,
     /// What is left of a length that was announced.
@@ -33,7 +33,7 @@ pub(crate) struct Receiving {
     awaits_continue: Option<Rc<RefCell<SendResponse<Bytes>>>>,
 }
 
-impl ClientBody {
+impl ArrivingBody {
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
         match self {
             Self::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Into::into),
