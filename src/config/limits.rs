@@ -103,7 +103,8 @@ pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Envoy's number: server-sent events with a rare heartbeat live, a dead peer doesn't stay for ever.
 pub const RESPONSE_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// A tunnel (WebSocket) without a byte in either direction. Beyond: closed. HAProxy's customary number; WebSocket libraries ping every minute.
+/// A tunnel (WebSocket), or a call of gRPC to a backend that speaks HTTP/2, without a byte in either direction. Beyond: closed. HAProxy's customary number;
+/// WebSocket libraries ping every minute, and a call that watches something may have nothing to say.
 pub const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Bytes of a response's head. Beyond: 502 `upstream_invalid`.

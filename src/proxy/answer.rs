@@ -7,6 +7,7 @@ use http::{
 };
 
 use super::{body::ResponseBody, error::Reason};
+use crate::message;
 
 /// The header that carries the reason code.
 pub(crate) const REASON_HEADER: &str = "x-nodegate-reason";
@@ -107,10 +108,7 @@ pub(crate) enum Form {
 impl Form {
     /// The form for whoever has sent this head.
     pub(crate) fn for_request(version: Version, headers: &HeaderMap) -> Self {
-        let is_grpc = |kind: &HeaderValue| {
-            kind.as_bytes().starts_with(GRPC.as_bytes()) && matches!(kind.as_bytes().get(GRPC.len()), None | Some(b'+' | b';'))
-        };
-        if version == Version::HTTP_2 && headers.get(CONTENT_TYPE).is_some_and(is_grpc) { Self::Grpc } else { Self::of(headers) }
+        if message::is_grpc(version, headers) { Self::Grpc } else { Self::of(headers) }
     }
 
     /// What `Accept` asks for first among the three; text where it asks for nothing of them. A browser names `text/html` before all else.

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     config::limits::Limits,
     message::{self, Authority, Scheme, Upgrade},
-    route::Route,
+    route::{self, Route},
 };
 
 /// Fields that a request gets: `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`, `X-Real-IP`, `X-Request-Id`.
@@ -147,7 +147,8 @@ fn prepare(exchange: &mut Exchange, request: Request<ArrivingBody>) -> Result<(R
         }
         (_, body) => Some(body),
     };
-    let (body, progress) = body.map_or_else(|| (RequestBody::empty(), Progress::default()), |body| RequestBody::new(body, &lane));
+    let is_call = route.backend.protocol != route::Protocol::Http1 && message::is_grpc(head.version, &head.headers);
+    let (body, progress) = body.map_or_else(|| (RequestBody::empty(), Progress::default()), |body| RequestBody::new(body, &lane, is_call));
     set_framing(&mut head.headers, &body, upgrade);
     // The client speaks whatever version it is given, and panics on some.
     head.version = Version::HTTP_11;

@@ -1,6 +1,6 @@
 //! Backends that speak HTTP/2, or TLS, or both.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, thread, time::Duration};
 
 use bytes::Bytes;
 use h2::Reason;
@@ -408,4 +408,51 @@ fn an_upload_that_a_backend_does_not_read_ends_with_its_client() {
         proxy.wait_for(|numbers| (numbers.connections_open, numbers.active_requests) == (0, 0));
         assert_eq!(backend.connections(), 1);
     }
+}
+
+/// A call of gRPC that the backend echoes, and its response.
+fn call(client: &mut Http2) -> (h2::SendStream<Bytes>, http::Response<h2::RecvStream>) {
+    let ask = Request::post("http://a/x.Y/Z").header("content-type", "application/grpc+proto").header("te", "trailers").body(()).unwrap();
+    let mut call = client.begin(ask, false);
+    call.sending.send_data("hello".into(), false).unwrap();
+    let mut answer = client.head(call.response).unwrap();
+    assert_eq!(client.wait(answer.body_mut().data()).unwrap().unwrap(), "hello");
+    (call.sending, answer)
+}
+
+#[test]
+fn a_call_of_grpc_may_rest_and_trickle_as_a_tunnel_may() {
+    let short = Duration::from_millis(300);
+    let backend = Http2Backend::plain(100);
+    let proxy = Proxy::with(&annotated(backend.address, &[("backend-protocol", "grpc")]), |settings| {
+        h2c(settings);
+        settings.limits.body_rate_grace = short;
+        settings.limits.body_idle_timeout = short;
+        settings.limits.response_idle_timeout = short;
+    });
+    let mut client = Http2::connect(proxy.addresses[1]);
+    let (mut sending, mut answer) = call(&mut client);
+    for _ in 0..3 {
+        // A pause in it: longer than anything but a call has.
+        thread::park_timeout(4 * short);
+        sending.send_data("again".into(), false).unwrap();
+        assert_eq!(client.wait(answer.body_mut().data()).unwrap().unwrap(), "again");
+    }
+    sending.send_data(Bytes::new(), true).unwrap();
+    assert!(client.wait(answer.body_mut().data()).is_none());
+    assert_eq!(client.wait(answer.body_mut().trailers()).unwrap().unwrap()["grpc-status"], "0");
+}
+
+#[test]
+fn a_call_of_grpc_in_which_nothing_moves_has_an_end() {
+    let backend = Http2Backend::plain(100);
+    let proxy = Proxy::with(&annotated(backend.address, &[("backend-protocol", "grpc")]), |settings| {
+        h2c(settings);
+        settings.limits.tunnel_idle_timeout = Duration::from_secs(1);
+        settings.limits.response_idle_timeout = Duration::from_millis(300);
+    });
+    let mut client = Http2::connect(proxy.addresses[1]);
+    let (_sending, mut answer) = call(&mut client);
+    client.wait(answer.body_mut().data()).unwrap().unwrap_err();
+    proxy.wait_for(|numbers| numbers.active_requests == 0);
 }

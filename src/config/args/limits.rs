@@ -45,7 +45,7 @@ pub struct LimitArgs {
     /// Between two reads of an answer's body
     #[arg(long, env = "NODEGATE_RESPONSE_IDLE_TIMEOUT", value_name = "TIME", default_value_t = Span(limits::RESPONSE_IDLE_TIMEOUT))]
     pub response_idle_timeout: Span,
-    /// A tunnel without a byte in either direction
+    /// A tunnel, or a call of gRPC, without a byte in either direction
     #[arg(long, env = "NODEGATE_TUNNEL_IDLE_TIMEOUT", value_name = "TIME", default_value_t = Span(limits::TUNNEL_IDLE_TIMEOUT))]
     pub tunnel_idle_timeout: Span,
     /// Client connections of one worker

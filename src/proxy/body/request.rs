@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -46,6 +47,8 @@ struct ProgressCells {
     complete: Cell<bool>,
     moved: Cell<bool>,
     waiting: Cell<bool>,
+    /// When something last moved in either direction, of a call; `None`: it is none, and each direction has clocks of its own.
+    call: Cell<Option<Instant>>,
 }
 
 impl Progress {
@@ -74,6 +77,25 @@ impl Progress {
         }
     }
 
+    /// Of a call, something has moved.
+    pub(super) fn touch(&self, now: Instant) {
+        if let Some(cells) = &self.0
+            && cells.call.get().is_some()
+        {
+            cells.call.set(Some(now));
+        }
+    }
+
+    fn is_call(&self) -> bool {
+        self.0.as_ref().is_some_and(|cells| cells.call.get().is_some())
+    }
+
+    /// How much longer a call may rest; `None`: not at all, or it is none.
+    pub(super) fn may_rest(&self, now: Instant, most: Duration) -> Option<Duration> {
+        let moved = self.0.as_ref()?.call.get()?;
+        most.checked_sub(now.saturating_duration_since(moved)).filter(|left| !left.is_zero())
+    }
+
     /// Whether the request still keeps the backend waiting: bytes have moved since the last call, or the client owes us some, for which there is a clock of
     /// its own.
     pub(crate) fn take_busy(&self) -> bool {
@@ -82,11 +104,13 @@ impl Progress {
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: ArrivingBody, lane: &Rc<Lane>) -> (Self, Progress) {
+    /// `is_call`: messages may come and go in both directions for as long as the two ends like, with pauses.
+    pub(crate) fn new(incoming: ArrivingBody, lane: &Rc<Lane>, is_call: bool) -> (Self, Progress) {
         if incoming.is_end_stream() {
             return (Self(None), Progress::default());
         }
-        let progress = Progress(Some(Rc::default()));
+        let call = Cell::new(is_call.then(|| lane.worker().deadlines.now()));
+        let progress = Progress(Some(Rc::new(ProgressCells { call, ..ProgressCells::default() })));
         let upload = Upload {
             incoming,
             lane: Rc::clone(lane),
@@ -120,6 +144,7 @@ impl Upload {
         };
         self.deadline.disarm();
         cells.moved.set(true);
+        self.progress.touch(self.lane.worker().deadlines.now());
         let mut frame = match frame {
             None => {
                 cells.complete.set(true);
@@ -148,12 +173,22 @@ impl Upload {
 
     /// Nothing has come: is it too late already?
     fn poll_late(&mut self, cx: &Context<'_>) -> Poll<ProxyError> {
-        self.deadline.arm_once(self.lane.worker().settings.limits.body_idle_timeout);
+        let worker = self.lane.worker();
+        let limits = &worker.settings.limits;
+        let is_call = self.progress.is_call();
+        self.deadline.arm_once(if is_call { limits.tunnel_idle_timeout } else { limits.body_idle_timeout });
         ready!(self.deadline.poll(cx));
+        if let Some(left) = self.progress.may_rest(worker.deadlines.now(), limits.tunnel_idle_timeout) {
+            self.deadline.arm(left);
+            ready!(self.deadline.poll(cx));
+        }
         Poll::Ready(self.timed_out())
     }
 
     fn is_too_slow(&mut self, bytes: u64) -> bool {
+        if self.progress.is_call() {
+            return false;
+        }
         let worker = self.lane.worker();
         let limits = &worker.settings.limits;
         let now = worker.deadlines.now();

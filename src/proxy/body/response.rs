@@ -59,8 +59,13 @@ impl Download {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
                 let worker = self.exchange.worker();
-                waiting.arm_once(worker.settings.limits.response_idle_timeout);
+                let limits = &worker.settings.limits;
+                waiting.arm_once(limits.response_idle_timeout);
                 ready!(waiting.poll(cx));
+                if let Some(left) = self.progress.may_rest(worker.deadlines.now(), limits.tunnel_idle_timeout) {
+                    waiting.arm(left);
+                    ready!(waiting.poll(cx));
+                }
                 worker.count(|numbers| numbers.response_stalls += 1);
                 self.break_off(Reason::UpstreamTimeout);
                 return Poll::Ready(Some(Err(ProxyError::new(Reason::UpstreamTimeout, "waiting for more of the response"))));
@@ -81,6 +86,7 @@ impl Download {
             Some(Ok(mut frame)) => {
                 if let Some(data) = frame.data_ref() {
                     self.exchange.bytes_out += data.len() as u64;
+                    self.progress.touch(self.exchange.worker().deadlines.now());
                 }
                 if let Some(trailers) = frame.trailers_mut() {
                     message::strip_trailers(trailers);
