@@ -26,6 +26,7 @@ use super::{
     connections::Connections,
     date::HttpDate,
     deadline::Deadlines,
+    http2::Windows,
     listener::{self, Entrance},
     listeners::Listeners,
     upstream::{Budget, Pools, Resolver},
@@ -40,6 +41,7 @@ pub(crate) struct Worker {
     pub(crate) retry_budget: Budget,
     pub(crate) resolver: Resolver,
     pub(crate) connections: Connections,
+    pub(crate) windows: Windows,
     /// Rung whenever a connection ends.
     pub(crate) room: Notify,
     pub(crate) random: RefCell<Rng>,
@@ -197,6 +199,7 @@ async fn work(seed: Seed) -> std::io::Result<Rc<Worker>> {
         retry_budget: Budget::default(),
         resolver,
         connections: Connections::default(),
+        windows: Windows::default(),
         room: Notify::new(),
         random: RefCell::new(Rng::new()),
         date: HttpDate::new(),

@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use nodegate::config::limits::HTTP2_IDLE_FRAMES;
+use nodegate::config::limits::{HTTP2_IDLE_FRAMES, HTTP2_STREAM_WINDOW_BYTES};
 
 use crate::support::{
     Backend, Nodegate, PATIENCE,
@@ -34,6 +34,8 @@ const MOST: u64 = 128 << 10;
 /// What a connection may take that floods the process, its buffers and all.
 const MOST_OF_A_FLOOD: u64 = 512 << 10;
 const INITIAL_WINDOW: u16 = 4;
+/// Most of what a connection may have under way.
+const UPLOADS: usize = 100;
 /// More than the kernel takes on a connection's way.
 const LARGE: usize = 16 << 20;
 const BLOCK: usize = 64 << 10;
@@ -173,4 +175,54 @@ fn a_hundred_streams_without_a_window_keep_little_and_not_for_long() {
     println!("{grown} bytes for each stream");
     assert!(client.is_alive(), "the connection goes on");
     assert!(grown < 256 << 10, "{grown} bytes for each stream");
+}
+
+/// What the client may send on all of its streams together, once the server has seen what came before.
+fn window(client: &mut Frames, mut known: u64) -> u64 {
+    client.send(PING, 0, 0, b"so much?");
+    while let Some(frame) = client.next() {
+        match (frame.kind, frame.stream) {
+            (PING, _) => return known,
+            (WINDOW_UPDATE, 0) => known += u64::from(u32::from_be_bytes(frame.payload.try_into().unwrap())),
+            _ => {}
+        }
+    }
+    panic!("the connection has ended");
+}
+
+#[test]
+fn uploads_that_a_backend_does_not_read_leave_the_others_their_window() {
+    let (stuck, fine) = (Backend::start(), Backend::start().serve("ok"));
+    let yaml = manifest(&[("stuck", "/", stuck.address()), ("fine", "/", fine)]);
+    let nodegate = Nodegate::serve(&yaml, &["--h2c", "127.0.0.1:0"]);
+    let mut client = Frames::connect(nodegate.at("h2c"), &[]);
+    let before = nodegate.peak_memory();
+    let streams: Vec<u32> = (1..).step_by(2).take(UPLOADS).collect();
+    let post = |host| [&POST_FIELDS[..3], &[(":authority", host)]].concat();
+    for stream in &streams {
+        client.send(HEADERS, END_HEADERS, *stream, &fields(&post("stuck")));
+    }
+    let held: Vec<_> = streams.iter().map(|_| stuck.accept()).collect();
+    // What a connection has from the start (RFC 9113 section 6.9.2), and what it is given.
+    let (each, mut known) = (HTTP2_STREAM_WINDOW_BYTES as usize, 65_535);
+    within(PATIENCE, "there is room for all of them", || {
+        known = window(&mut client, known);
+        (known >= (UPLOADS * each) as u64).then_some(())
+    });
+    for stream in &streams {
+        let piece = frame(DATA, 0, *stream, &[0; 16 << 10]);
+        client.wire.send(piece.repeat(each / (16 << 10)));
+    }
+    let another = 2 * u32::try_from(UPLOADS).unwrap() + 1;
+    client.send(HEADERS, END_HEADERS, another, &fields(&post("fine")));
+    within(PATIENCE, "there is room for one more", || {
+        known = window(&mut client, known);
+        (known >= (UPLOADS * each + 1000) as u64).then_some(())
+    });
+    client.send(DATA, END_STREAM, another, &[0; 1000]);
+    assert_eq!(client.until(DATA, another).payload, b"ok");
+    // What they may send, and what is on its way from hand to hand.
+    let grown = nodegate.peak_memory().saturating_sub(before) / held.len() as u64;
+    println!("{grown} bytes for each upload");
+    assert!(grown < 2 * u64::from(HTTP2_STREAM_WINDOW_BYTES), "{grown} bytes for each upload");
 }

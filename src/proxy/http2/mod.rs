@@ -5,6 +5,7 @@ mod guard;
 mod shared;
 mod stream;
 mod tunnel;
+mod window;
 
 use std::{future::poll_fn, rc::Rc, task::Poll};
 
@@ -12,7 +13,8 @@ use bytes::Bytes;
 use h2::{Reason, server};
 use tokio::{task::spawn_local, time::Instant};
 
-use self::{guard::FrameGuard, shared::Shared};
+pub(super) use self::window::Windows;
+use self::{guard::FrameGuard, shared::Shared, window::Window};
 use super::{
     connection::{Connection, Lane, Timing},
     stream::Stream,
@@ -65,6 +67,7 @@ async fn drive(mut server: server::Connection<FrameGuard, Bytes>, shared: &Rc<Sh
     let connection = &shared.connection;
     let mut stage = Stage::Open;
     let mut left: Option<Instant> = None;
+    let mut window = Window::new(shared);
     poll_fn(|cx| {
         connection.remember_waker(cx.waker());
         loop {
@@ -76,7 +79,8 @@ async fn drive(mut server: server::Connection<FrameGuard, Bytes>, shared: &Rc<Sh
                 }
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     let lane = Lane::http2(Rc::clone(connection));
-                    spawn_local(stream::serve(Rc::clone(shared), lane, request, respond));
+                    let upload = (!request.body().is_end_stream()).then(|| shared.begin_upload());
+                    spawn_local(stream::serve(Rc::clone(shared), lane, request, respond, upload));
                     if connection.is_last_request() {
                         connection.leave();
                     }
@@ -91,6 +95,7 @@ async fn drive(mut server: server::Connection<FrameGuard, Bytes>, shared: &Rc<Sh
                 left.get_or_insert_with(Instant::now);
                 continue;
             }
+            window.fit(&mut server);
             expect(connection, stage);
             if connection.poll_late(cx).is_pending() {
                 return Poll::Pending;

@@ -19,13 +19,19 @@ use super::{
         connection::Lane,
         handler,
     },
-    shared::Shared,
+    shared::{Shared, Upload},
     tunnel::Duplex,
 };
 use crate::message;
 
 /// Serves one request, from its head to the end of its response.
-pub(super) async fn serve(shared: Rc<Shared>, lane: Rc<Lane>, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+pub(super) async fn serve(
+    shared: Rc<Shared>,
+    lane: Rc<Lane>,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    _upload: Option<Upload>,
+) {
     let respond = Rc::new(RefCell::new(respond));
     let is_head = request.method() == Method::HEAD;
     let handling = handler::handle_http2(Rc::clone(&lane), with_body(request, &respond));
