@@ -18,6 +18,8 @@ const FIXED_V2: usize = 16;
 /// Where a header of version 2 has its version and command, and what that is for a connection of the proxy's own.
 const COMMAND_V2: usize = 12;
 const LOCAL_V2: u8 = 0x20;
+/// The family, next to the command, of whoever says nothing of addresses.
+const UNSPECIFIED_V2: u8 = 0;
 
 /// Reads the header, and nothing behind it. False: there is none, or it came too late, or its source may not connect.
 pub(super) async fn greet(connection: &Rc<Connection>, stream: &mut TcpStream) -> bool {
@@ -63,12 +65,22 @@ async fn read(stream: &mut TcpStream) -> io::Result<Source> {
     let mut header = Vec::with_capacity(SHORTEST_V1);
     loop {
         let more = missing(&header, stream).await?;
+        // Reading nothing is always done at once: without an end here, that would go on for ever.
+        if more == 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the header lacks its addresses"));
+        }
         let before = header.len();
         if before + more > PROXY_HEADER_BYTES {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the header is too long"));
         }
         header.resize(before + more, 0);
         stream.read_exact(header.get_mut(before..).unwrap_or_default()).await?;
+        // Of the proxy's own connection, what follows is to be skipped, and its family to be ignored (section 2.2 of the protocol's text).
+        if header.len() == FIXED_V2
+            && let [b'\r', .., LOCAL_V2, family, _, _] = header.as_mut_slice()
+        {
+            *family = UNSPECIFIED_V2;
+        }
         match ProxyHeader::parse(&header, CONFIG) {
             Ok((parsed, _)) => return source(&parsed, &header),
             Err(Error::BufferTooShort) => {}

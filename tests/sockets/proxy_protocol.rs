@@ -119,6 +119,32 @@ fn what_is_no_header_ends_the_connection() {
     proxy.wait_for(|numbers| numbers.connections_open == 0);
 }
 
+/// Whatever its addresses are said to be: a connection of the proxy's own is one, and any other either says enough or ends.
+#[test]
+fn a_header_of_any_family_and_length_is_understood_or_ends_its_connection() {
+    let backend = Backend::start().serve("ok");
+    let proxy = proxied(backend, |settings| settings.workers = 1);
+    let get = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    for family in [0, 0x01, 0x10, 0x11, 0x12, 0x13, 0x21, 0x22, 0x31, 0x32, 0x41, 0xff] {
+        for length in 0..=40 {
+            let says_enough = match family {
+                0 => true,
+                0x11 => length >= 12,
+                0x21 => length >= 36,
+                _ => false,
+            };
+            for (command, served) in [(0x20, true), (0x21, says_enough)] {
+                let mut wire = proxy.connect();
+                let _ = wire.try_send([&v2(command, family, &[0; 40][..length]), &get[..]].concat());
+                let answer = wire.rest();
+                let label = format!("command {command:#x}, family {family:#x}, {length} bytes");
+                assert_eq!(answer.starts_with(b"HTTP/1.1 200 "), served, "{label}");
+                assert!(served || answer.is_empty(), "{label}");
+            }
+        }
+    }
+}
+
 #[test]
 fn nobody_else_is_believed() {
     let backend = Backend::start().serve("ok");
