@@ -8,7 +8,7 @@ use std::{
 use foldhash::fast::RandomState;
 
 use super::{
-    Bound, HostCertificates, HostPattern, HostTable, IngressId, Loser, PathPattern, Route, Snapshot,
+    HostCertificates, HostPattern, HostTable, IngressId, Loser, PathPattern, Precedent, Route, Snapshot,
     certificates::Gathered,
     path::{PathTable, Rule},
 };
@@ -72,9 +72,13 @@ impl Builder {
     /// Gives a host a certificate.
     ///
     /// # Errors
-    /// The one that it has already: of the same algorithm, or of another namespace.
-    pub fn certificate(&mut self, host: &HostPattern, certificate: &Arc<Certificate>, ingress: &Arc<IngressId>) -> Result<(), Bound> {
-        self.host(host).certificates.add(certificate, ingress)
+    /// What has the say instead.
+    pub fn certificate(&mut self, host: &HostPattern, certificate: &Arc<Certificate>, ingress: &Arc<IngressId>) -> Result<(), Precedent> {
+        let host = self.host(host);
+        match host.foreign_owner(ingress) {
+            Some(owner) => Err(Precedent::Owner(owner)),
+            None => host.certificates.add(certificate, ingress).map_err(Precedent::Certificate),
+        }
     }
 
     /// Lets only such clients connect for a host.
@@ -83,8 +87,8 @@ impl Builder {
     /// The Ingress that lets others, or that routes the host in another namespace, and has the say.
     pub fn clients(&mut self, host: &HostPattern, clients: &Arc<ClientTrust>, ingress: &Arc<IngressId>) -> Result<(), Arc<IngressId>> {
         let host = self.host(host);
-        if let Some(owner) = host.owner.as_ref().filter(|owner| owner.namespace != ingress.namespace) {
-            return Err(Arc::clone(owner));
+        if let Some(owner) = host.foreign_owner(ingress) {
+            return Err(owner);
         }
         let (first, owner) = host.clients.get_or_insert_with(|| (Arc::clone(clients), Arc::clone(ingress)));
         if first == clients { Ok(()) } else { Err(Arc::clone(owner)) }
@@ -125,6 +129,13 @@ impl Builder {
 
     fn host(&mut self, host: &HostPattern) -> &mut Host {
         self.hosts.entry(host.clone()).or_default()
+    }
+}
+
+impl Host {
+    /// Whoever decides on certificates, where that is somebody of another namespace.
+    fn foreign_owner(&self, ingress: &IngressId) -> Option<Arc<IngressId>> {
+        self.owner.as_ref().filter(|owner| owner.namespace != ingress.namespace).cloned()
     }
 }
 

@@ -18,6 +18,15 @@ pub struct Bound {
     pub ingress: Option<Arc<IngressId>>,
 }
 
+/// What keeps an Ingress's certificate from a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Precedent {
+    /// One that the host has already: of the same algorithm, or of another namespace.
+    Certificate(Bound),
+    /// The oldest Ingress that routes the host is of another namespace, with or without a certificate.
+    Owner(Arc<IngressId>),
+}
+
 impl HostCertificates {
     /// A default certificate, which no Ingress has named.
     pub fn default_certificate(certificate: Arc<Certificate>) -> Self {

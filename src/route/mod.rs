@@ -11,7 +11,7 @@ mod render;
 
 pub use backend::{Backend, BackendId, BackendTls, Endpoints, Protocol, Target};
 pub use builder::Builder;
-pub use certificates::{Bound, HostCertificates};
+pub use certificates::{Bound, HostCertificates, Precedent};
 pub use explain::{Candidate, Explanation, Verdict};
 pub use host::{BadHost, HostPattern};
 pub use path::PathPattern;

@@ -12,7 +12,7 @@ use super::{
     },
     Compiler, Current,
 };
-use crate::route::{Bound, Builder, HostPattern};
+use crate::route::{Bound, Builder, HostPattern, Precedent};
 
 /// What to do about a Secret that is of no use.
 const SECRET_HELP: &str = "create it with `kubectl create secret tls`, or let cert-manager do so";
@@ -45,20 +45,25 @@ impl<'a> Compiler<'a> {
                 let message = format!("the certificate in Secret {} doesn't name {host}: clients will refuse it", certificate.source());
                 current.warn("certificate_name", field(), message, "have one issued that names the host");
             }
-            if let Err(Bound { certificate: winner, ingress }) = self.table.certificate(&host, &certificate, &current.id) {
-                let whose = ingress.map_or_else(String::new, |ingress| format!(" of Ingress {ingress}"));
-                let message = format!(
-                    "{host} has a certificate already, {} {}{whose}; this one is not in force",
-                    winner.algorithm(),
-                    winner.source()
-                );
-                current.error(
-                    "certificate_conflict",
-                    field(),
-                    message,
-                    "remove one of the two: a host has one ECDSA and one RSA certificate, of one namespace",
-                );
+            if let Err(precedent) = self.table.certificate(&host, &certificate, &current.id) {
+                let (why, help) = outranked(&host, precedent);
+                current.error("certificate_conflict", field(), format!("{why}; this one is not in force"), help);
             }
+        }
+    }
+}
+
+/// Why another certificate is in force, and what to do about it.
+fn outranked(host: &HostPattern, precedent: Precedent) -> (String, &'static str) {
+    match precedent {
+        Precedent::Certificate(Bound { certificate, ingress }) => {
+            let whose = ingress.map_or_else(String::new, |ingress| format!(" of Ingress {ingress}"));
+            let why = format!("{host} has a certificate already, {} {}{whose}", certificate.algorithm(), certificate.source());
+            (why, "remove one of the two: a host has one ECDSA and one RSA certificate, of one namespace")
+        }
+        Precedent::Owner(owner) => {
+            let why = format!("Ingress {owner}, which is older, routes {host}, and its namespace decides on the certificate");
+            (why, "name the Secret in an Ingress of that namespace, or use another host")
         }
     }
 }
