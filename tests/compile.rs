@@ -176,6 +176,7 @@ fn flags(mut options: Options, words: &str) -> Options {
                 options.host_ownership = HostOwnership::Namespace;
             }
             "--allow-unsafe-external" => options.allow_unsafe_external = true,
+            "--https-passed-on" => options.https = Https::PassedOn,
             "--https-never" => options.https = Https::Never,
             "--default-certificate" => {
                 let (namespace, name) = words.next().unwrap().split_once('/').unwrap();

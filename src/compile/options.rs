@@ -64,6 +64,8 @@ pub enum Https {
     /// TLS is served, or a peer trusted to say so; or nobody can tell here.
     #[default]
     Possible,
+    /// The same; but `--proxy-protocol` names peers, behind which nobody can tell if they end TLS without a word of it.
+    PassedOn,
     /// There is no `--https`, and nobody is trusted.
     Never,
 }

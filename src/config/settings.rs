@@ -136,7 +136,7 @@ impl TryFrom<ServeArgs> for ServeSettings {
         };
         Ok(Self {
             handover: Handover::new(&handover, after_handover, installation, in_pod, admin).map_err(|error| bad("--handover", &error))?,
-            compile: serving(options(&table, manifests.is_empty()), &https, &trusted_proxies),
+            compile: serving(options(&table, manifests.is_empty()), &https, &trusted_proxies, &proxy_protocol),
             manifests,
             http,
             https,
@@ -171,12 +171,13 @@ fn peers(flag: &'static str, named: &[String], cloudflare: Option<&[IpNet]>) -> 
 }
 
 /// The options of compiling for somebody who serves.
-fn serving(options: compile::Options, https: &[SocketAddr], trusted_proxies: &[String]) -> compile::Options {
-    let nobody_is_trusted = trusted_proxies.iter().all(|trusted| trusted == "none");
-    let (tls, https) = match https {
-        [] if nobody_is_trusted => (compile::Tls::NotServed, compile::Https::Never),
-        [] => (compile::Tls::NotServed, compile::Https::Possible),
-        _ => (compile::Tls::Served, compile::Https::Possible),
+fn serving(options: compile::Options, https: &[SocketAddr], trusted_proxies: &[String], proxy_protocol: &[String]) -> compile::Options {
+    let nobody = |named: &[String]| named.iter().all(|named| named == "none");
+    let tls = if https.is_empty() { compile::Tls::NotServed } else { compile::Tls::Served };
+    let https = match tls {
+        compile::Tls::NotServed if nobody(trusted_proxies) => compile::Https::Never,
+        _ if nobody(proxy_protocol) => compile::Https::Possible,
+        _ => compile::Https::PassedOn,
     };
     compile::Options { tls, https, ..options }
 }

@@ -22,6 +22,8 @@ pub struct Downstream {
     pub(super) peer: IpAddr,
     pub(super) class: Peer,
     pub(super) tls: bool,
+    /// The proxy that has passed it on says that it came with TLS there.
+    pub(super) claims_tls: bool,
     /// Both formatted once, since every request forwards them.
     pub(super) peer_text: HeaderValue,
     pub(super) port_text: HeaderValue,
@@ -61,14 +63,21 @@ impl Downstream {
     /// `peer` is the connection's other end, or the source that PROXY protocol names, where that is enabled. `port` is that of our socket.
     pub fn new(peer: IpAddr, tls: bool, port: u16, trust: &Trust) -> Self {
         let peer = peer.to_canonical();
-        Self { peer, class: trust.classify(peer), tls, peer_text: address_value(peer), port_text: HeaderValue::from(port) }
+        Self {
+            peer,
+            class: trust.classify(peer),
+            tls,
+            claims_tls: false,
+            peer_text: address_value(peer),
+            port_text: HeaderValue::from(port),
+        }
     }
 
-    /// The same for a connection that was passed on for somebody else.
+    /// The same for a connection that was passed on for somebody else. `claims_tls`: who is said to have come with TLS, for [`super::claims_https`] alone.
     #[must_use]
-    pub fn for_peer(&self, peer: IpAddr, trust: &Trust) -> Self {
+    pub fn for_peer(&self, peer: IpAddr, claims_tls: bool, trust: &Trust) -> Self {
         let peer = peer.to_canonical();
-        Self { peer, class: trust.classify(peer), peer_text: address_value(peer), ..self.clone() }
+        Self { peer, class: trust.classify(peer), claims_tls, peer_text: address_value(peer), ..self.clone() }
     }
 
     /// The peer's address, never an IPv4-mapped one.
@@ -110,11 +119,6 @@ pub fn identify(downstream: &Downstream, headers: &HeaderMap, trust: &Trust) -> 
     Identity { client: claimed_client.unwrap_or(downstream.peer), scheme: claimed_scheme.unwrap_or(Scheme::Http), peer }
 }
 
-/// Whether a request says that it came over HTTPS to whoever passed it on, whether or not that one is trusted to say so.
-pub fn claims_https(headers: &HeaderMap) -> bool {
-    forwarded_scheme(headers) == Some(Scheme::Https) || cf_visitor(headers) == Some(Scheme::Https)
-}
-
 /// An address as the value of a header.
 pub(super) fn address_value(address: IpAddr) -> HeaderValue {
     let text = match address {
@@ -149,7 +153,7 @@ fn cf_connecting_ip(headers: &HeaderMap) -> Option<IpAddr> {
 }
 
 /// `CF-Visitor: {"scheme":"https"}`. One known key: no need for a JSON parser.
-fn cf_visitor(headers: &HeaderMap) -> Option<Scheme> {
+pub(super) fn cf_visitor(headers: &HeaderMap) -> Option<Scheme> {
     let (_, after_key) = single(headers, &CF_VISITOR)?.split_once("\"scheme\"")?;
     let value = after_key.trim_start().strip_prefix(':')?.trim_start().strip_prefix('"')?;
     scheme(value.split_once('"')?.0)

@@ -2,6 +2,7 @@
 
 mod acme;
 mod authority;
+mod claims;
 mod cookies;
 mod detach;
 mod external;
@@ -16,13 +17,14 @@ mod trailers;
 
 pub use acme::is_acme_challenge;
 pub use authority::{Authority, BadAuthority, authority, canonical_host};
+pub use claims::claims_https;
 pub use cookies::join_cookies;
 pub use detach::detach;
 pub use external::allowed_external;
 pub use forwarded::{X_REQUEST_ID, set_forwarded, set_request_id};
 pub use grpc::is_grpc;
 pub use hop_by_hop::{Upgrade, set_websocket, strip_request, strip_response, wants_upgrade};
-pub use identity::{Downstream, Identity, Scheme, claims_https, identify};
+pub use identity::{Downstream, Identity, Scheme, identify};
 pub use path::{BadPath, normalize};
 pub use peers::{BadPeers, CLOUDFLARE_RANGES, CLOUDFLARE_RANGES_DATE, IpSet, Peer, Trust};
 pub use trailers::strip_trailers;

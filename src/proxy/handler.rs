@@ -115,7 +115,7 @@ fn prepare(exchange: &mut Exchange, request: Request<ArrivingBody>) -> Result<(R
 
     exchange.https = identity.scheme == Scheme::Https;
     let route = exchange.route.insert(find(connection, &authority, &path)?);
-    if route.policy.https_only && !exchange.https && https_only::may_redirect(worker, &path, &head.headers) {
+    if route.policy.https_only && !exchange.https && https_only::may_redirect(worker, &path, connection.downstream(), &head.headers) {
         exchange.location = Some(https_only::location(&authority, &path, head.uri.query())?);
         return Err(Reason::HttpsOnly.into());
     }

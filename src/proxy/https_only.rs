@@ -8,15 +8,15 @@ use super::{
     exchange::Exchange,
     worker::Worker,
 };
-use crate::message::{self, Authority};
+use crate::message::{self, Authority, Downstream};
 
 /// Whether a redirect leads anywhere. A certificate authority asks for its challenges over plain HTTP. And where the request says that it was one over HTTPS
 /// before, whoever says so isn't trusted, and would bring the next one in the same way, for ever.
-pub(super) fn may_redirect(worker: &Worker, path: &str, headers: &HeaderMap) -> bool {
+pub(super) fn may_redirect(worker: &Worker, path: &str, downstream: &Downstream, headers: &HeaderMap) -> bool {
     if message::is_acme_challenge(path) {
         return false;
     }
-    let claimed = message::claims_https(headers);
+    let claimed = message::claims_https(downstream, headers);
     if claimed {
         worker.redirect_withheld();
     }

@@ -3,13 +3,13 @@
 
 use std::{future::poll_fn, io, net::SocketAddr, rc::Rc};
 
-use proxy_header::{Error, ParseConfig, Protocol, ProxyHeader};
+use proxy_header::{Error, ParseConfig, Protocol, ProxyHeader, Tlv};
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
 use super::connection::{Connection, Timing};
 use crate::config::limits::PROXY_HEADER_BYTES;
 
-const CONFIG: ParseConfig = ParseConfig { include_tlvs: false, allow_v1: true, allow_v2: true };
+const CONFIG: ParseConfig = ParseConfig { include_tlvs: true, allow_v1: true, allow_v2: true };
 
 /// Bytes that a header of version 1 has at least.
 const SHORTEST_V1: usize = b"PROXY UNKNOWN\r\n".len();
@@ -20,6 +20,8 @@ const COMMAND_V2: usize = 12;
 const LOCAL_V2: u8 = 0x20;
 /// The family, next to the command, of whoever says nothing of addresses.
 const UNSPECIFIED_V2: u8 = 0;
+/// Where a redirect to HTTPS leads.
+const HTTPS_PORT: u16 = 443;
 
 /// Reads the header, and nothing behind it. False: there is none, or it came too late, or its source may not connect.
 pub(super) async fn greet(connection: &Rc<Connection>, stream: &mut TcpStream) -> bool {
@@ -39,8 +41,8 @@ pub(super) async fn greet(connection: &Rc<Connection>, stream: &mut TcpStream) -
         // Its own connection, for a health check.
         Ok(Source::Proxy) => true,
         Ok(source) => {
-            if let Source::Client(source) = source {
-                connection.set_source(source);
+            if let Source::Client { address, claims_tls } = source {
+                connection.set_source(address, claims_tls);
             }
             worker.admits(connection.peer())
         }
@@ -56,7 +58,11 @@ pub(super) async fn greet(connection: &Rc<Connection>, stream: &mut TcpStream) -
 enum Source {
     /// The proxy's own.
     Proxy,
-    Client(SocketAddr),
+    Client {
+        address: SocketAddr,
+        /// Whether the client seems to have come with TLS, which the proxy has ended where we get none.
+        claims_tls: bool,
+    },
     /// Somebody's, of whom the proxy doesn't know more, or doesn't tell.
     Unknown,
 }
@@ -111,7 +117,16 @@ fn source(header: &ProxyHeader<'_>, bytes: &[u8]) -> io::Result<Source> {
     match header.proxied_address() {
         None if bytes.get(COMMAND_V2) == Some(&LOCAL_V2) => Ok(Source::Proxy),
         None => Ok(Source::Unknown),
-        Some(address) if address.protocol == Protocol::Stream => Ok(Source::Client(address.source)),
+        Some(address) if address.protocol == Protocol::Stream => {
+            Ok(Source::Client { address: address.source, claims_tls: claims_tls(header, address.destination) })
+        }
         Some(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "it is about datagrams")),
     }
+}
+
+/// Whether a redirect to HTTPS would lead to where the client is: it has come with TLS, or to the very port that a redirect leads to.
+fn claims_tls(header: &ProxyHeader<'_>, destination: SocketAddr) -> bool {
+    // An extension that makes no sense is the last one that is seen.
+    let has_tls = |extension: Result<Tlv<'_>, Error>| matches!(extension, Ok(Tlv::Ssl(tls)) if tls.client_ssl());
+    destination.port() == HTTPS_PORT || header.tlvs().any(has_tls)
 }

@@ -96,8 +96,9 @@ impl Worker {
         self.count(|numbers| numbers.redirects_withheld += 1);
         if !self.told_of_redirects.replace(true) {
             tracing::warn!(
-                "requests for Ingresses with nodegate.dev/ssl-redirect say that they came over HTTPS, but not from a trusted peer: not redirected, or that \
-                 would have no end; name the proxy in front with --trusted-proxies (said once)"
+                "requests for Ingresses with nodegate.dev/ssl-redirect say that they came over HTTPS to a proxy in front, which isn't trusted to say so: not \
+                 redirected, or that would have no end; name that proxy with --trusted-proxies and let it send X-Forwarded-Proto, or let it pass TLS on \
+                 (said once)"
             );
         }
     }

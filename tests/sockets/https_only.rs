@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use nodegate::{message::Trust, proxy::Settings};
+use nodegate::{
+    message::{IpSet, Trust},
+    proxy::Settings,
+};
 
 use crate::support::{Backend, Proxy, TlsClient, manifest};
 
@@ -99,5 +102,56 @@ fn no_setting_makes_a_loop_behind_flexible_ssl() {
             // Whoever isn't trusted is told of.
             assert_eq!(proxy.numbers().redirects_withheld > 0, who == "none", "{who}");
         }
+    }
+}
+
+#[test]
+fn nobody_who_says_https_is_sent_there_once_more() {
+    let proxy = strict(Backend::start().serve("ok"), |settings| settings.https = vec![SocketAddr::from(([127, 0, 0, 1], 0))]);
+    let claims = [
+        "X-Forwarded-Proto: https",
+        "X-Forwarded-Proto: https, http",
+        "Forwarded: for=198.51.100.7;proto=https",
+        "CloudFront-Forwarded-Proto: https",
+        "X-Forwarded-Ssl: on",
+        "Front-End-Https: on",
+        "X-Forwarded-Scheme: https",
+    ];
+    for claim in claims {
+        let answer = proxy.exchange(format!("GET / HTTP/1.1\r\nHost: a\r\n{claim}\r\n\r\n"));
+        // It is believed for nothing else.
+        assert_eq!((answer.text(), answer.head.field("strict-transport-security")), ("ok", None), "{claim}");
+    }
+    assert_eq!(proxy.numbers().redirects_withheld, claims.len() as u64);
+    proxy.get("a", "/").assert_own(308, "https_only");
+}
+
+/// A load balancer that ends TLS and says so in no HTTP: by the port that its clients come to, or in an extension.
+#[test]
+fn whom_a_load_balancer_has_taken_in_over_https_is_not_redirected() {
+    let proxy = strict(Backend::start().serve("ok"), |settings| {
+        settings.https = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+        settings.proxy_protocol = Some(IpSet::parse(&["127.0.0.1".to_owned()], None).unwrap());
+    });
+    let v2 = |port: u16, extensions: &[u8]| {
+        let length = u8::try_from(12 + extensions.len()).unwrap();
+        let fixed = [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0", &[length][..], &[198, 51, 100, 7, 192, 0, 2, 1, 0xdc, 4]].concat();
+        [&fixed[..], &port.to_be_bytes(), extensions].concat()
+    };
+    for (label, header, redirected) in [
+        ("version 1", b"PROXY TCP4 198.51.100.7 192.0.2.1 1 443\r\n".to_vec(), false),
+        ("version 1, port of plain HTTP", b"PROXY TCP4 198.51.100.7 192.0.2.1 1 80\r\n".to_vec(), true),
+        ("version 1, unknown", b"PROXY UNKNOWN\r\n".to_vec(), true),
+        ("version 2", v2(443, &[]), false),
+        ("version 2, port of plain HTTP", v2(80, &[]), true),
+        ("another port, with TLS", v2(8443, &[4, 0, 1, 0, 0x20, 0, 5, 1, 0, 0, 0, 0]), false),
+        ("another port, without TLS", v2(8080, &[0x20, 0, 5, 0, 0, 0, 0, 0]), true),
+        ("an extension that is cut off", v2(8443, &[0x20, 0, 5, 1]), true),
+    ] {
+        let mut wire = proxy.connect();
+        wire.send(&header);
+        let answer = wire.exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(answer.status(), if redirected { 308 } else { 200 }, "{label}");
+        assert_eq!(answer.head.field("strict-transport-security"), None, "{label}");
     }
 }

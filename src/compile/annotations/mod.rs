@@ -187,13 +187,22 @@ impl<'a> Reader<'a, '_> {
 
     /// Where no request ever counts as one over HTTPS, each would be redirected for ever.
     fn can_redirect(&mut self, https: Https) -> bool {
-        if https == Https::Never {
-            let message =
-                "no request could ever count as one over HTTPS here, so that each would be redirected for ever; the annotation is ignored";
-            let help = "start with --https, or name the proxy that ends TLS with --trusted-proxies (cloudflare, for Cloudflare)";
-            self.diagnostics.push(Diagnostic::error("redirect_loop", (self.subject)(field(SSL_REDIRECT)), message, help));
-        }
-        https == Https::Possible
+        let subject = || (self.subject)(field(SSL_REDIRECT));
+        let (found, can) = match https {
+            Https::Possible => return true,
+            Https::PassedOn => {
+                let message = "a load balancer that --proxy-protocol names, and that ends TLS itself, would have its clients redirected for ever, unless its header \
+                               says that there was TLS, or that they came to port 443";
+                (Diagnostic::warning("redirect_loop", subject(), message, "let it pass TLS on to --https"), true)
+            }
+            Https::Never => {
+                let message = "no request could ever count as one over HTTPS here, so that each would be redirected for ever; the annotation is ignored";
+                let help = "start with --https, or name the proxy that ends TLS with --trusted-proxies (cloudflare, for Cloudflare)";
+                (Diagnostic::error("redirect_loop", subject(), message, help), false)
+            }
+        };
+        self.diagnostics.push(found);
+        can
     }
 
     fn hsts(&mut self) -> Option<HeaderValue> {

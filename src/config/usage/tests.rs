@@ -114,6 +114,24 @@ fn serve_takes_every_flag() {
     assert_eq!(settings.shown["trusted-proxies"], serde_json::json!(["10.0.0.0/8", "cloudflare"]));
 }
 
+/// Whether `nodegate.dev/ssl-redirect` can be in force, and whether somebody should know that it might have no end.
+#[test]
+fn what_can_count_as_https_follows_from_who_listens_and_who_is_believed() {
+    use crate::compile::Https::{Never, PassedOn, Possible};
+    for (line, https) in [
+        ("serve", Never),
+        ("serve --trusted-proxies none", Never),
+        ("serve --proxy-protocol 10.0.0.0/8", Never),
+        ("serve --trusted-proxies cloudflare", Possible),
+        ("serve --https 127.0.0.1:0", Possible),
+        ("serve --https 127.0.0.1:0 --proxy-protocol none", Possible),
+        ("serve --https 127.0.0.1:0 --proxy-protocol 10.0.0.0/8", PassedOn),
+        ("serve --trusted-proxies cloudflare --proxy-protocol 10.0.0.0/8", PassedOn),
+    ] {
+        assert_eq!(serve(line).unwrap().compile.https, https, "{line}");
+    }
+}
+
 #[test]
 fn every_flag_of_serve_is_shown_in_config() {
     let settings = serve("serve").unwrap();

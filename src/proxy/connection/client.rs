@@ -15,10 +15,10 @@ impl Connection {
         self.source.get().map_or(&self.downstream, |source| &source.1)
     }
 
-    /// The connection was passed on for somebody else, who counts as its other end from now on.
-    pub(crate) fn set_source(&self, source: SocketAddr) {
+    /// The connection was passed on for somebody else, who counts as its other end from now on, and may be said to have come with TLS.
+    pub(crate) fn set_source(&self, source: SocketAddr, claims_tls: bool) {
         let source = SocketAddr::new(source.ip().to_canonical(), source.port());
-        let downstream = self.downstream.for_peer(source.ip(), &self.worker.settings.trust);
+        let downstream = self.downstream.for_peer(source.ip(), claims_tls, &self.worker.settings.trust);
         self.source.get_or_init(|| Box::new((source, downstream)));
     }
 
