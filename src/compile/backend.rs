@@ -142,7 +142,10 @@ fn resolve(
     };
     let no_spec = ServiceSpec::default();
     let spec = service.spec.as_ref().unwrap_or(&no_spec);
-    let of_service = read_service(service, diagnostics);
+    let of_service = read_service(service, diagnostics).map_err(|why| {
+        let message = format!("{}: {why}", service_text(id));
+        problem("unknown_annotation", ".service.name", message, "correct the Service's annotations")
+    })?;
     let spoken =
         |port: Option<&ServicePort>| dealings.protocol.or(of_service.protocol).or(port.and_then(protocol::of_port)).unwrap_or(Spoken::Http);
     if spec.type_.as_deref() == Some("ExternalName") {

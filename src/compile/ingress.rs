@@ -76,8 +76,9 @@ impl<'a> Compiler<'a> {
     /// Adds one Ingress. Those added before it keep their places.
     pub(super) fn ingress(&mut self, position: usize, ingress: &IndexedIngress<'a>, origin: Origin, findings: &mut Findings) {
         let Parsed { default, rules, has_rules, tls } = parse::parse(ingress.object, &ingress.id, &mut findings.own);
-        let annotations = annotations::read_ingress(ingress, self.options.https, &mut findings.own);
-        let refusal = annotations::read_foreign(ingress, origin, &mut findings.own);
+        let mut annotations = annotations::read_ingress(ingress, self.options.https, &mut findings.own);
+        let foreign = annotations::read_foreign(ingress, origin, &mut findings.own);
+        let refusal = annotations.refusal.take().or(foreign);
         let mut current = Current { position, id: Arc::clone(&ingress.id), annotations, refusal, routes: HashMap::default(), findings };
         self.find_clients(&mut current);
         let options = self.options;

@@ -2,13 +2,15 @@
 
 mod foreign;
 mod hsts;
+mod names;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use http::HeaderValue;
 use k8s_openapi::api::{core::v1::Service, networking::v1::Ingress};
 
 pub(super) use foreign::read as read_foreign;
+use names::Misnamed;
 
 use super::{
     Diagnostic, Https, Subject,
@@ -27,19 +29,6 @@ const SSL_REDIRECT: &str = "nodegate.dev/ssl-redirect";
 const HSTS: &str = "nodegate.dev/hsts";
 const CLIENT_CA_SECRET: &str = "nodegate.dev/client-ca-secret";
 const BACKEND_TLS_VERIFY: &str = "nodegate.dev/backend-tls-verify";
-
-/// Every annotation of ours, and where it may stand.
-const KNOWN: [(&str, &[&str]); 9] = [
-    (DIAL, &["Ingress", "Service"]),
-    (USE_REGEX, &["Ingress"]),
-    (BACKEND_PROTOCOL, &["Ingress", "Service"]),
-    (BACKEND_CA_SECRET, &["Ingress"]),
-    (BACKEND_SERVER_NAME, &["Ingress"]),
-    (BACKEND_TLS_VERIFY, &["Ingress"]),
-    (SSL_REDIRECT, &["Ingress"]),
-    (HSTS, &["Ingress"]),
-    (CLIENT_CA_SECRET, &["Ingress"]),
-];
 
 /// `nodegate.dev/dial`: what a connection is made to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -87,6 +76,8 @@ pub(super) struct IngressAnnotations<'a> {
     pub(super) policy: Policy,
     /// The Secret of the authorities that vouch for its clients.
     pub(super) client_ca_secret: Option<&'a str>,
+    /// Why all of it is to answer 503: something that may protect it, and that can't be understood.
+    pub(super) refusal: Option<Arc<str>>,
 }
 
 /// What `nodegate.dev/client-ca-secret` is called, for those who complain of it.
@@ -107,7 +98,7 @@ pub(super) fn secrets(ingress: &Ingress) -> impl Iterator<Item = &str> {
 pub(super) fn read_ingress<'a>(ingress: &IndexedIngress<'a>, https: Https, diagnostics: &mut Vec<Diagnostic>) -> IngressAnnotations<'a> {
     let Some(annotations) = &ingress.object.metadata.annotations else { return IngressAnnotations::default() };
     let mut reader = Reader { kind: "Ingress", annotations, subject: &|field| Subject::ingress(&ingress.id, field), diagnostics };
-    reader.check_names();
+    let refusal = reader.check_names("all of this Ingress answers 503").map(Arc::from);
     let dealings = Dealings {
         dial: reader.dial(),
         protocol: reader.protocol(),
@@ -120,12 +111,16 @@ pub(super) fn read_ingress<'a>(ingress: &IndexedIngress<'a>, https: Https, diagn
         use_regex: reader.flag(USE_REGEX),
         policy: Policy { https_only: reader.flag(SSL_REDIRECT) && reader.can_redirect(https), hsts: reader.hsts(), clients: None },
         client_ca_secret: reader.text(CLIENT_CA_SECRET),
+        refusal,
     }
 }
 
 /// Reads a Service's annotations of ours.
-pub(super) fn read_service(service: &Service, diagnostics: &mut Vec<Diagnostic>) -> Dealings<'static> {
-    let Some(annotations) = service.metadata.annotations.as_ref() else { return Dealings::default() };
+///
+/// # Errors
+/// Why what leads there is to answer 503: something that may protect it, and that can't be understood.
+pub(super) fn read_service(service: &Service, diagnostics: &mut Vec<Diagnostic>) -> Result<Dealings<'static>, String> {
+    let Some(annotations) = service.metadata.annotations.as_ref() else { return Ok(Dealings::default()) };
     let subject = |field| Subject::Object {
         kind: "Service",
         namespace: namespace(&service.metadata).into(),
@@ -133,8 +128,9 @@ pub(super) fn read_service(service: &Service, diagnostics: &mut Vec<Diagnostic>)
         field,
     };
     let mut reader = Reader { kind: "Service", annotations, subject: &subject, diagnostics };
-    reader.check_names();
-    Dealings { dial: reader.dial(), protocol: reader.protocol(), ..Dealings::default() }
+    let refusal = reader.check_names("what leads to this Service answers 503");
+    let dealings = Dealings { dial: reader.dial(), protocol: reader.protocol(), ..Dealings::default() };
+    refusal.map_or(Ok(dealings), Err)
 }
 
 struct Reader<'a, 'r> {
@@ -145,16 +141,19 @@ struct Reader<'a, 'r> {
 }
 
 impl<'a> Reader<'a, '_> {
-    fn check_names(&mut self) {
+    /// Complains of names that mean nothing here. Returns the last of them that may have been meant to protect; `refused` is what becomes of it then.
+    fn check_names(&mut self, refused: &str) -> Option<String> {
+        let mut refusal = None;
         let ours = self.annotations.range(PREFIX.to_owned()..).take_while(|(key, _)| key.starts_with(PREFIX));
         for (key, _) in ours {
-            let (message, help) = match KNOWN.iter().find(|(known, _)| known == key) {
-                Some((_, kinds)) if kinds.contains(&self.kind) => continue,
-                Some((_, kinds)) => (format!("it has no meaning on a {}", self.kind), format!("write it on an {}", kinds.join(" or a "))),
-                None => ("there is no such annotation".to_owned(), format!("did you mean `{}`?", nearest(key, self.kind))),
-            };
+            let Some(Misnamed { mut message, help, may_protect }) = names::check(key, self.kind) else { continue };
+            if may_protect {
+                message = format!("{message}, and it may have been meant to protect: {refused}");
+                refusal = Some(format!("the annotation {key}, which may protect it, isn't understood"));
+            }
             self.diagnostics.push(Diagnostic::error("unknown_annotation", (self.subject)(field(key)), message, help));
         }
+        refusal
     }
 
     fn dial(&mut self) -> Option<Dial> {
@@ -236,10 +235,4 @@ impl<'a> Reader<'a, '_> {
 
 fn field(key: &str) -> String {
     format!("metadata.annotations[{key}]")
-}
-
-/// The known annotation that takes the fewest edits.
-fn nearest(key: &str, kind: &str) -> &'static str {
-    let here = KNOWN.iter().filter(|(_, kinds)| kinds.contains(&kind)).map(|(known, _)| *known);
-    here.min_by_key(|known| strsim::osa_distance(known, key)).unwrap_or(DIAL)
 }
