@@ -1,5 +1,6 @@
 //! The Ingresses that are ours, the oldest first, into the route table.
 
+mod admission;
 mod pattern;
 mod tls;
 
@@ -11,6 +12,8 @@ use std::{
 
 use foldhash::fast::RandomState;
 
+use admission::Admission;
+
 use super::{
     Diagnostic, Earlier, Findings, HostOwnership, Options, Subject,
     annotations::{self, IngressAnnotations},
@@ -21,7 +24,7 @@ use super::{
     options,
     parse::{self, BackendRef, Parsed, Path, PathKind, Rule},
 };
-use crate::route::{Backend, BackendId, Builder, HostPattern, IngressId, PathPattern, Route, Snapshot};
+use crate::route::{Backend, BackendId, Builder, HostPattern, IngressId, PathPattern, Policy, Route, Snapshot};
 
 /// The table in the making.
 pub(super) struct Compiler<'a> {
@@ -55,8 +58,10 @@ struct Current<'a, 'd> {
     annotations: IngressAnnotations<'a>,
     /// Why all of it answers 503.
     refusal: Option<Arc<str>>,
-    /// Its routes so far, one for each backend.
-    routes: HashMap<*const Backend, Arc<Route>, RandomState>,
+    /// The Services that only certain clients may reach, if it asks for any.
+    protected: Vec<&'a str>,
+    /// Its routes so far, one for each backend and policy.
+    routes: HashMap<(*const Backend, Admission), Arc<Route>, RandomState>,
     findings: &'d mut Findings,
 }
 
@@ -79,14 +84,16 @@ impl<'a> Compiler<'a> {
         let mut annotations = annotations::read_ingress(ingress, self.options.https, &mut findings.own);
         let foreign = annotations::read_foreign(ingress, origin, &mut findings.own);
         let refusal = annotations.refusal.take().or(foreign);
-        let mut current = Current { position, id: Arc::clone(&ingress.id), annotations, refusal, routes: HashMap::default(), findings };
+        let protected = if annotations.client_ca_secret.is_some() { admission::protected(&rules, default) } else { Vec::new() };
+        let mut current =
+            Current { position, id: Arc::clone(&ingress.id), annotations, refusal, protected, routes: HashMap::default(), findings };
         self.find_clients(&mut current);
         let options = self.options;
         if !tls.is_empty() && options.tls == options::Tls::NotServed {
             let message = "TLS isn't served here: its hosts are routed over plain HTTP alone";
             current.warn("tls_not_served", "spec.tls", message, "end TLS in front of this proxy, or start it with --https");
         }
-        let default = default.map(|backend| self.route(&mut current, backend, &"spec.defaultBackend"));
+        let default = default.map(|backend| self.route(&mut current, backend, Admission::Usual, &"spec.defaultBackend"));
         if has_rules {
             let mut routed = Vec::new();
             for rule in &rules {
@@ -161,7 +168,8 @@ impl<'a> Compiler<'a> {
 
     fn path(&mut self, current: &mut Current<'a, '_>, host: &HostPattern, path: &Path<'a>) {
         let Path { field, kind, text, backend } = path;
-        let route = self.route(current, *backend, &format_args!("{field}.backend"));
+        let admission = current.admission(text, *backend);
+        let route = self.route(current, *backend, admission, &format_args!("{field}.backend"));
         let is_expression = *kind == PathKind::ImplementationSpecific && current.annotations.use_regex;
         let pattern = if is_expression { self.expression(text) } else { pattern::literal(*kind, text) };
         let pattern = match pattern {
@@ -191,7 +199,13 @@ impl<'a> Compiler<'a> {
     }
 
     /// The route to a backend, and a diagnostic if it has only 503 for an answer.
-    fn route(&mut self, current: &mut Current<'a, '_>, backend: BackendRef<'a>, field: &dyn fmt::Display) -> Arc<Route> {
+    fn route(
+        &mut self,
+        current: &mut Current<'a, '_>,
+        backend: BackendRef<'a>,
+        admission: Admission,
+        field: &dyn fmt::Display,
+    ) -> Arc<Route> {
         let namespace = Arc::clone(&current.id.namespace);
         let mut of_service = None;
         let backend = match backend {
@@ -220,9 +234,10 @@ impl<'a> Compiler<'a> {
             None => backend,
         };
         let Current { id, annotations, routes, findings, .. } = current;
-        let route = routes.entry(Arc::as_ptr(&backend)).or_insert_with(|| {
+        let route = routes.entry((Arc::as_ptr(&backend), admission)).or_insert_with(|| {
             findings.of_services.extend(of_service);
-            Arc::new(Route { ingress: Arc::clone(id), backend, policy: annotations.policy.clone() })
+            let policy = Policy { admits_challenges: admission == Admission::Challenges, ..annotations.policy.clone() };
+            Arc::new(Route { ingress: Arc::clone(id), backend, policy })
         });
         Arc::clone(route)
     }

@@ -15,7 +15,7 @@ mod path;
 mod peers;
 mod trailers;
 
-pub use acme::is_acme_challenge;
+pub use acme::{is_acme_challenge, is_acme_token, is_for_acme_challenges};
 pub use authority::{Authority, BadAuthority, authority, canonical_host};
 pub use claims::claims_https;
 pub use cookies::join_cookies;

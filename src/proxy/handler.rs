@@ -119,7 +119,7 @@ fn prepare(exchange: &mut Exchange, request: Request<ArrivingBody>) -> Result<(R
         exchange.location = Some(https_only::location(&authority, &path, head.uri.query())?);
         return Err(Reason::HttpsOnly.into());
     }
-    check_client(connection, route)?;
+    check_client(connection, route, &head.method, &path)?;
 
     let as_written = head.uri.path_and_query().filter(|target| matches!(path, Cow::Borrowed(_)) && target.as_str().starts_with('/'));
     if as_written.is_none() || head.uri.authority().is_some() {
@@ -192,13 +192,14 @@ fn check_expectation(headers: &HeaderMap) -> Result<(), ProxyError> {
 }
 
 /// Whether the client is one that the route is for.
-fn check_client(connection: &Connection, route: &Route) -> Result<(), ProxyError> {
-    match &route.policy.clients {
-        Some(clients) if connection.clients() != Some(clients) => {
-            // It may have a certificate, and wasn't asked for it.
-            Err(if connection.downstream().has_tls() { Reason::Misdirected } else { Reason::Denied }.into())
-        }
-        Some(_) | None => Ok(()),
+fn check_client(connection: &Connection, route: &Route, method: &Method, path: &str) -> Result<(), ProxyError> {
+    let is_welcome = route.policy.clients.as_ref().is_none_or(|clients| connection.clients() == Some(clients));
+    // It may have a certificate, and wasn't asked for it.
+    match connection.downstream().has_tls() {
+        _ if is_welcome => Ok(()),
+        true => Err(Reason::Misdirected.into()),
+        false if route.policy.admits_challenges && *method == Method::GET && message::is_acme_token(path) => Ok(()),
+        false => Err(Reason::Denied.into()),
     }
 }
 

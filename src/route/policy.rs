@@ -15,20 +15,22 @@ pub struct Policy {
     pub hsts: Option<HeaderValue>,
     /// Only clients with a certificate that these authorities vouch for.
     pub clients: Option<Arc<ClientTrust>>,
+    /// Certificate authorities, which have no such certificate, get answers to their challenges over plain HTTP nevertheless.
+    pub admits_challenges: bool,
 }
 
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { https_only, hsts, clients } = self;
+        let Self { https_only, hsts, clients, admits_challenges } = self;
         if *https_only {
             f.write_str("; https only")?;
         }
         if let Some(hsts) = hsts {
             write!(f, "; hsts {}", hsts.to_str().unwrap_or_default())?;
         }
-        match clients {
-            Some(clients) => write!(f, "; clients by {clients}"),
-            None => Ok(()),
+        if let Some(clients) = clients {
+            write!(f, "; clients by {clients}")?;
         }
+        if *admits_challenges { f.write_str(", and challenges") } else { Ok(()) }
     }
 }

@@ -96,6 +96,45 @@ fn there_is_no_way_around_it() {
     secured.wire.exchange(get("closed.example")).assert_own(421, "misdirected");
 }
 
+/// What cert-manager adds to an Ingress that it edits in place; and what is much the same, but leads to what the certificates protect.
+#[test]
+fn certificate_authorities_get_answers_to_their_challenges_and_nothing_else() {
+    let ours = Authority::new("ours");
+    let (backend, solver) = (Backend::start().serve("ok"), Backend::start().serve("solved"));
+    let mut yaml = manifests(backend, &ours);
+    let mut paths = String::new();
+    for (path, service, port) in [
+        ("/.well-known/acme-challenge/solved", "solver", solver.port()),
+        ("/.well-known/acme-challenge/own", "service-closed", backend.port()),
+        ("/.well-known/acme-challenge/solver/more", "service-open", backend.port()),
+    ] {
+        let backend = format!("{{ service: {{ name: {service}, port: {{ number: {port} }} }} }}");
+        write!(paths, "{{ path: {path}, pathType: ImplementationSpecific, backend: {backend} }}, ").unwrap();
+    }
+    yaml = yaml.replacen("paths: [", &format!("paths: [{paths}"), 1);
+    let spec = format!("spec: {{ clusterIP: {}, ports: [{{ port: {} }}] }}", solver.ip(), solver.port());
+    write!(yaml, "---\napiVersion: v1\nkind: Service\nmetadata: {{ name: solver, namespace: tests }}\n{spec}\n").unwrap();
+    let proxy = Proxy::with(&yaml, https);
+    assert_eq!(proxy.get("closed.example", "/.well-known/acme-challenge/solved").text(), "solved");
+    for (label, path) in [
+        ("no challenge", "/"),
+        ("another token, which the path / leads on", "/.well-known/acme-challenge/other"),
+        ("a path for a challenge to what is protected", "/.well-known/acme-challenge/own"),
+        ("below a challenge", "/.well-known/acme-challenge/solved/more"),
+        ("not only a token", "/.well-known/acme-challenge/solver/more"),
+        ("a way out", "/.well-known/acme-challenge/solved%2F..%2Fx"),
+    ] {
+        let answer = proxy.get("closed.example", path);
+        assert_eq!((answer.status(), answer.head.field("x-nodegate-reason")), (403, Some("denied")), "{label}");
+    }
+    let post = "POST /.well-known/acme-challenge/solved HTTP/1.1\r\nHost: closed.example\r\nContent-Length: 0\r\n\r\n";
+    proxy.exchange(post).assert_own(403, "denied");
+    // With TLS there is a certificate to show.
+    let mut secured = TlsClient::offering(&[]).connect(proxy.addresses[1], Some("open.example"));
+    let request = get("closed.example").replace("/ HTTP", "/.well-known/acme-challenge/solved HTTP");
+    secured.wire.exchange(request).assert_own(421, "misdirected");
+}
+
 #[test]
 fn without_its_authorities_nobody_comes_in() {
     let ours = Authority::new("ours");

@@ -109,7 +109,7 @@ pub(super) fn read_ingress<'a>(ingress: &IndexedIngress<'a>, https: Https, diagn
     IngressAnnotations {
         dealings,
         use_regex: reader.flag(USE_REGEX),
-        policy: Policy { https_only: reader.flag(SSL_REDIRECT) && reader.can_redirect(https), hsts: reader.hsts(), clients: None },
+        policy: Policy { https_only: reader.flag(SSL_REDIRECT) && reader.can_redirect(https), hsts: reader.hsts(), ..Policy::default() },
         client_ca_secret: reader.text(CLIENT_CA_SECRET),
         refusal,
     }
