@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 
 use super::{
     Diagnostic, Options,
-    annotations::{Dealings, Dial, Spoken, read_service},
+    annotations::{Dealings, Dial, read_service},
     certificates::Certificates,
     endpoints, external,
     incremental::Services,
@@ -146,8 +146,7 @@ fn resolve(
         let message = format!("{}: {why}", service_text(id));
         problem("unknown_annotation", ".service.name", message, "correct the Service's annotations")
     })?;
-    let spoken =
-        |port: Option<&ServicePort>| dealings.protocol.or(of_service.protocol).or(port.and_then(protocol::of_port)).unwrap_or(Spoken::Http);
+    let spoken = |port| dealings.protocol.or(of_service.protocol).unwrap_or_else(|| protocol::unless_said(port, &dealings));
     if spec.type_.as_deref() == Some("ExternalName") {
         let (host, number, port) = external_name(options, id, spec, port)?;
         let protocol = protocol::resolve(spoken(port), &dealings, id, &host, secrets, options.tls)?;

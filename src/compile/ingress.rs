@@ -56,8 +56,6 @@ struct Current<'a, 'd> {
     position: usize,
     id: Arc<IngressId>,
     annotations: IngressAnnotations<'a>,
-    /// Why all of it answers 503.
-    refusal: Option<Arc<str>>,
     /// The Services that only certain clients may reach, if it asks for any.
     protected: Vec<&'a str>,
     /// Its routes so far, one for each backend and policy.
@@ -82,11 +80,9 @@ impl<'a> Compiler<'a> {
     pub(super) fn ingress(&mut self, position: usize, ingress: &IndexedIngress<'a>, origin: Origin, findings: &mut Findings) {
         let Parsed { default, rules, has_rules, tls } = parse::parse(ingress.object, &ingress.id, &mut findings.own);
         let mut annotations = annotations::read_ingress(ingress, self.options.https, &mut findings.own);
-        let foreign = annotations::read_foreign(ingress, origin, &mut findings.own);
-        let refusal = annotations.refusal.take().or(foreign);
+        annotations::read_foreign(ingress, origin, &mut annotations, &mut findings.own);
         let protected = if annotations.client_ca_secret.is_some() { admission::protected(&rules, default) } else { Vec::new() };
-        let mut current =
-            Current { position, id: Arc::clone(&ingress.id), annotations, refusal, protected, routes: HashMap::default(), findings };
+        let mut current = Current { position, id: Arc::clone(&ingress.id), annotations, protected, routes: HashMap::default(), findings };
         self.find_clients(&mut current);
         let options = self.options;
         if !tls.is_empty() && options.tls == options::Tls::NotServed {
@@ -229,7 +225,7 @@ impl<'a> Compiler<'a> {
             }
             BackendRef::Invalid => nothing(namespace, "(none)", "the backend of the rule makes no sense"),
         };
-        let backend = match &current.refusal {
+        let backend = match &current.annotations.refusal {
             Some(why) => Arc::new(backend::unavailable(backend.id.clone(), why)),
             None => backend,
         };

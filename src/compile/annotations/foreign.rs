@@ -1,9 +1,12 @@
 //! Annotations of ingress-nginx and Traefik. None is honoured in this version: each Ingress that has some is told so, and what protects
-//! fails closed where the class was taken over from the controller that would have honoured it.
+//! fails closed where the class was taken over from the controller that would have honoured it; what encrypts, in any case.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::super::{Diagnostic, Subject, class::Origin, index::IndexedIngress};
+use super::{
+    super::{Diagnostic, Subject, class::Origin, index::IndexedIngress},
+    IngressAnnotations,
+};
 
 /// Another controller's annotations.
 struct Family {
@@ -14,6 +17,8 @@ struct Family {
     protects: fn(name: &str, value: &str) -> bool,
     /// Whether one asks for what there is anyway, which is nothing to speak of.
     asks_nothing: fn(name: &str, value: &str) -> bool,
+    /// Whether one asks for TLS to the backend.
+    encrypts: fn(name: &str, value: &str) -> bool,
 }
 
 const FAMILIES: [Family; 2] = [
@@ -23,6 +28,7 @@ const FAMILIES: [Family; 2] = [
         origin: Origin::IngressNginx,
         protects: nginx_protects,
         asks_nothing: nginx_asks_nothing,
+        encrypts: nginx_encrypts,
     },
     Family {
         title: "Traefik",
@@ -30,13 +36,18 @@ const FAMILIES: [Family; 2] = [
         origin: Origin::Traefik,
         protects: traefik_protects,
         asks_nothing: |_, _| false,
+        encrypts: |_, _| false,
     },
 ];
 
-/// Says what is not honoured. Returns why every path of the Ingress must answer 503, if an annotation that protects is among it.
-pub(in super::super) fn read(ingress: &IndexedIngress<'_>, origin: Origin, diagnostics: &mut Vec<Diagnostic>) -> Option<Arc<str>> {
-    let annotations = ingress.object.metadata.annotations.as_ref()?;
-    let mut refusal = None;
+/// Says what is not honoured. An annotation that protects among it makes every path of the Ingress answer 503; one that encrypts, what isn't encrypted.
+pub(in super::super) fn read(
+    ingress: &IndexedIngress<'_>,
+    origin: Origin,
+    read: &mut IngressAnnotations<'_>,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let Some(annotations) = &ingress.object.metadata.annotations else { return };
     for family in &FAMILIES {
         let (protecting, others) = split(family, annotations);
         // Whoever adopts an Ingress can't know who honoured its annotations until now.
@@ -46,24 +57,30 @@ pub(in super::super) fn read(ingress: &IndexedIngress<'_>, origin: Origin, diagn
             let message = format!("{} not supported in this version, and may keep somebody out", list(family, &protecting));
             let help = "every path of this Ingress answers 503 until the annotation is removed";
             diagnostics.push(Diagnostic::error("unsupported_protection", subject(), message.as_str(), help));
-            refusal.get_or_insert_with(|| Arc::from(message));
+            read.refusal.get_or_insert_with(|| Arc::from(message));
         }
+        // Whosever class it is by now: what speaks TLS understands nothing else.
+        read.dealings.encrypted_elsewhere |= named(family, annotations).any(|(_, name, value)| (family.encrypts)(name, value));
         let ignored = if taken_over { others } else { [protecting, others].concat() };
         if !ignored.is_empty() {
             let message = format!("{} not honoured in this version", list(family, &ignored));
             diagnostics.push(Diagnostic::warning("unsupported_annotation", subject(), message, "remove what you don't need"));
         }
     }
-    refusal
+}
+
+/// A family's annotations: all of each, its name less the prefix, its value.
+fn named<'a>(family: &Family, annotations: &'a BTreeMap<String, String>) -> impl Iterator<Item = (&'a str, &'a str, &'a str)> {
+    let prefix = family.prefix;
+    annotations.iter().filter_map(move |(key, value)| Some((key.as_str(), key.strip_prefix(prefix)?, value.as_str())))
 }
 
 /// A family's annotations: those that protect, and the others.
 fn split<'a>(family: &Family, annotations: &'a BTreeMap<String, String>) -> (Vec<&'a str>, Vec<&'a str>) {
-    let of_family = annotations.iter().filter_map(|(key, value)| Some((key, key.strip_prefix(family.prefix)?, value)));
-    let of_family = of_family.filter(|(_, name, value)| !(family.asks_nothing)(name, value));
+    let of_family = named(family, annotations).filter(|(_, name, value)| !(family.asks_nothing)(name, value));
     let (mut protecting, mut others) = (Vec::new(), Vec::new());
     for (key, name, value) in of_family {
-        if (family.protects)(name, value) { protecting.push(key.as_str()) } else { others.push(key.as_str()) }
+        if (family.protects)(name, value) { protecting.push(key) } else { others.push(key) }
     }
     (protecting, others)
 }
@@ -81,6 +98,15 @@ fn nginx_protects(name: &str, _value: &str) -> bool {
 fn nginx_asks_nothing(name: &str, value: &str) -> bool {
     let has = |wanted: &str| value.split(',').any(|range| range.trim() == wanted);
     matches!(name, "whitelist-source-range" | "allowlist-source-range") && has("0.0.0.0/0") && has("::/0")
+}
+
+/// With `ssl-passthrough` it is the client's own TLS that the backend gets.
+fn nginx_encrypts(name: &str, value: &str) -> bool {
+    match name {
+        "backend-protocol" => ["https", "grpcs"].iter().any(|tls| value.trim().eq_ignore_ascii_case(tls)),
+        "ssl-passthrough" => value == "true",
+        _ => false,
+    }
 }
 
 fn traefik_protects(name: &str, value: &str) -> bool {

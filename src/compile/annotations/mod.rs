@@ -52,6 +52,8 @@ pub(super) enum Spoken {
     H2,
     /// Something that nobody understands, and that may have been meant to be encrypted.
     Unknown,
+    /// What another controller would have encrypted, and for which nobody has said here how.
+    Unsaid,
 }
 
 /// How an Ingress's backends are to be dealt with.
@@ -65,6 +67,8 @@ pub(super) struct Dealings<'a> {
     pub(super) server_name: Option<&'a str>,
     /// Whether its certificate matters: it does, unless somebody says that it doesn't.
     pub(super) unverified: bool,
+    /// The controller that the Ingress was written for would have encrypted what it sends there.
+    pub(super) encrypted_elsewhere: bool,
 }
 
 /// What an Ingress asks for.
@@ -105,6 +109,7 @@ pub(super) fn read_ingress<'a>(ingress: &IndexedIngress<'a>, https: Https, diagn
         ca_secret: reader.text(BACKEND_CA_SECRET),
         server_name: reader.text(BACKEND_SERVER_NAME),
         unverified: reader.value(BACKEND_TLS_VERIFY, &[("on", false), ("off", true)]).unwrap_or_default(),
+        encrypted_elsewhere: false,
     };
     IngressAnnotations {
         dealings,

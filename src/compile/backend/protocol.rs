@@ -34,8 +34,15 @@ const APP_PROTOCOLS: [(&str, Spoken); 11] = [
     ("grpcs", Spoken::H2),
 ];
 
-/// What a port says of itself.
-pub(super) fn of_port(port: &ServicePort) -> Option<Spoken> {
+/// What is spoken where no annotation of ours says it: what the port says of itself, unless that is in clear and was encrypted until now.
+pub(super) fn unless_said(port: Option<&ServicePort>, dealings: &Dealings<'_>) -> Spoken {
+    match port.and_then(of_port).unwrap_or(Spoken::Http) {
+        Spoken::Http | Spoken::H2c if dealings.encrypted_elsewhere => Spoken::Unsaid,
+        said @ (Spoken::Http | Spoken::H2c | Spoken::Https | Spoken::H2 | Spoken::Unknown | Spoken::Unsaid) => said,
+    }
+}
+
+fn of_port(port: &ServicePort) -> Option<Spoken> {
     let named = port.app_protocol.as_deref()?;
     APP_PROTOCOLS.iter().find(|(name, _)| name.eq_ignore_ascii_case(named)).map(|(_, spoken)| *spoken)
 }
@@ -58,6 +65,13 @@ pub(super) fn resolve(
         Spoken::Unknown => {
             let message = format!("nobody knows what {} speaks", super::service_text(id));
             return Err(problem("unknown_protocol", "", message, "correct nodegate.dev/backend-protocol"));
+        }
+        Spoken::Unsaid => {
+            let message =
+                format!("an annotation of ingress-nginx asks for TLS to {}, to which this would go in clear", super::service_text(id));
+            let help = "write nodegate.dev/backend-protocol, as \"https\" or \"grpcs\", on the Ingress or the Service; ingress-nginx verifies no certificate, \
+                        which is nodegate.dev/backend-tls-verify: \"off\"";
+            return Err(problem("unencrypted_backend", "", message, help));
         }
     };
     let server_name = dealings.server_name.unwrap_or(own_name);

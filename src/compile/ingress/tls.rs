@@ -89,7 +89,7 @@ impl<'a> Compiler<'a> {
             Err((code, why, help)) => {
                 let message = format!("{why}; it is to vouch for the clients of this Ingress, all of which answers 503");
                 current.error(code, annotations::client_ca_field(), message, help);
-                current.refusal.get_or_insert_with(|| Arc::from(why));
+                current.annotations.refusal.get_or_insert_with(|| Arc::from(why));
             }
         }
     }
