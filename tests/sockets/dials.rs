@@ -22,16 +22,21 @@ pub struct Silent {
 
 impl Silent {
     pub fn start() -> Self {
-        let mut silent = Self::start_reachable();
+        Self::start_at(0)
+    }
+
+    /// One whose silent port is this one.
+    pub fn start_at(port: u16) -> Self {
+        let mut silent = Self::start_reachable(port);
         silent.fall_silent();
         silent
     }
 
     /// One that takes a connection before it falls silent, and little of what is sent on it.
-    fn start_reachable() -> Self {
+    fn start_reachable(port: u16) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
-        socket.bind(&SocketAddr::from(([127, 43, 99, 2], 0)).into()).unwrap();
+        socket.bind(&SocketAddr::from(([127, 43, 99, 2], port)).into()).unwrap();
         socket.listen(0).unwrap();
         Self { socket, queued: Vec::new() }
     }
@@ -188,7 +193,7 @@ fn requests_to_a_host_out_of_reach_do_not_multiply_its_sockets_without_end() {
 fn a_kept_connection_to_a_host_that_falls_silent_costs_no_more_than_the_connect_timeout() {
     // Long enough for the last part of it, which a wait for the whole of it would add, to stand out from the clocks' quarters of a second.
     const TIMEOUT: Duration = Duration::from_secs(6);
-    let mut silent = Silent::start_reachable();
+    let mut silent = Silent::start_reachable(0);
     let mut proxy = Proxy::to_with(silent.address(), |settings| settings.limits.connect_timeout = TIMEOUT);
     let mut client = sent(&proxy);
     let mut kept = silent.accept();

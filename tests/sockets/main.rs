@@ -10,6 +10,7 @@
 )]
 #![allow(unreachable_pub, missing_docs, reason = "shared by test crates; the names say it")]
 
+mod addresses;
 mod answers;
 mod bodies;
 mod dials;

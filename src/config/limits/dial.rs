@@ -18,6 +18,12 @@ pub const REDIAL_MIN: Duration = Duration::from_secs(1);
 /// [`DIALS_AT_ONCE`] wouldn't begin in time.
 pub const DIAL_STAGGER: Duration = Duration::from_millis(250);
 
+/// Of several addresses of a name or a Service, one that was dialled in vain while another one answered is the last choice for so long; then one request
+/// looks whether it does better now, and the others go on as before. A worker remembers it for twice as long, and no longer: these are no more than
+/// the addresses that it dials in a minute. Long enough for what that one request waits ([`DIAL_STAGGER`]) to be no matter, and short enough for the
+/// address that its owner prefers to be back within a minute.
+pub const DIAL_AVOIDED: Duration = Duration::from_secs(30);
+
 /// Dials of one request beside each other, where there are several pods. With two of three pods out of reach, all of them meet one of those once
 /// in 26 times; three did once in three times.
 pub const DIALS_AT_ONCE: usize = 8;

@@ -120,6 +120,7 @@ impl<'a> Candidates<'a> {
             match race.next(&lane.waiting).await {
                 Event::Connected { lease, overtaken } => {
                     count_failed(worker, trail, overtaken);
+                    self.learn(worker, &lease);
                     return Ok(lease);
                 }
                 Event::Timeout => {
@@ -150,6 +151,7 @@ impl<'a> Candidates<'a> {
                 .or_else(|| self.transport.may_multiplex().then(|| worker.pools.place(worker, &next, self.hints))?);
             if let Some(lease) = there {
                 count_failed(worker, trail, race.len());
+                self.learn(worker, &lease);
                 return Ok(lease);
             }
             let mut started = race.start(&next);
@@ -161,6 +163,16 @@ impl<'a> Candidates<'a> {
                 worker.count(|numbers| numbers.retries += 1);
                 self.tried.push(next.address);
             }
+        }
+    }
+
+    /// Those that were dialled in vain before this one answered are the last choice of the requests that follow.
+    fn learn(&self, worker: &Worker, lease: &Lease) {
+        let Addresses::InOrder(addresses) = &self.addresses else { return };
+        if addresses.len() > 1 {
+            let now = worker.deadlines.now();
+            self.tried.iter().filter(|tried| **tried != lease.address()).for_each(|tried| worker.pools.avoid(&self.to(*tried), now));
+            worker.pools.prefer(lease.destination());
         }
     }
 
@@ -189,7 +201,15 @@ impl<'a> Candidates<'a> {
     fn choose_address(&self, worker: &Worker) -> Option<SocketAddr> {
         match &self.addresses {
             // kube-proxy chooses anew behind the same address; another family may work where one doesn't.
-            Addresses::InOrder(addresses) => addresses.iter().find(|address| !self.tried.contains(address)).or(addresses.first()).copied(),
+            Addresses::InOrder(addresses) => {
+                let mut untried = addresses.iter().filter(|address| !self.tried.contains(address));
+                let first = untried.clone().next().or(addresses.first()).copied();
+                if addresses.len() == 1 {
+                    return first;
+                }
+                let now = worker.deadlines.now();
+                untried.find(|address| worker.pools.may_begin_with(&self.to(**address), now)).copied().or(first)
+            }
             Addresses::Pods(pods) => {
                 let alive: Vec<SocketAddr>;
                 let pods = if self.tried.is_empty() {

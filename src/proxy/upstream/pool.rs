@@ -1,6 +1,7 @@
 //! A worker's idle backend connections. Those to several pods are used in turn, so that load goes round; of those to one, the one that was used last is
 //! next. Pods that go away retire those that were opened while they were there: only kube-proxy knows which connection leads to which pod.
 
+mod avoided;
 mod pods;
 mod streams;
 
@@ -51,6 +52,8 @@ struct Pool {
     streams: Option<Box<Streams>>,
     /// When kube-proxy surely knows the newest pod: then all connections are replaced, or the pods before it would keep more of them.
     settles: Option<Instant>,
+    /// Until when other addresses of the same backend are preferred to this one.
+    avoided: Option<Instant>,
 }
 
 struct Idle {
@@ -280,7 +283,7 @@ impl Pools {
                 streams.sweep(now, epoch, limits);
                 dialling = streams.is_wanted();
             }
-            pool.open > 0 || pool.beside > 0 || dialling
+            pool.open > 0 || pool.beside > 0 || dialling || pool.remembers(now)
         });
         self.idle.set(idle);
     }
