@@ -8,7 +8,7 @@ use std::{
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
-    pki_types::CertificateDer,
+    pki_types::{CertificateDer, UnixTime},
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 
@@ -33,6 +33,12 @@ impl ClientTrust {
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(aws_lc_rs::default_provider()));
         let verifier = builder.build().map_err(|_| BadAuthorities::Certificate)?;
         Ok(Self { source, authorities, verifier, config: OnceLock::new() })
+    }
+
+    /// Whether a chain of certificates, the client's own first, would do for a handshake at this time. That its key is the client's is for an earlier
+    /// handshake to have proved.
+    pub fn vouches_for(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
+        chain.split_first().is_some_and(|(own, issuers)| self.verifier.verify_client_cert(own, issuers, now).is_ok())
     }
 
     /// How handshakes with such clients are made, by whoever makes the first; `None`: they can't be.

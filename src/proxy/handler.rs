@@ -24,6 +24,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
+    certificate::ClientTrust,
     config::limits::Limits,
     message::{self, Authority, Scheme, Upgrade},
     route::{self, Route},
@@ -114,12 +115,13 @@ fn prepare(exchange: &mut Exchange, request: Request<ArrivingBody>) -> Result<(R
     exchange.client = identity.client;
 
     exchange.https = identity.scheme == Scheme::Https;
-    let route = exchange.route.insert(find(connection, &authority, &path)?);
+    let (route, vouched) = find(connection, &authority, &path)?;
+    let route = exchange.route.insert(route);
     if route.policy.https_only && !exchange.https && https_only::may_redirect(worker, &path, connection.downstream(), &head.headers) {
         exchange.location = Some(https_only::location(&authority, &path, head.uri.query())?);
         return Err(Reason::HttpsOnly.into());
     }
-    check_client(connection, route, &head.method, &path)?;
+    check_client(connection, route, vouched.as_ref(), &head.method, &path)?;
 
     let as_written = head.uri.path_and_query().filter(|target| matches!(path, Cow::Borrowed(_)) && target.as_str().starts_with('/'));
     if as_written.is_none() || head.uri.authority().is_some() {
@@ -192,8 +194,14 @@ fn check_expectation(headers: &HeaderMap) -> Result<(), ProxyError> {
 }
 
 /// Whether the client is one that the route is for.
-fn check_client(connection: &Connection, route: &Route, method: &Method, path: &str) -> Result<(), ProxyError> {
-    let is_welcome = route.policy.clients.as_ref().is_none_or(|clients| connection.clients() == Some(clients));
+fn check_client(
+    connection: &Connection,
+    route: &Route,
+    vouched: Option<&Arc<ClientTrust>>,
+    method: &Method,
+    path: &str,
+) -> Result<(), ProxyError> {
+    let is_welcome = route.policy.clients.as_ref().is_none_or(|clients| vouched == Some(clients));
     // It may have a certificate, and wasn't asked for it.
     match connection.downstream().has_tls() {
         _ if is_welcome => Ok(()),
@@ -203,15 +211,15 @@ fn check_client(connection: &Connection, route: &Route, method: &Method, path: &
     }
 }
 
-fn find(connection: &Connection, authority: &Authority, path: &str) -> Result<Arc<Route>, ProxyError> {
+/// The route, and who has vouched for the client if somebody had to.
+fn find(connection: &Connection, authority: &Authority, path: &str) -> Result<(Arc<Route>, Option<Arc<ClientTrust>>), ProxyError> {
     let table = connection.worker().table();
     if table.generation == 0 {
         return Err(Reason::NotReady.into());
     }
-    if connection.is_misdirected(&table.snapshot, authority.host()) {
-        return Err(Reason::Misdirected.into());
-    }
-    table.snapshot.find(authority.host(), path).cloned().ok_or_else(|| Reason::NoRoute.into())
+    let vouched = connection.vouched(&table.snapshot, authority.host())?;
+    let route = table.snapshot.find(authority.host(), path).cloned().ok_or(Reason::NoRoute)?;
+    Ok((route, vouched))
 }
 
 /// What is forwarded is what was matched: the normalised path, in origin form.

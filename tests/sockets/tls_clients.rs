@@ -5,14 +5,16 @@ use std::{fmt::Write as _, net::SocketAddr};
 use nodegate::proxy::Settings;
 use rcgen::PKCS_ECDSA_P256_SHA256;
 
-use crate::support::{Authority, Backend, Http2, Proxy, TlsClient, Wire, issue, manifest, secret};
+use crate::support::{Authority, Backend, Http2, PATIENCE, Proxy, TlsClient, Wire, issue, manifest, secret};
 
-/// Ingresses for `closed.example`, for clients of `authority` alone, and for `open.example`; both have the same certificate.
-fn manifests(backend: SocketAddr, authority: &Authority) -> String {
+/// Ingresses for `closed.example`, for clients of these authorities alone (for everybody where there are none), and for `open.example`; both have the same
+/// certificate.
+fn manifests(backend: SocketAddr, authorities: &[&Authority]) -> String {
     let both = issue(&PKCS_ECDSA_P256_SHA256, &["closed.example", "open.example"]);
     let mut yaml = secret("tests", "cert", &both);
-    writeln!(yaml, "---\n{}", authority.secret("tests", "clients")).unwrap();
-    for (name, annotations) in [("closed", "nodegate.dev/client-ca-secret: clients"), ("open", "")] {
+    writeln!(yaml, "---\n{}", Authority::secret_of(authorities, "tests", "clients")).unwrap();
+    let closed = if authorities.is_empty() { "" } else { "nodegate.dev/client-ca-secret: clients" };
+    for (name, annotations) in [("closed", closed), ("open", "")] {
         let rules = manifest(&[(&format!("{name}.example"), "/", backend)]).replace("-0", &format!("-{name}"));
         let tls = format!("ingressClassName: nodegate\n  tls: [{{ secretName: cert, hosts: [{name}.example] }}]");
         let named = format!("name: ingress-{name}, namespace: tests");
@@ -42,12 +44,12 @@ fn is_served(client: &TlsClient, address: SocketAddr, host: &str) -> bool {
 fn only_clients_that_are_vouched_for_come_in() {
     let (ours, others) = (Authority::new("ours"), Authority::new("others"));
     let backend = Backend::start().serve_each(|_, mut wire| {
-        while wire.stirs(crate::support::PATIENCE) && !wire.ended() {
+        while wire.stirs(PATIENCE) && !wire.ended() {
             wire.message();
             wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
         }
     });
-    let proxy = Proxy::with(&manifests(backend, &ours), https);
+    let proxy = Proxy::with(&manifests(backend, &[&ours]), https);
     let address = proxy.addresses[1];
     let known = TlsClient::known_by(&ours.client("edge"), &[]);
     let mut secured = known.connect(address, Some("closed.example"));
@@ -67,7 +69,7 @@ fn only_clients_that_are_vouched_for_come_in() {
 fn there_is_no_way_around_it() {
     let ours = Authority::new("ours");
     let backend = Backend::start().serve("ok");
-    let mut proxy = Proxy::with(&manifests(backend, &ours), https);
+    let mut proxy = Proxy::with(&manifests(backend, &[&ours]), https);
     let address = proxy.addresses[1];
     // Without TLS.
     proxy.get("closed.example", "/").assert_own(403, "denied");
@@ -92,7 +94,7 @@ fn there_is_no_way_around_it() {
     let known = TlsClient::known_by(&ours.client("edge"), &[]);
     let mut secured = known.connect(address, Some("closed.example"));
     assert_eq!(secured.wire.exchange(get("closed.example")).text(), "ok");
-    proxy.publish(&manifests(backend, &Authority::new("new")));
+    proxy.publish(&manifests(backend, &[&Authority::new("new")]));
     secured.wire.exchange(get("closed.example")).assert_own(421, "misdirected");
 }
 
@@ -136,10 +138,51 @@ fn certificate_authorities_get_answers_to_their_challenges_and_nothing_else() {
 }
 
 #[test]
+fn open_connections_go_on_while_their_certificates_are_good_enough() {
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let backend = Backend::start().serve_each(|_, mut wire| {
+        while wire.stirs(PATIENCE) && !wire.ended() {
+            wire.message();
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    let mut proxy = Proxy::with(&manifests(backend, &[&old]), https);
+    let address = proxy.addresses[1];
+    let edge = old.client("edge");
+    let mut http1 = TlsClient::known_by(&edge, &[]).connect(address, Some("closed.example")).wire;
+    let mut http2 = Http2::over(TlsClient::known_by(&edge, &["h2"]).connect(address, Some("closed.example")).wire);
+    // One that was never asked for a certificate.
+    proxy.publish(&manifests(backend, &[]));
+    let mut stranger = TlsClient::offering(&[]).connect(address, Some("closed.example")).wire;
+    assert_eq!(stranger.exchange(get("closed.example")).text(), "ok");
+    for (label, authorities) in
+        [("as before", &[&old][..]), ("another one beside it", &[&new, &old]), ("none", &[]), ("both again", &[&old, &new]), ("none", &[])]
+    {
+        proxy.publish(&manifests(backend, authorities));
+        assert_eq!(http1.exchange(get("closed.example")).text(), "ok", "{label}");
+        assert_eq!(http2.get("https://closed.example/").text(), "ok", "{label}");
+        // It is for another host, whoever asks for certificates.
+        assert_eq!(stranger.exchange(get("open.example")).text(), "ok", "{label}");
+    }
+    // Those that aren't come in anew.
+    proxy.publish(&manifests(backend, &[&new]));
+    for wire in [&mut http1, &mut stranger] {
+        let answer = wire.exchange(get("closed.example"));
+        answer.assert_own(421, "misdirected");
+        assert_eq!(answer.head.field("connection"), Some("close"));
+        assert_eq!(wire.rest(), b"");
+    }
+    http2.get("https://closed.example/").assert_own(421, "misdirected");
+    proxy.wait_for(|numbers| numbers.connections_open == 0);
+    let mut wire = TlsClient::known_by(&new.client("edge"), &[]).connect(address, Some("closed.example")).wire;
+    assert_eq!(wire.exchange(get("closed.example")).text(), "ok");
+}
+
+#[test]
 fn without_its_authorities_nobody_comes_in() {
     let ours = Authority::new("ours");
     let backend = Backend::start().serve("ok");
-    let yaml = manifests(backend, &ours).replace("client-ca-secret: clients", "client-ca-secret: missing");
+    let yaml = manifests(backend, &[&ours]).replace("client-ca-secret: clients", "client-ca-secret: missing");
     let mut proxy = Proxy::without_table(https);
     let diagnostics = proxy.publish_despite(&yaml);
     assert_eq!(diagnostics.iter().map(|diagnostic| diagnostic.code).collect::<Vec<_>>(), ["unknown_secret"]);

@@ -53,7 +53,13 @@ impl Authority {
 
     /// A Secret that holds it, as people make them by hand.
     pub fn secret(&self, namespace: &str, name: &str) -> Value {
-        let bytes = ByteString(self.certificate.as_bytes().to_vec());
+        Self::secret_of(&[self], namespace, name)
+    }
+
+    /// One that holds several.
+    pub fn secret_of(authorities: &[&Self], namespace: &str, name: &str) -> Value {
+        let all: String = authorities.iter().map(|authority| authority.certificate.as_str()).collect();
+        let bytes = ByteString(all.into_bytes());
         json!({
             "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": { "namespace": namespace, "name": name },
             "data": { "ca.crt": bytes },

@@ -2,8 +2,22 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::{super::tls, Connection};
+use rustls::pki_types::{CertificateDer, UnixTime};
+
+use super::{
+    super::{error::Reason, tls},
+    Connection,
+};
 use crate::{certificate::ClientTrust, message::Downstream, route::Snapshot};
+
+/// A client that has shown a certificate, and proved that it is its own.
+pub(super) struct Client {
+    /// Who has vouched for it.
+    trust: Arc<ClientTrust>,
+    chain: Vec<CertificateDer<'static>>,
+    /// Who was asked since, and hasn't.
+    refused: Option<Arc<ClientTrust>>,
+}
 
 impl Connection {
     /// The other end of the connection, or the one that it was passed on for.
@@ -28,21 +42,55 @@ impl Connection {
         }
     }
 
-    /// Its handshake demands a certificate that these authorities vouch for.
-    pub(crate) fn set_clients(&self, clients: &Arc<ClientTrust>) {
-        self.clients.get_or_init(|| Arc::clone(clients));
+    /// Its handshake has demanded a certificate that these authorities vouch for, and got it.
+    pub(crate) fn set_client(&self, trust: Arc<ClientTrust>, chain: Vec<CertificateDer<'static>>) {
+        self.client.replace(Some(Box::new(Client { trust, chain, refused: None })));
     }
 
-    /// Who has vouched for the client, if anybody had to.
-    pub(crate) fn clients(&self) -> Option<&Arc<ClientTrust>> {
-        self.clients.get()
-    }
-
-    /// Whether its handshake was for another host than this one, as far as certificates go (RFC 9110 section 15.5.20).
-    pub(crate) fn is_misdirected(&self, table: &Snapshot, host: &str) -> bool {
+    /// Who has vouched for the client and is believed by this host; `None`: nobody had to, or there is no TLS.
+    ///
+    /// # Errors
+    /// `Misdirected` where the handshake was for another host than this one, as far as certificates go (RFC 9110 section 15.5.20); or for this one, and in the
+    /// meantime it has come to believe others: then the connection ends, so that the client comes again.
+    pub(crate) fn vouched(&self, table: &Snapshot, host: &str) -> Result<Option<Arc<ClientTrust>>, Reason> {
+        let mut client = self.client.borrow_mut();
+        let trust = client.as_ref().map(|client| &client.trust);
         // HTTP/1.0 can do without a host, and then means the one that the connection was made for.
-        let is_same =
-            || table.may_share_a_connection(self.server_name.get().map(AsRef::as_ref), host) && table.clients(host) == self.clients.get();
-        self.downstream().has_tls() && !host.is_empty() && !is_same()
+        if !self.downstream().has_tls() || host.is_empty() {
+            return Ok(trust.cloned());
+        }
+        let asked = self.server_name.get().map(AsRef::as_ref);
+        if !table.may_share_a_connection(asked, host) {
+            return Err(Reason::Misdirected);
+        }
+        let wanted = table.clients(host);
+        if wanted == trust {
+            return Ok(wanted.cloned());
+        }
+        if asked != Some(host) {
+            return Err(Reason::Misdirected);
+        }
+        let Some(wanted) = wanted else { return Ok(None) };
+        if client.as_mut().is_some_and(|client| client.is_still_known(wanted)) {
+            return Ok(Some(Arc::clone(wanted)));
+        }
+        self.leave();
+        Err(Reason::Misdirected)
+    }
+}
+
+impl Client {
+    /// Whether these authorities would let it in as well. Computed once for each version of them.
+    fn is_still_known(&mut self, now: &Arc<ClientTrust>) -> bool {
+        if self.refused.as_ref() == Some(now) {
+            return false;
+        }
+        let known = now.vouches_for(&self.chain, UnixTime::now());
+        if known {
+            self.trust = Arc::clone(now);
+        } else {
+            self.refused = Some(Arc::clone(now));
+        }
+        known
     }
 }

@@ -10,12 +10,12 @@ use std::{
     cell::{Cell, OnceCell, RefCell},
     net::SocketAddr,
     rc::Rc,
-    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use tokio::time::Instant;
 
+use self::client::Client;
 pub(crate) use self::{
     fault::BodyFault,
     lane::Lane,
@@ -23,7 +23,7 @@ pub(crate) use self::{
     timing::Timing,
 };
 use super::{deadline::Deadline, error::Reason, exchange, worker::Worker};
-use crate::{certificate::ClientTrust, config::limits, message::Downstream};
+use crate::{config::limits, message::Downstream};
 
 /// The state of one client connection. Lives as long as its socket does, tunnels included.
 pub(crate) struct Connection {
@@ -36,8 +36,8 @@ pub(crate) struct Connection {
     source: OnceCell<Box<(SocketAddr, Downstream)>>,
     /// The host that the client has asked for in its handshake, in lower case.
     server_name: OnceCell<Box<str>>,
-    /// Who has vouched for the client.
-    clients: OnceCell<Arc<ClientTrust>>,
+    /// Who the client is, if it had to show that. On its own, since most haven't.
+    client: RefCell<Option<Box<Client>>>,
     /// The task that runs the connection.
     waker: RefCell<Option<Waker>>,
     /// Part of a head has come: the connection isn't idle, though the server doesn't know.
@@ -74,7 +74,7 @@ impl Connection {
             downstream: Downstream::new(peer.ip(), tls, local_port, &worker.settings.trust),
             source: OnceCell::new(),
             server_name: OnceCell::new(),
-            clients: OnceCell::new(),
+            client: RefCell::default(),
             waker: RefCell::new(None),
             mid_head: Cell::new(false),
             unflushed: Cell::new(false),

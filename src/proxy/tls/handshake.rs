@@ -49,9 +49,6 @@ async fn shake(connection: &Rc<Connection>, socket: TcpStream, server: &Server) 
     let name = hello.client_hello().server_name().map(ToOwned::to_owned);
     connection.set_server_name(name.as_deref());
     let (config, clients) = server.config(name.as_deref())?;
-    if let Some(clients) = &clients {
-        connection.set_clients(clients);
-    }
     // Signing takes as long as dozens of requests: whoever has a request goes between any two. (Not so of the few clients that are asked for another
     // key first: they sign when their second hello has come.)
     let turn = connection.worker().handshake_turn().await;
@@ -64,5 +61,8 @@ async fn shake(connection: &Rc<Connection>, socket: TcpStream, server: &Server) 
         Poll::Ready(result) => result?,
         Poll::Pending => rest.await?,
     };
+    if let Some(clients) = clients {
+        connection.set_client(clients, stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec());
+    }
     Ok(Stream::Tls(Box::new(stream)))
 }
