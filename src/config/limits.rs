@@ -44,8 +44,17 @@ pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a PROXY protocol header. Beyond: the connection is closed. Addresses and a few extensions take some hundred; the protocol's own limit is 64 KiB.
 pub const PROXY_HEADER_BYTES: usize = 4096;
 
-/// Handshakes whose first answer, with its signature, a worker computes between two looks at its sockets: that takes as long as dozens of requests.
+/// Handshakes that a worker computes a part of between two looks at its sockets: a signature takes as long as dozens of requests.
 pub const HANDSHAKES_AT_ONCE: usize = 1;
+
+/// Handshakes that wait for a worker to compute them, and are computed in the order in which they have come. Beyond: the newest first, since in a flood each
+/// of the oldest would be computed for a client that has left. These wait for a tenth of a second or so: a core signs a thousand times a second with an
+/// RSA key of 2048 bits, and more often with others.
+pub const HANDSHAKES_IN_ORDER: usize = 128;
+
+/// Handshakes that wait for a worker to compute them. Beyond: the one that has waited for longest is closed. That is what a core computes in
+/// [`TLS_HANDSHAKE_TIMEOUT`]: all who come back at the same time after an outage are served, and whoever waits behind so many wouldn't be.
+pub const HANDSHAKES_WAITING: usize = 8192;
 
 /// A connection without a request: before its first byte, or between two requests. Beyond: closed. nginx's number; Cloudflare
 /// keeps origin connections for minutes, so `--keep-alive-timeout` changes it.

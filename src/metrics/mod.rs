@@ -36,6 +36,8 @@ pub struct Numbers {
     pub handshakes: u64,
     /// TLS handshakes that failed.
     pub handshakes_failed: u64,
+    /// TLS handshakes that were given up because too many others were waiting to be computed.
+    pub handshakes_dropped: u64,
     /// TLS handshakes that took too long.
     pub handshakes_timed_out: u64,
     /// HTTP/2 connections that were ended because of a flood.
@@ -133,6 +135,7 @@ impl Numbers {
     }
 
     /// Adds another worker's numbers.
+    #[expect(clippy::too_many_lines, reason = "two lines for each number")]
     fn add(&mut self, other: &Self) {
         // Destructured, so that a new field can't be forgotten here.
         let Self {
@@ -143,6 +146,7 @@ impl Numbers {
             connections_evicted,
             handshakes,
             handshakes_failed,
+            handshakes_dropped,
             handshakes_timed_out,
             http2_floods,
             proxy_headers_bad,
@@ -176,6 +180,7 @@ impl Numbers {
             (&mut self.connections_evicted, connections_evicted),
             (&mut self.handshakes, handshakes),
             (&mut self.handshakes_failed, handshakes_failed),
+            (&mut self.handshakes_dropped, handshakes_dropped),
             (&mut self.handshakes_timed_out, handshakes_timed_out),
             (&mut self.http2_floods, http2_floods),
             (&mut self.proxy_headers_bad, proxy_headers_bad),

@@ -12,7 +12,7 @@ use super::{Numbers, out::Out};
 use crate::table::Published;
 
 pub(super) fn handshakes(sum: &Numbers, out: &mut Out<'_>) -> fmt::Result {
-    let results = [("completed", sum.handshakes), ("failed", sum.handshakes_failed)];
+    let results = [("completed", sum.handshakes), ("failed", sum.handshakes_failed), ("dropped", sum.handshakes_dropped)];
     out.counters("nodegate_tls_handshakes", "TLS handshakes, by what came of them.", "result", &results)
 }
 

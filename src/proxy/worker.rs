@@ -16,7 +16,7 @@ use http::HeaderValue;
 use tokio::{
     net::TcpListener,
     runtime::{Builder, LocalOptions},
-    sync::{Notify, Semaphore, SemaphorePermit},
+    sync::Notify,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
@@ -29,6 +29,7 @@ use super::{
     http2::Windows,
     listener::{self, Entrance},
     listeners::Listeners,
+    tls::Turns,
     upstream::{Budget, Pools, Resolver},
 };
 use crate::{access_log, config::limits, metrics::Numbers, table};
@@ -49,8 +50,8 @@ pub(crate) struct Worker {
     /// For joining the pieces of a write; empty between two writes.
     pub(crate) scratch: RefCell<Vec<u8>>,
     entrances: Vec<(SocketAddr, Entrance)>,
-    /// Held by the handshake that is being computed.
-    handshake: Semaphore,
+    /// Which handshake is computed next.
+    pub(crate) turns: Rc<Turns>,
     table: RefCell<table::Reader>,
     current: RefCell<Rc<Current>>,
     numbers: RefCell<Numbers>,
@@ -130,11 +131,6 @@ impl Worker {
         self.entrances.iter().find(|(known, _)| *known == address).map_or(Entrance::Http1, |(_, entrance)| entrance.clone())
     }
 
-    /// Resolves when it is this handshake's turn to be computed; the next one's is when the permit is dropped.
-    pub(crate) async fn handshake_turn(&self) -> Option<SemaphorePermit<'_>> {
-        self.handshake.acquire().await.ok()
-    }
-
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.get()
     }
@@ -206,7 +202,7 @@ async fn work(seed: Seed) -> std::io::Result<Rc<Worker>> {
         date: HttpDate::new(),
         scratch: RefCell::default(),
         entrances,
-        handshake: Semaphore::new(limits::HANDSHAKES_AT_ONCE),
+        turns: Rc::default(),
         table: RefCell::new(table),
         current: RefCell::new(current),
         numbers: RefCell::default(),

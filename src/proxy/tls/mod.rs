@@ -2,6 +2,7 @@
 
 mod handshake;
 mod own;
+mod turns;
 
 use std::{io, sync::Arc};
 
@@ -13,7 +14,7 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
-pub(super) use self::handshake::handshake;
+pub(super) use self::{handshake::handshake, turns::Turns};
 use super::Settings;
 use crate::{
     certificate::{ALPN_HTTP1, ALPN_HTTP2, ClientTrust},
