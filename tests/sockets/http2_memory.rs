@@ -14,7 +14,7 @@ use std::{
 use nodegate::config::limits::{HTTP2_IDLE_FRAMES, HTTP2_STREAM_WINDOW_BYTES};
 
 use crate::support::{
-    Backend, Nodegate, PATIENCE,
+    Backend, Http2Backend, Nodegate, PATIENCE,
     frames::{
         CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GET_FIELDS, HEADERS, PING, POST_FIELDS, RST_STREAM, SETTINGS, WINDOW_UPDATE,
         fields, frame, hpack_bomb, remembered,
@@ -171,6 +171,27 @@ fn a_hundred_streams_without_a_window_keep_little_and_not_for_long() {
     let reset: BTreeSet<u32> = resets.map(|frame| frame.stream).collect();
     assert_eq!(reset.len(), streams.len(), "each of them is reset");
     within(PATIENCE, "no backend is kept", || (broken.load(Ordering::Relaxed) == streams.len()).then_some(()));
+    let grown = nodegate.peak_memory().saturating_sub(before) / streams.len() as u64;
+    println!("{grown} bytes for each stream");
+    assert!(client.is_alive(), "the connection goes on");
+    assert!(grown < 256 << 10, "{grown} bytes for each stream");
+}
+
+#[test]
+fn streams_without_a_window_keep_as_little_of_backends_that_speak_http_2() {
+    let backend = Http2Backend::plain(100);
+    let named = "metadata: { name: ingress-0, namespace: tests, annotations: { nodegate.dev/backend-protocol: h2c } }";
+    let yaml = manifest(&[("", "/", backend.address)]).replace("metadata: { name: ingress-0, namespace: tests }", named);
+    let nodegate = Nodegate::serve(&yaml, &["--h2c", "127.0.0.1:0", "--write-stall-timeout", "5s"]);
+    let mut client = Frames::connect(nodegate.at("h2c"), &[(INITIAL_WINDOW, 0)]);
+    let before = nodegate.peak_memory();
+    let big = GET_FIELDS.map(|(name, value)| if name == ":path" { (name, "/big") } else { (name, value) });
+    let streams: Vec<u32> = (1..).step_by(2).take(100).collect();
+    for stream in &streams {
+        client.send(HEADERS, END_STREAM | END_HEADERS, *stream, &fields(&big));
+    }
+    let resets = iter::from_fn(|| client.next()).filter(|frame| frame.kind == RST_STREAM).take(streams.len());
+    assert_eq!(resets.map(|frame| frame.stream).collect::<BTreeSet<_>>().len(), streams.len(), "each of them is reset");
     let grown = nodegate.peak_memory().saturating_sub(before) / streams.len() as u64;
     println!("{grown} bytes for each stream");
     assert!(client.is_alive(), "the connection goes on");

@@ -103,7 +103,7 @@ fn there_is_no_way_around_it() {
 fn certificate_authorities_get_answers_to_their_challenges_and_nothing_else() {
     let ours = Authority::new("ours");
     let (backend, solver) = (Backend::start().serve("ok"), Backend::start().serve("solved"));
-    let mut yaml = manifests(backend, &ours);
+    let mut yaml = manifests(backend, &[&ours]);
     let mut paths = String::new();
     for (path, service, port) in [
         ("/.well-known/acme-challenge/solved", "solver", solver.port()),
