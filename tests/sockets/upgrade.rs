@@ -1,6 +1,10 @@
 //! Tunnels: WebSocket passes, every other upgrade is refused, and bytes move in both directions until both sides have closed.
 
-use std::{thread, time::Duration};
+use std::{
+    io::{Read, Write},
+    thread,
+    time::Duration,
+};
 
 use tokio_tungstenite::tungstenite::{Message, WebSocket, handshake::derive_accept_key, protocol::Role};
 
@@ -79,6 +83,29 @@ fn a_tunnel_half_closes() {
     upstream.send("heard");
     drop(upstream);
     assert_eq!(client.rest(), b"heard");
+}
+
+#[test]
+fn a_backend_that_closes_while_it_is_sent_something_has_the_last_word() {
+    let backend = Backend::start();
+    let proxy = Proxy::to(backend.address());
+    for _ in 0..50 {
+        let (client, mut upstream) = tunnel(&proxy, &backend);
+        let mut client = client.into_stream();
+        let mut talker = client.try_clone().unwrap();
+        // One octet after the other, for as long as somebody takes them.
+        let talks = thread::spawn(move || while talker.write_all(b"x").is_ok() {});
+        upstream.up_to(100);
+        upstream.send("bye");
+        // There is something that it hasn't read: its socket is reset.
+        drop(upstream);
+        let mut heard = Vec::new();
+        // It ends in a reset, too.
+        let _ = client.read_to_end(&mut heard);
+        assert_eq!(heard, b"bye");
+        drop(client);
+        talks.join().unwrap();
+    }
 }
 
 #[test]

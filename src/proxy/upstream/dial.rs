@@ -107,7 +107,7 @@ async fn http1(
         }
         let parts = connection.into_parts();
         // Nobody waits for it unless the response switched protocols: then the socket closes here.
-        let _ = switched.send(Upgraded { stream: parts.io.into_inner().into_inner(), read: parts.read_buf, open });
+        let _ = switched.send(Upgraded { stream: parts.io.into_inner().switched(), read: parts.read_buf, open });
     });
     let link = Link {
         sender,

@@ -16,7 +16,7 @@ use super::{
     destination::Destination,
     dial,
     pool::{Open, Place},
-    socket::{BackendStream, Signs},
+    socket::{Signs, Socket},
     translate,
 };
 use crate::config::limits;
@@ -52,7 +52,7 @@ pub(super) struct Link {
 
 /// The socket of a connection that has switched protocols, and what was read of it already.
 pub(crate) struct Upgraded {
-    pub(crate) stream: BackendStream,
+    pub(crate) stream: Socket,
     pub(crate) read: Bytes,
     /// It counts as a connection to its backend as long as it lives.
     pub(crate) open: Open,

@@ -100,8 +100,10 @@ impl AsyncWrite for BackendStream {
 }
 
 /// A connection that remembers.
-pub(super) struct Socket {
+pub(crate) struct Socket {
     stream: BackendStream,
+    /// Nothing more comes from the backend.
+    ended: bool,
     signs: Rc<Signs>,
     /// What the kernel was told of [`Signs::acknowledged_within`].
     acknowledged_within: Option<Duration>,
@@ -110,14 +112,14 @@ pub(super) struct Socket {
 impl Socket {
     pub(super) fn new(stream: BackendStream) -> (Self, Rc<Signs>) {
         let signs = Rc::new(Signs::default());
-        (Self { stream, signs: Rc::clone(&signs), acknowledged_within: None }, signs)
+        (Self { stream, ended: false, signs: Rc::clone(&signs), acknowledged_within: None }, signs)
     }
 
-    /// The socket as it was. What follows a switch of protocols may wait for a peer that takes its time.
-    pub(super) fn into_inner(mut self) -> BackendStream {
+    /// For a tunnel: what follows a switch of protocols may wait for a peer that takes its time.
+    pub(super) fn switched(mut self) -> Self {
         self.signs.acknowledged_within.set(None);
         self.heed_signs();
-        self.stream
+        self
     }
 
     /// `TCP_USER_TIMEOUT` (RFC 5482): without it, a host that vanished is noticed only by the timeout for the first byte, since the kernel goes on
@@ -131,8 +133,8 @@ impl Socket {
         }
     }
 
-    /// A backend may answer before it has read the whole request, and close: our writes fail then, while its answer waits to be read. The client would give
-    /// up at the first failed write, so it sees a success, and the reading side says what came of it.
+    /// A backend may answer before it has read the whole request, and close: our writes fail then, while its answer waits to be read, or the last words of a
+    /// tunnel. Whoever writes would give up at the first failure, so it sees a success, and the reading side says what came of it.
     fn outlive(&self, result: Poll<io::Result<usize>>, length: usize) -> Poll<io::Result<usize>> {
         match result {
             Poll::Ready(Err(error)) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
@@ -151,6 +153,8 @@ impl AsyncRead for Socket {
         let result = Pin::new(&mut this.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
             this.signs.heard.set(true);
+        } else if result.is_ready() {
+            this.ended = true;
         }
         result
     }
@@ -160,7 +164,11 @@ impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.heed_signs();
-        let result = if this.signs.broken.get() { Poll::Ready(Ok(buf.len())) } else { Pin::new(&mut this.stream).poll_write(cx, buf) };
+        let result = match this.signs.broken.get() {
+            false => Pin::new(&mut this.stream).poll_write(cx, buf),
+            true if this.ended => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            true => Poll::Ready(Ok(buf.len())),
+        };
         this.outlive(result, buf.len())
     }
 
@@ -188,7 +196,8 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        let this = self.get_mut();
+        if this.signs.broken.get() { Poll::Ready(Ok(())) } else { Pin::new(&mut this.stream).poll_shutdown(cx) }
     }
 }
 
@@ -209,7 +218,6 @@ mod tests {
             socket.write_all(b"x").await.unwrap();
             assert_eq!(told(&socket.stream), wanted);
         }
-        let stream = socket.into_inner();
-        assert_eq!(told(&stream), None, "after a switch of protocols");
+        assert_eq!(told(&socket.switched().stream), None, "after a switch of protocols");
     }
 }
