@@ -444,6 +444,22 @@ fn a_call_of_grpc_may_rest_and_trickle_as_a_tunnel_may() {
 }
 
 #[test]
+fn a_call_of_grpc_to_a_backend_that_chooses_http_1_1_has_the_clocks_of_any_request() {
+    let issued = issue(&PKCS_ECDSA_P256_SHA256, &["service-0.tests.svc"]);
+    let backend = Http2Backend::secure(&issued, &["http/1.1"]);
+    let yaml = annotated(backend.address, &[("backend-ca-secret", "ca"), ("backend-protocol", "https")]) + &secret("tests", "ca", &issued);
+    let proxy = Proxy::with(&yaml, |settings| {
+        h2c(settings);
+        settings.limits.body_idle_timeout = Duration::from_millis(300);
+    });
+    let mut client = Http2::connect(proxy.addresses[1]);
+    let ask = Request::post("http://a/silent").header("content-type", "application/grpc").body(()).unwrap();
+    let call = client.begin(ask, false);
+    let answer = client.answer(call.response).unwrap();
+    assert_eq!((answer.status(), answer.field("x-nodegate-reason")), (200, Some("client_timeout")), "{answer:?}");
+}
+
+#[test]
 fn a_call_of_grpc_in_which_nothing_moves_has_an_end() {
     let backend = Http2Backend::plain(100);
     let proxy = Proxy::with(&annotated(backend.address, &[("backend-protocol", "grpc")]), |settings| {

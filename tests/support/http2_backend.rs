@@ -162,6 +162,10 @@ async fn serve_http1(mut stream: impl AsyncRead + AsyncWrite + Unpin, number: us
         seen.used.lock().unwrap().insert(number);
         seen.requests.fetch_add(1, Ordering::Relaxed);
         let text = String::from_utf8(std::mem::take(&mut head)).unwrap();
+        if text.contains(" /silent ") {
+            while stream.read_u8().await.is_ok() {}
+            return;
+        }
         if text.starts_with("POST ") {
             // Answered before it is read, and closed.
             stream.write_all(b"HTTP/1.1 413 Too Much\r\nContent-Length: 3\r\n\r\nno!").await.unwrap();

@@ -103,8 +103,10 @@ fn nginx_asks_nothing(name: &str, value: &str) -> bool {
 /// With `ssl-passthrough` it is the client's own TLS that the backend gets.
 fn nginx_encrypts(name: &str, value: &str) -> bool {
     match name {
-        "backend-protocol" => ["https", "grpcs"].iter().any(|tls| value.trim().eq_ignore_ascii_case(tls)),
-        "ssl-passthrough" => value == "true",
+        // AUTO_HTTP: as the client has come, which may be so.
+        "backend-protocol" => ["https", "grpcs", "auto_http"].iter().any(|tls| value.trim().eq_ignore_ascii_case(tls)),
+        // As Go's ParseBool has it.
+        "ssl-passthrough" => matches!(value, "1" | "t" | "T" | "true" | "True" | "TRUE"),
         _ => false,
     }
 }

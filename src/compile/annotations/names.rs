@@ -25,8 +25,28 @@ const PROTECTING: [&str; 2] = [CLIENT_CA_SECRET, BACKEND_PROTOCOL];
 /// How near a name must be to one of those to be called a spelling mistake, in edits.
 const NEAR: usize = 3;
 
-/// Beginnings of words that are about who may come in.
-const PROTECTIVE: [&str; 8] = ["allow", "auth", "cert", "client", "deny", "denylist", "mtls", "whitelist"];
+/// Parts of words that are about who may come in.
+const PROTECTIVE: [&str; 17] = [
+    "allow",
+    "auth",
+    "blacklist",
+    "block",
+    "cert",
+    "client",
+    "deny",
+    "firewall",
+    "jwt",
+    "mtls",
+    "oidc",
+    "protect",
+    "range",
+    "restrict",
+    "secure",
+    "sso",
+    "whitelist",
+];
+/// And words that are about that as a whole.
+const PROTECTIVE_WORDS: [&str; 3] = ["ca", "ip", "waf"];
 
 /// What is wrong with the name of an annotation.
 pub(super) struct Misnamed {
@@ -53,7 +73,7 @@ pub(super) fn check(key: &str, kind: &str) -> Option<Misnamed> {
 fn may_protect(key: &str) -> bool {
     let mut words = key.strip_prefix(PREFIX).unwrap_or(key).split(['-', '.', '_']);
     PROTECTING.iter().any(|known| strsim::osa_distance(known, key) <= NEAR)
-        || words.any(|word| word == "ca" || PROTECTIVE.iter().any(|beginning| word.starts_with(beginning)))
+        || words.any(|word| PROTECTIVE_WORDS.contains(&word) || PROTECTIVE.iter().any(|part| word.contains(part)))
 }
 
 /// The known annotation that takes the fewest edits; one that goes on where this one ends goes before.
@@ -77,6 +97,11 @@ mod tests {
             ("ca-secret", "Ingress", true, None),
             ("auth-tls-secret", "Ingress", true, None),
             ("allowlist", "Ingress", true, None),
+            ("basicauth", "Ingress", true, None),
+            ("ipallowlist", "Ingress", true, None),
+            ("source-range", "Ingress", true, None),
+            ("ip-filter", "Service", true, None),
+            ("jwt-issuer", "Ingress", true, None),
             ("backend-protocl", "Ingress", true, Some(BACKEND_PROTOCOL)),
             ("backend-protocl", "Service", true, Some(BACKEND_PROTOCOL)),
             ("backend-port", "Ingress", false, None),

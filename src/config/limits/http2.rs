@@ -12,7 +12,7 @@ pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// The same on all streams of a connection together, for the first four: with more uploads it is as much as they may have each, lent to it.
 pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
-/// What a worker's connections may have beyond that. Beyond: uploads that backends don't read may keep others of their connection waiting. Two connections full
+/// What a worker's connections may have beyond that, each for as long as it lives. Beyond: uploads that backends don't read may keep others of their connection waiting. Two connections full
 /// of uploads, or what a worker may take of a small node's memory.
 pub const HTTP2_LENT_WINDOWS_BYTES: u32 = 64 * 1024 * 1024;
 

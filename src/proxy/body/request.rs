@@ -86,6 +86,13 @@ impl Progress {
         }
     }
 
+    /// It goes where each request holds a connection of its own: then the clocks for slow bodies are for it, too.
+    pub(crate) fn is_no_call(&self) {
+        if let Some(cells) = &self.0 {
+            cells.call.set(None);
+        }
+    }
+
     fn is_call(&self) -> bool {
         self.0.as_ref().is_some_and(|cells| cells.call.get().is_some())
     }

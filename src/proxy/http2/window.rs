@@ -45,15 +45,11 @@ impl Window {
     pub(super) fn fit<T: AsyncRead + AsyncWrite + Unpin>(&mut self, server: &mut Connection<T, Bytes>) {
         let uploads = self.shared.uploads();
         let needed = uploads.saturating_mul(HTTP2_STREAM_WINDOW_BYTES).saturating_sub(HTTP2_CONNECTION_WINDOW_BYTES);
-        let windows = &self.shared.connection.worker().windows;
-        if needed > self.beyond && windows.borrow(needed - self.beyond) {
+        // Never smaller again: what a client was promised can't be taken back, so that it stays in the books as long as the connection.
+        if needed > self.beyond && self.shared.connection.worker().windows.borrow(needed - self.beyond) {
             self.beyond = needed;
-        } else if uploads == 0 && self.beyond > 0 {
-            windows.give_back(std::mem::take(&mut self.beyond));
-        } else {
-            return;
+            server.set_target_window_size(HTTP2_CONNECTION_WINDOW_BYTES + self.beyond);
         }
-        server.set_target_window_size(HTTP2_CONNECTION_WINDOW_BYTES + self.beyond);
     }
 }
 

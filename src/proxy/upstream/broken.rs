@@ -83,7 +83,7 @@ impl Cause {
     fn is_invalid(&self) -> bool {
         match self {
             Self::Http1(error) => error.is_parse(),
-            Self::Http2(error) => error.is_reset() && error.is_library(),
+            Self::Http2(error) => error.is_library() && error.reason() != Some(h2::Reason::ENHANCE_YOUR_CALM),
         }
     }
 

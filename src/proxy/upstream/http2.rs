@@ -82,6 +82,10 @@ fn builder(limits: &Limits) -> Builder {
         .initial_window_size(limits::UPSTREAM_STREAM_WINDOW_BYTES)
         .initial_connection_window_size(limits::UPSTREAM_CONNECTION_WINDOW_BYTES)
         .max_send_buffer_size(limits::HTTP2_SEND_BUFFER_BYTES)
+        // Of many requests that are given up at once, none costs the others their connection.
+        .max_concurrent_reset_streams(limits::HTTP2_REMEMBERED_RESETS)
+        .reset_stream_duration(limits::HTTP2_REMEMBERED)
+        .max_local_error_reset_streams(None)
         // Until the backend has said how many it allows: those beyond would be refused.
         .initial_max_send_streams(0)
         .max_header_list_size(u32::try_from(limits.response_head_bytes).unwrap_or(u32::MAX));

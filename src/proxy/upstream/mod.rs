@@ -60,6 +60,9 @@ pub(crate) async fn send(
         if lease.is_reused() {
             worker.count(|numbers| numbers.upstream_reused += 1);
         }
+        if !lease.is_multiplexed() {
+            progress.is_no_call();
+        }
         let spare = Spare::of(&request, &lease, progress);
         let may_retry = trail.attempts < MAX_ATTEMPTS;
         match exchange_heads(lane, &mut lease, request, progress).await {
