@@ -38,11 +38,19 @@ def middle(values, form):
 
 def is_void(samples):
     """Whether so many requests failed that the rest tell nothing: an error is answered quickly."""
-    return sum(sample["failed"] for sample in samples) > 0.001 * sum(sample["requests"] for sample in samples)
+    return failed(samples) > 0.001 * sum(sample["requests"] for sample in samples)
 
 
 def micros(value):
     return f"{value:.1f} µs" if value < 1000 else f"{value / 1000:.2f} ms"
+
+
+def latencies(samples):
+    return [micros(median(samples, key)) for key in ("p50", "p99", "p99.9")]
+
+
+def failed(samples):
+    return sum(sample["failed"] for sample in samples)
 
 
 def mebibytes(value):
@@ -105,13 +113,13 @@ class Page:
             # Without edits, the two below would be easily kept.
             tables = [sample["tables"] for sample in samples["edited"]]
             found.append(("tables put in force in a round of these edits", f"{statistics.median(tables):.0f} (more than 1)", middle(tables, "{:.0f}"), min(tables) > 1))
-            failed = sum(sample["failed"] for sample in samples["edited"])
-            found.append(("requests that failed while an Ingress was edited every 100 ms", f"{failed} (none)", "all", failed == 0))
+            lost = failed(samples["edited"])
+            found.append(("requests that failed while an Ingress was edited every 100 ms", f"{lost} (none)", "all", lost == 0))
             at_most("p99 with these edits to p99 without", paired(samples["edited"], samples["quiet"], ratio("p99")), 1.1)
         if self.data.get("stuck"):
             samples = self.data["stuck"]["samples"]
-            failed = sum(sample["failed"] for sample in samples["stuck"])
-            found.append((f"requests that failed beside {3 * self.data['stuck']['each']:,} stuck connections", f"{failed} (none)", "all", failed == 0))
+            lost = failed(samples["stuck"])
+            found.append((f"requests that failed beside {3 * self.data['stuck']['each']:,} stuck connections", f"{lost} (none)", "all", lost == 0))
             at_most("p99 beside these connections to p99 without", paired(samples["stuck"], samples["quiet"], ratio("p99")), 1.1)
         return sorted(found, key=lambda goal: goal[3])
 
@@ -163,9 +171,9 @@ class Page:
                     cells.append("")
                     continue
                 sample = median_sample(one["samples"][peer])
-                failed = sum(sample["failed"] for sample in one["samples"][peer])
+                lost = failed(one["samples"][peer])
                 figure = "void" if is_void(one["samples"][peer]) else f"{sample['cpu']:.1f}"
-                cells.append(figure + (f" ({failed} failed)" if failed else ""))
+                cells.append(figure + (f" ({lost} failed)" if lost else ""))
             rows.append((f"{one['title']}, for each {one['unit']}", *cells))
         self.add(table(("", *(NAMES[peer] for peer in peers)), rows))
         others = [peer for peer in peers if peer != "nodegate"]
@@ -186,7 +194,7 @@ class Page:
             return
         self.add(f"## Latency at {rate['rate']:,} requests a second\n",
                  "Half of what the slowest proxy bears; oha, 64 connections, each request timed from its turn. CPU time at this rate, which is the same for all, in microseconds.\n", "![Latency](results/latency.svg)\n")
-        rows = [(NAMES[peer], *(micros(median(samples, key)) for key in ("p50", "p99", "p99.9")), f"{median(samples, 'cpu'):.1f}", sum(one["failed"] for one in samples))
+        rows = [(NAMES[peer], *latencies(samples), f"{median(samples, 'cpu'):.1f}", failed(samples))
                 for peer, samples in rate["samples"].items()]
         self.add(table(("", "p50", "p99", "p99.9", "CPU", "failed"), rows))
 
@@ -196,8 +204,8 @@ class Page:
         for name in ("get-1", "get-64", "get-1000", "connect", "tls", "http2"):
             for peer, samples in workloads.get(name, {}).get("samples", {}).items():
                 # h2load tells no percentiles.
-                latencies = [micros(median(samples, key)) if key in samples[0] else "" for key in ("p50", "p99")]
-                rows.append((self.title(name), NAMES[peer], f"{median(samples, 'rate'):,.0f}", *latencies))
+                told = [micros(median(samples, key)) if key in samples[0] else "" for key in ("p50", "p99")]
+                rows.append((self.title(name), NAMES[peer], f"{median(samples, 'rate'):,.0f}", *told))
         if rows:
             self.add("## Requests a second, in a closed loop\n", "wrk or h2load on the backend's core, which limits the faster proxies: what they could do is more.\n",
                      table(("", "", "requests/s", "p50", "p99"), rows))
@@ -205,9 +213,8 @@ class Page:
     def memory(self):
         idle = {name: self.data[name] for name in IDLE if name in self.data}
         if idle:
-            fewer = any(one["connections"] < 10_000 for name, one in idle.items() if name == "idle")
-            limited = " (as many as the limit on open files, which all proxies are given, has room for)" if fewer else ""
-            counts = ", ".join(f"{one['connections']:,} with {IDLE[name]}{limited if name == 'idle' else ''}" for name, one in idle.items())
+            limited = lambda name, count: " (as many as the limit on open files, which all proxies are given, has room for)" if name == "idle" and count < 10_000 else ""
+            counts = ", ".join(f"{one['connections']:,} with {IDLE[name]}{limited(name, one['connections'])}" for name, one in idle.items())
             self.add("## Memory\n", f"Keep-alive connections that had one answer each and are idle for 3 s, {counts}; what the process grew by, for each, in KiB:\n")
             if "idle" in idle:
                 self.add("![Memory](results/memory.svg)\n")
@@ -220,14 +227,14 @@ class Page:
     def special(self):
         edits = self.data.get("edits")
         if edits:
-            rows = [({"quiet": "no edit", "edited": "an edit every 100 ms"}[name], *(micros(median(samples, key)) for key in ("p50", "p99", "p99.9")),
-                     sum(one["failed"] for one in samples), f"{median(samples, 'tables'):.0f}") for name, samples in edits["samples"].items()]
+            rows = [({"quiet": "no edit", "edited": "an edit every 100 ms"}[name], *latencies(samples), failed(samples), f"{median(samples, 'tables'):.0f}")
+                    for name, samples in edits["samples"].items()]
             self.add(f"## Edits under load\n", f"Nodegate at {edits['rate']:,} requests a second, its control plane on the same core:\n",
                      table(("", "p50", "p99", "p99.9", "failed", "tables put in force in a round"), rows))
         stuck = self.data.get("stuck")
         if stuck:
-            rows = [({"quiet": "none of them", "stuck": f"{stuck['each']} of each"}[name], *(micros(median(samples, key)) for key in ("p50", "p99", "p99.9")),
-                     sum(one["failed"] for one in samples)) for name, samples in stuck["samples"].items()]
+            rows = [({"quiet": "none of them", "stuck": f"{stuck['each']} of each"}[name], *latencies(samples), failed(samples))
+                    for name, samples in stuck["samples"].items()]
             self.add("## Stuck connections\n", f"Nodegate at {stuck['rate']:,} requests a second over TLS, beside silent connections, half handshakes, and half prefaces of HTTP/2:\n",
                      table(("", "p50", "p99", "p99.9", "failed"), rows))
         hosts = self.data.get("hosts")

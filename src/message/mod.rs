@@ -22,7 +22,7 @@ pub use cookies::join_cookies;
 pub use detach::detach;
 pub use external::allowed_external;
 pub use forwarded::{X_REQUEST_ID, set_forwarded, set_request_id};
-pub use grpc::is_grpc;
+pub use grpc::{GRPC, is_grpc};
 pub use hop_by_hop::{Upgrade, set_websocket, strip_request, strip_response, wants_upgrade};
 pub use identity::{Downstream, Identity, Scheme, identify};
 pub use path::{BadPath, normalize};

@@ -12,9 +12,6 @@ use crate::message;
 /// The header that carries the reason code.
 pub(crate) const REASON_HEADER: &str = "x-nodegate-reason";
 
-/// The media type of gRPC, which may have a suffix.
-const GRPC: &str = "application/grpc";
-
 /// Seconds after which an overloaded proxy may be asked again.
 const RETRY_AFTER_SECONDS: &str = "1";
 
@@ -63,7 +60,7 @@ fn http(reason: Reason, accept: Form) -> Response<ResponseBody> {
 fn grpc(reason: Reason) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::empty());
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(GRPC));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(message::GRPC));
     headers.insert("grpc-status", HeaderValue::from(grpc_status(reason.status())));
     headers.insert("grpc-message", HeaderValue::from_static(reason.text()));
     response

@@ -145,6 +145,13 @@ fn floods_take_no_memory() {
     }
 }
 
+/// Asserts that so many streams are reset, each once.
+#[track_caller]
+fn expect_resets(client: &mut Frames, count: usize) {
+    let resets = iter::from_fn(|| client.next()).filter(|frame| frame.kind == RST_STREAM).take(count);
+    assert_eq!(resets.map(|frame| frame.stream).collect::<BTreeSet<_>>().len(), count, "each of them is reset");
+}
+
 #[test]
 fn a_hundred_streams_without_a_window_keep_little_and_not_for_long() {
     let broken = Arc::new(AtomicUsize::new(0));
@@ -167,9 +174,7 @@ fn a_hundred_streams_without_a_window_keep_little_and_not_for_long() {
     for &stream in &streams {
         client.get(stream);
     }
-    let resets = iter::from_fn(|| client.next()).filter(|frame| frame.kind == RST_STREAM).take(streams.len());
-    let reset: BTreeSet<u32> = resets.map(|frame| frame.stream).collect();
-    assert_eq!(reset.len(), streams.len(), "each of them is reset");
+    expect_resets(&mut client, streams.len());
     within(PATIENCE, "no backend is kept", || (broken.load(Ordering::Relaxed) == streams.len()).then_some(()));
     let grown = nodegate.peak_memory().saturating_sub(before) / streams.len() as u64;
     println!("{grown} bytes for each stream");
@@ -190,25 +195,21 @@ fn streams_without_a_window_keep_as_little_of_backends_that_speak_http_2() {
     for stream in &streams {
         client.send(HEADERS, END_STREAM | END_HEADERS, *stream, &fields(&big));
     }
-    let resets = iter::from_fn(|| client.next()).filter(|frame| frame.kind == RST_STREAM).take(streams.len());
-    assert_eq!(resets.map(|frame| frame.stream).collect::<BTreeSet<_>>().len(), streams.len(), "each of them is reset");
+    expect_resets(&mut client, streams.len());
     let grown = nodegate.peak_memory().saturating_sub(before) / streams.len() as u64;
     println!("{grown} bytes for each stream");
     assert!(client.is_alive(), "the connection goes on");
     assert!(grown < 256 << 10, "{grown} bytes for each stream");
 }
 
-/// What the client may send on all of its streams together, once the server has seen what came before.
-fn window(client: &mut Frames, mut known: u64) -> u64 {
-    client.send(PING, 0, 0, b"so much?");
-    while let Some(frame) = client.next() {
-        match (frame.kind, frame.stream) {
-            (PING, _) => return known,
-            (WINDOW_UPDATE, 0) => known += u64::from(u32::from_be_bytes(frame.payload.try_into().unwrap())),
-            _ => {}
-        }
+/// Waits until the client may send so much on all of its streams together, of which it may send `known` already; returns what it may send then.
+#[track_caller]
+fn window(client: &mut Frames, mut known: u64, wanted: usize) -> u64 {
+    while known < wanted as u64 {
+        let update = client.until(WINDOW_UPDATE, 0);
+        known += u64::from(u32::from_be_bytes(update.payload.try_into().unwrap()));
     }
-    panic!("the connection has ended");
+    known
 }
 
 #[test]
@@ -225,21 +226,15 @@ fn uploads_that_a_backend_does_not_read_leave_the_others_their_window() {
     }
     let held: Vec<_> = streams.iter().map(|_| stuck.accept()).collect();
     // What a connection has from the start (RFC 9113 section 6.9.2), and what it is given.
-    let (each, mut known) = (HTTP2_STREAM_WINDOW_BYTES as usize, 65_535);
-    within(PATIENCE, "there is room for all of them", || {
-        known = window(&mut client, known);
-        (known >= (UPLOADS * each) as u64).then_some(())
-    });
+    let each = HTTP2_STREAM_WINDOW_BYTES as usize;
+    let known = window(&mut client, 65_535, UPLOADS * each);
     for stream in &streams {
         let piece = frame(DATA, 0, *stream, &[0; 16 << 10]);
         client.wire.send(piece.repeat(each / (16 << 10)));
     }
     let another = 2 * u32::try_from(UPLOADS).unwrap() + 1;
     client.send(HEADERS, END_HEADERS, another, &fields(&post("fine")));
-    within(PATIENCE, "there is room for one more", || {
-        known = window(&mut client, known);
-        (known >= (UPLOADS * each + 1000) as u64).then_some(())
-    });
+    window(&mut client, known, UPLOADS * each + 1000);
     client.send(DATA, END_STREAM, another, &[0; 1000]);
     assert_eq!(client.until(DATA, another).payload, b"ok");
     // What they may send, and what is on its way from hand to hand.

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode, header::CONTENT_LENGTH};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -67,9 +67,12 @@ impl ArrivingBody {
 }
 
 impl Receiving {
-    /// `respond` tells the client that it may go on, if it waits for that.
-    pub(crate) fn new(stream: RecvStream, length: Option<u64>, awaits_continue: Option<Rc<RefCell<SendResponse<Bytes>>>>) -> Self {
-        Self { stream, left: length, awaits_continue }
+    /// What follows this head. `awaits_continue` tells the client that it may go on, if it waits for that.
+    pub(crate) fn new(stream: RecvStream, head: &HeaderMap, awaits_continue: Option<Rc<RefCell<SendResponse<Bytes>>>>) -> Self {
+        // Of what has no body, a length tells something else. The library has seen to it that all of them agree, and that they are numbers.
+        let length = || head.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let left = if stream.is_end_stream() { Some(0) } else { length() };
+        Self { stream, left, awaits_continue }
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {

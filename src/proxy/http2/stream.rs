@@ -5,8 +5,8 @@ use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, task::Poll, time::Du
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 use http::{
-    HeaderMap, Method, Request, Response, StatusCode,
-    header::{CONTENT_LENGTH, DATE, EXPECT, SEC_WEBSOCKET_ACCEPT, UPGRADE},
+    Method, Request, Response, StatusCode,
+    header::{DATE, EXPECT, SEC_WEBSOCKET_ACCEPT, UPGRADE},
 };
 use http_body::Body as _;
 
@@ -60,13 +60,8 @@ pub(super) async fn serve(
 fn with_body(request: Request<RecvStream>, respond: &Rc<RefCell<SendResponse<Bytes>>>) -> Request<Receiving> {
     let (head, stream) = request.into_parts();
     let waits = head.headers.contains_key(EXPECT);
-    let body = Receiving::new(stream, length(&head.headers), waits.then(|| Rc::clone(respond)));
+    let body = Receiving::new(stream, &head.headers, waits.then(|| Rc::clone(respond)));
     Request::from_parts(head, body)
-}
-
-/// What the client says that it is going to send. The server has seen to it that all of them agree, and that they are numbers.
-fn length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok())
 }
 
 /// What comes of a request, unless its client gives it up before.

@@ -13,7 +13,7 @@ use h2::SendStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
-    super::{body::Receiving, deadline::Deadline, worker::Worker},
+    super::{body::Receiving, deadline::Deadline},
     shared::Shared,
 };
 
@@ -24,15 +24,14 @@ pub(super) struct Duplex {
     read: Bytes,
     sending: Rc<RefCell<SendStream<Bytes>>>,
     shared: Rc<Shared>,
-    worker: Rc<Worker>,
     /// For a client that takes nothing.
     stall: Deadline,
 }
 
 impl Duplex {
     pub(super) fn new(receiving: Receiving, sending: Rc<RefCell<SendStream<Bytes>>>, shared: &Rc<Shared>) -> Self {
-        let worker = Rc::clone(shared.connection.worker());
-        Self { receiving, read: Bytes::new(), sending, shared: Rc::clone(shared), stall: worker.deadlines.register(), worker }
+        let stall = shared.connection.worker().deadlines.register();
+        Self { receiving, read: Bytes::new(), sending, shared: Rc::clone(shared), stall }
     }
 }
 
@@ -65,9 +64,10 @@ impl AsyncWrite for Duplex {
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(io::Error::other(error))),
                 Poll::Ready(None) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
                 Poll::Pending => {
-                    this.stall.arm_once(this.worker.settings.limits.write_stall_timeout);
+                    let worker = this.shared.connection.worker();
+                    this.stall.arm_once(worker.settings.limits.write_stall_timeout);
                     ready!(this.stall.poll(cx));
-                    this.worker.count(|numbers| numbers.write_stalls += 1);
+                    worker.count(|numbers| numbers.write_stalls += 1);
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
             }

@@ -4,7 +4,7 @@ use std::{cell::Cell, future::poll_fn, pin::Pin, rc::Rc};
 
 use bytes::Bytes;
 use h2::{Reason, SendStream, client::Builder};
-use http::{Request, Response, header::CONTENT_LENGTH};
+use http::{Request, Response};
 use http_body::Body as _;
 use tokio::task::{AbortHandle, spawn_local};
 
@@ -108,10 +108,8 @@ impl Place {
             self.upload = Some(upload(stream, body));
         }
         let (head, stream) = response.await.map_err(Broken::from)?.into_parts();
-        let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        // Of what has no body, a length tells something else.
-        let length = if stream.is_end_stream() { Some(0) } else { length };
-        Ok(Response::from_parts(head, ArrivingBody::Http2(Receiving::new(stream, length, None))))
+        let body = ArrivingBody::Http2(Receiving::new(stream, &head.headers, None));
+        Ok(Response::from_parts(head, body))
     }
 }
 
