@@ -27,7 +27,7 @@ use crate::{
     certificate::ClientTrust,
     config::limits::Limits,
     message::{self, Authority, Scheme, Upgrade},
-    route::{self, Route},
+    route::Route,
 };
 
 /// Fields that a request gets: `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`, `X-Real-IP`, `X-Request-Id`.
@@ -149,7 +149,7 @@ fn prepare(exchange: &mut Exchange, request: Request<ArrivingBody>) -> Result<(R
         }
         (_, body) => Some(body),
     };
-    let is_call = route.backend.protocol != route::Protocol::Http1 && message::is_grpc(head.version, &head.headers);
+    let is_call = message::is_grpc(head.version, &head.headers);
     let (body, progress) = body.map_or_else(|| (RequestBody::empty(), Progress::default()), |body| RequestBody::new(body, &lane, is_call));
     set_framing(&mut head.headers, &body, upgrade);
     // The client speaks whatever version it is given, and panics on some.

@@ -17,6 +17,7 @@ use super::{
         connection::{BodyFault, Lane},
         deadline::Deadline,
         error::{ProxyError, Reason},
+        worker::Worker,
     },
     ArrivingBody,
 };
@@ -86,8 +87,8 @@ impl Progress {
         }
     }
 
-    /// It goes where each request holds a connection of its own: then the clocks for slow bodies are for it, too.
-    pub(crate) fn is_no_call(&self) {
+    /// It goes where each request holds a connection of its own: then it is none.
+    pub(crate) fn clear_call(&self) {
         if let Some(cells) = &self.0 {
             cells.call.set(None);
         }
@@ -97,8 +98,17 @@ impl Progress {
         self.0.as_ref().is_some_and(|cells| cells.call.get().is_some())
     }
 
+    /// Ready when one direction has rested for so long; of a call, when both have for as long as a tunnel may.
+    pub(super) fn poll_rested(&self, clock: &Deadline, worker: &Worker, within: Duration, cx: &Context<'_>) -> Poll<()> {
+        clock.arm_once(within);
+        ready!(clock.poll(cx));
+        let Some(left) = self.may_rest(worker.deadlines.now(), worker.settings.limits.tunnel_idle_timeout) else { return Poll::Ready(()) };
+        clock.arm(left);
+        clock.poll(cx)
+    }
+
     /// How much longer a call may rest; `None`: not at all, or it is none.
-    pub(super) fn may_rest(&self, now: Instant, most: Duration) -> Option<Duration> {
+    fn may_rest(&self, now: Instant, most: Duration) -> Option<Duration> {
         let moved = self.0.as_ref()?.call.get()?;
         most.checked_sub(now.saturating_duration_since(moved)).filter(|left| !left.is_zero())
     }
@@ -181,14 +191,7 @@ impl Upload {
     /// Nothing has come: is it too late already?
     fn poll_late(&mut self, cx: &Context<'_>) -> Poll<ProxyError> {
         let worker = self.lane.worker();
-        let limits = &worker.settings.limits;
-        let is_call = self.progress.is_call();
-        self.deadline.arm_once(if is_call { limits.tunnel_idle_timeout } else { limits.body_idle_timeout });
-        ready!(self.deadline.poll(cx));
-        if let Some(left) = self.progress.may_rest(worker.deadlines.now(), limits.tunnel_idle_timeout) {
-            self.deadline.arm(left);
-            ready!(self.deadline.poll(cx));
-        }
+        ready!(self.progress.poll_rested(&self.deadline, worker, worker.settings.limits.body_idle_timeout, cx));
         Poll::Ready(self.timed_out())
     }
 

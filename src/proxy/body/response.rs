@@ -5,6 +5,9 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
 use super::{
     super::{
         connection::BodyFault,
@@ -15,8 +18,6 @@ use super::{
     ArrivingBody, Progress,
 };
 use crate::message;
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
 
 /// A response's body.
 pub(crate) struct ResponseBody(Source);
@@ -59,13 +60,7 @@ impl Download {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
                 let worker = self.exchange.worker();
-                let limits = &worker.settings.limits;
-                waiting.arm_once(limits.response_idle_timeout);
-                ready!(waiting.poll(cx));
-                if let Some(left) = self.progress.may_rest(worker.deadlines.now(), limits.tunnel_idle_timeout) {
-                    waiting.arm(left);
-                    ready!(waiting.poll(cx));
-                }
+                ready!(self.progress.poll_rested(waiting, worker, worker.settings.limits.response_idle_timeout, cx));
                 worker.count(|numbers| numbers.response_stalls += 1);
                 self.break_off(Reason::UpstreamTimeout);
                 return Poll::Ready(Some(Err(ProxyError::new(Reason::UpstreamTimeout, "waiting for more of the response"))));

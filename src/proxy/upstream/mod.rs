@@ -61,7 +61,7 @@ pub(crate) async fn send(
             worker.count(|numbers| numbers.upstream_reused += 1);
         }
         if !lease.is_multiplexed() {
-            progress.is_no_call();
+            progress.clear_call();
         }
         let spare = Spare::of(&request, &lease, progress);
         let may_retry = trail.attempts < MAX_ATTEMPTS;
