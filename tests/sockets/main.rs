@@ -17,6 +17,7 @@ mod dials;
 mod drain;
 mod endpoints;
 mod exhaustion;
+mod grpc;
 mod headers;
 mod http2;
 mod http2_floods;

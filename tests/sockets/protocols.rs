@@ -1,6 +1,10 @@
 //! Backends that speak HTTP/2, or TLS, or both.
 
-use std::{net::SocketAddr, thread, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use h2::Reason;
@@ -12,23 +16,23 @@ use crate::{
     dials::Silent,
     support::{
         BIG, Backend, Endpoint, Http2, Http2Backend, Issued, Proxy, Refusing, Service, TOGETHER, eventually,
-        frames::{DATA, END_HEADERS, END_STREAM, Frame, Frames, HEADERS, PREFACE, RST_STREAM, SETTINGS, fields, frame},
+        frames::{DATA, END_HEADERS, END_STREAM, Frame, Frames, GOAWAY, HEADERS, PREFACE, RST_STREAM, SETTINGS, fields, frame},
         issue, manifest, secret, service,
     },
 };
 
 /// An Ingress with these annotations that leads everything to `backend`.
-fn annotated(backend: SocketAddr, annotations: &[(&str, &str)]) -> String {
+pub fn annotated(backend: SocketAddr, annotations: &[(&str, &str)]) -> String {
     let annotations: Vec<String> = annotations.iter().map(|(name, value)| format!("nodegate.dev/{name}: \"{value}\"")).collect();
     let named = format!("metadata: {{ name: ingress-0, namespace: tests, annotations: {{ {} }} }}", annotations.join(", "));
     manifest(&[("", "/", backend)]).replace("metadata: { name: ingress-0, namespace: tests }", &named)
 }
 
-fn h2c(settings: &mut Settings) {
+pub fn h2c(settings: &mut Settings) {
     settings.h2c = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
 }
 
-fn to(backend: SocketAddr, annotations: &[(&str, &str)]) -> Proxy {
+pub fn to(backend: SocketAddr, annotations: &[(&str, &str)]) -> Proxy {
     Proxy::with(&annotated(backend, annotations), h2c)
 }
 
@@ -106,10 +110,54 @@ fn a_request_that_is_refused_unread_is_sent_again() {
     backend.refuse(2);
     assert_eq!(client.get("http://a/").status(), 200);
     assert_eq!((backend.requests(), proxy.numbers().retries), (2, 2));
-    // One that the backend has looked at isn't.
+    // Whatever it would do.
+    backend.refuse(2);
+    assert_eq!(proxy.exchange("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").status(), 200);
+    assert_eq!((backend.requests(), proxy.numbers().retries), (3, 4));
+    // One that the backend has looked at isn't, nor one whose body is gone.
     client.get("http://a/reset").assert_own(502, "upstream_reset");
-    assert_eq!(backend.requests(), 3);
-    assert_eq!(backend.connections(), 1, "the connection goes on");
+    assert_eq!(backend.requests(), 4);
+    backend.refuse(1);
+    proxy.exchange("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody").assert_own(502, "upstream_reset");
+    assert_eq!((backend.requests(), backend.connections()), (4, 1), "the connection goes on");
+}
+
+#[test]
+fn a_request_that_comes_after_a_farewell_is_sent_again() {
+    // Two connections end with the first request, which they haven't looked at.
+    let connections = AtomicUsize::new(0);
+    let backend = Backend::start().serve_each(move |_, wire| {
+        let mut server = Frames { wire };
+        server.wire.up_to(PREFACE.len());
+        server.send(SETTINGS, 0, 0, &[]);
+        let leaves = connections.fetch_add(1, Ordering::Relaxed) < 2;
+        while let Some(Frame { kind, stream, .. }) = server.next() {
+            match kind {
+                HEADERS if leaves => return server.send(GOAWAY, 0, 0, &[0; 8]),
+                HEADERS => server.send(HEADERS, END_HEADERS | END_STREAM, stream, &[0x88]),
+                _ => {}
+            }
+        }
+    });
+    let proxy = to(backend, &[("backend-protocol", "h2c")]);
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(proxy.exchange(post).status(), 200);
+    assert_eq!((proxy.numbers().retries, proxy.numbers().upstream_dials), (2, 3));
+    assert_eq!(proxy.exchange(post).status(), 200, "on the third connection");
+}
+
+#[test]
+fn a_request_that_was_begun_before_a_farewell_is_not() {
+    let backend = Backend::start().serve_each(|_, wire| {
+        let mut server = Frames { wire };
+        server.wire.up_to(PREFACE.len());
+        server.send(SETTINGS, 0, 0, &[]);
+        while server.next().is_some_and(|frame| frame.kind != HEADERS) {}
+        server.send(GOAWAY, 0, 0, &[1_u32.to_be_bytes(), [0; 4]].concat());
+    });
+    let proxy = to(backend, &[("backend-protocol", "h2c")]);
+    proxy.exchange("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").assert_own(502, "upstream_reset");
+    assert_eq!((proxy.numbers().retries, proxy.numbers().upstream_dials), (0, 1));
 }
 
 #[test]
@@ -213,33 +261,6 @@ fn a_websocket_passes_to_a_backend_with_tls() {
     assert_eq!(client.head().status(), 101);
     client.send("ping");
     client.until(b"ping");
-}
-
-#[test]
-fn what_we_answer_ourselves_is_a_status_that_grpc_clients_understand() {
-    let proxy = Proxy::with("", h2c);
-    let mut client = Http2::connect(proxy.addresses[1]);
-    let ask = |kind: &'static str| Request::post("http://a/x.Y/Z").header("content-type", kind).header("te", "trailers").body(()).unwrap();
-    for kind in ["application/grpc", "application/grpc+proto", "application/grpc;x=1"] {
-        let answer = client.exchange(ask(kind));
-        assert_eq!(
-            (answer.status(), answer.field("content-type"), answer.field("grpc-status")),
-            (200, Some("application/grpc"), Some("12")),
-            "{kind}"
-        );
-        assert_eq!((answer.field("x-nodegate-reason"), answer.text()), (Some("no_route"), ""));
-    }
-    for kind in ["application/grpc-web", "application/json"] {
-        client.exchange(ask(kind)).assert_own(404, "no_route");
-    }
-    // A backend that is away.
-    let refusing = Refusing::start();
-    let proxy = to(refusing.address(), &[("backend-protocol", "grpc")]);
-    let answer = Http2::connect(proxy.addresses[1]).exchange(ask("application/grpc"));
-    assert_eq!(
-        (answer.status(), answer.field("grpc-status"), answer.field("grpc-message")),
-        (200, Some("14"), Some("The service can't be reached."))
-    );
 }
 
 #[test]
@@ -408,67 +429,4 @@ fn an_upload_that_a_backend_does_not_read_ends_with_its_client() {
         proxy.wait_for(|numbers| (numbers.connections_open, numbers.active_requests) == (0, 0));
         assert_eq!(backend.connections(), 1);
     }
-}
-
-/// A call of gRPC that the backend echoes, and its response.
-fn call(client: &mut Http2) -> (h2::SendStream<Bytes>, http::Response<h2::RecvStream>) {
-    let ask = Request::post("http://a/x.Y/Z").header("content-type", "application/grpc+proto").header("te", "trailers").body(()).unwrap();
-    let mut call = client.begin(ask, false);
-    call.sending.send_data("hello".into(), false).unwrap();
-    let mut answer = client.head(call.response).unwrap();
-    assert_eq!(client.wait(answer.body_mut().data()).unwrap().unwrap(), "hello");
-    (call.sending, answer)
-}
-
-#[test]
-fn a_call_of_grpc_may_rest_and_trickle_as_a_tunnel_may() {
-    let short = Duration::from_millis(300);
-    let backend = Http2Backend::plain(100);
-    let proxy = Proxy::with(&annotated(backend.address, &[("backend-protocol", "grpc")]), |settings| {
-        h2c(settings);
-        settings.limits.body_rate_grace = short;
-        settings.limits.body_idle_timeout = short;
-        settings.limits.response_idle_timeout = short;
-    });
-    let mut client = Http2::connect(proxy.addresses[1]);
-    let (mut sending, mut answer) = call(&mut client);
-    for _ in 0..3 {
-        // A pause in it: longer than anything but a call has.
-        thread::park_timeout(4 * short);
-        sending.send_data("again".into(), false).unwrap();
-        assert_eq!(client.wait(answer.body_mut().data()).unwrap().unwrap(), "again");
-    }
-    sending.send_data(Bytes::new(), true).unwrap();
-    assert!(client.wait(answer.body_mut().data()).is_none());
-    assert_eq!(client.wait(answer.body_mut().trailers()).unwrap().unwrap()["grpc-status"], "0");
-}
-
-#[test]
-fn a_call_of_grpc_to_a_backend_that_chooses_http_1_1_has_the_clocks_of_any_request() {
-    let issued = issue(&PKCS_ECDSA_P256_SHA256, &["service-0.tests.svc"]);
-    let backend = Http2Backend::secure(&issued, &["http/1.1"]);
-    let yaml = annotated(backend.address, &[("backend-ca-secret", "ca"), ("backend-protocol", "https")]) + &secret("tests", "ca", &issued);
-    let proxy = Proxy::with(&yaml, |settings| {
-        h2c(settings);
-        settings.limits.body_idle_timeout = Duration::from_millis(300);
-    });
-    let mut client = Http2::connect(proxy.addresses[1]);
-    let ask = Request::post("http://a/silent").header("content-type", "application/grpc").body(()).unwrap();
-    let call = client.begin(ask, false);
-    let answer = client.answer(call.response).unwrap();
-    assert_eq!((answer.status(), answer.field("x-nodegate-reason")), (200, Some("client_timeout")), "{answer:?}");
-}
-
-#[test]
-fn a_call_of_grpc_in_which_nothing_moves_has_an_end() {
-    let backend = Http2Backend::plain(100);
-    let proxy = Proxy::with(&annotated(backend.address, &[("backend-protocol", "grpc")]), |settings| {
-        h2c(settings);
-        settings.limits.tunnel_idle_timeout = Duration::from_secs(1);
-        settings.limits.response_idle_timeout = Duration::from_millis(300);
-    });
-    let mut client = Http2::connect(proxy.addresses[1]);
-    let (_sending, mut answer) = call(&mut client);
-    client.wait(answer.body_mut().data()).unwrap().unwrap_err();
-    proxy.wait_for(|numbers| numbers.active_requests == 0);
 }

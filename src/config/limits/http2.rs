@@ -9,11 +9,11 @@ pub const HTTP2_STREAMS: u32 = 128;
 /// What a client may send on one stream before a backend has taken any of it (`SETTINGS_INITIAL_WINDOW_SIZE`): over a line with 50 ms it gets 40 Mbit/s.
 pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 
-/// The same on all streams of a connection together, for the first four: with more uploads it is as much as they may have each, lent to it.
+/// The same on all streams of a connection together: 160 Mbit/s over such a line. Envoy's number for the edge.
 pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
-/// What a worker's connections may have beyond that, each for as long as it lives. Beyond: uploads that backends don't read may keep others of their connection waiting. Two connections full
-/// of uploads, or what a worker may take of a small node's memory.
+/// What a worker's connections may have beyond that: as much as their uploads hold that backends don't take, each for as long as it lives. Beyond: such
+/// uploads keep others of their connection waiting. Two connections full of them, or what a worker may take of a small node's memory.
 pub const HTTP2_LENT_WINDOWS_BYTES: u32 = 64 * 1024 * 1024;
 
 /// What a stream may have waiting for its connection's turn to write. Beyond: its backend isn't read from. A few frames.

@@ -15,8 +15,10 @@ const END_HEADERS: u8 = 0x4;
 /// What a frame is to whoever counts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Frame {
-    /// A piece of a request: its head, or some of its body.
-    Content,
+    /// The beginning of a request's head, or of its trailers.
+    Head,
+    /// A piece of a request's body, of so many bytes, or its end.
+    Body(usize),
     /// The client has no more use for a stream.
     Reset,
     /// `SETTINGS`, with which everything begins.
@@ -75,8 +77,8 @@ impl Scanner {
             _ => {}
         }
         match kind {
-            HEADERS => Frame::Content,
-            DATA if self.left > 0 || flags & END_STREAM != 0 => Frame::Content,
+            HEADERS => Frame::Head,
+            DATA if self.left > 0 || flags & END_STREAM != 0 => Frame::Body(self.left),
             RST_STREAM => Frame::Reset,
             SETTINGS => Frame::Settings,
             _ => Frame::Other,
@@ -98,11 +100,11 @@ mod tests {
     fn frames_are_found_however_they_are_cut() {
         let sent = [
             (frame(SETTINGS, 0, 12), Frame::Settings),
-            (frame(HEADERS, 0, 40), Frame::Content),
+            (frame(HEADERS, 0, 40), Frame::Head),
             (frame(CONTINUATION, END_HEADERS, 0), Frame::Other),
-            (frame(DATA, 0, 200), Frame::Content),
+            (frame(DATA, 0, 200), Frame::Body(200)),
             (frame(DATA, 0, 0), Frame::Other),
-            (frame(DATA, END_STREAM, 0), Frame::Content),
+            (frame(DATA, END_STREAM, 0), Frame::Body(0)),
             (frame(RST_STREAM, 0, 4), Frame::Reset),
             (frame(0x6, 0, 8), Frame::Other),
             (frame(0x77, 0xff, 1), Frame::Other),

@@ -118,7 +118,11 @@ impl FrameGuard {
                 return shared.fail(Reason::PROTOCOL_ERROR);
             }
             match frame {
-                Frame::Content => shared.earn_frames(1),
+                Frame::Head => shared.earn_frames(1),
+                Frame::Body(bytes) => {
+                    shared.uploads.arrives(bytes);
+                    shared.earn_frames(1);
+                }
                 Frame::Reset => {
                     shared.spend_reset();
                     shared.spend_frame();

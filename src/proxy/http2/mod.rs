@@ -14,7 +14,11 @@ use h2::{Reason, server};
 use tokio::{task::spawn_local, time::Instant};
 
 pub(super) use self::window::Windows;
-use self::{guard::FrameGuard, shared::Shared, window::Window};
+use self::{
+    guard::FrameGuard,
+    shared::Shared,
+    window::{Upload, Window},
+};
 use super::{
     connection::{Connection, Lane, Timing},
     stream::Stream,
@@ -77,9 +81,9 @@ async fn drive(mut server: server::Connection<FrameGuard, Bytes>, shared: &Rc<Sh
                     respond.send_reset(Reason::REFUSED_STREAM);
                     continue;
                 }
-                Poll::Ready(Some(Ok((request, respond)))) => {
+                Poll::Ready(Some(Ok((mut request, respond)))) => {
                     let lane = Lane::http2(Rc::clone(connection));
-                    let upload = (!request.body().is_end_stream()).then(|| shared.begin_upload());
+                    let upload = (!request.body().is_end_stream()).then(|| Upload::begin(shared, request.body_mut()));
                     spawn_local(stream::serve(Rc::clone(shared), lane, request, respond, upload));
                     if connection.is_last_request() {
                         connection.leave();

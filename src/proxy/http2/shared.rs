@@ -5,7 +5,7 @@ use std::{cell::Cell, rc::Rc, time::Duration};
 use h2::Reason;
 use tokio::time::Instant;
 
-use super::super::connection::Connection;
+use super::{super::connection::Connection, window::Uploads};
 use crate::config::limits;
 
 /// Bytes of a frame that is sent, at the most (`SETTINGS_MAX_FRAME_SIZE`, unless the client allows more).
@@ -18,8 +18,7 @@ pub(super) struct Shared {
     frames: Allowance,
     /// Requests that may be given up before they are answered.
     resets: Allowance,
-    /// Requests with a body that are under way.
-    uploads: Cell<u32>,
+    pub(super) uploads: Uploads,
     /// Why the connection must end now.
     fault: Cell<Option<Reason>>,
     /// It ends: nobody is waited for any longer than for a farewell.
@@ -33,7 +32,7 @@ impl Shared {
             connection,
             frames: Allowance::new(limits::HTTP2_IDLE_FRAMES, limits::HTTP2_IDLE_FRAMES_PER_SECOND, now),
             resets: Allowance::new(limits::HTTP2_RESETS, limits::HTTP2_RESETS_PER_SECOND, now),
-            uploads: Cell::new(0),
+            uploads: Uploads::default(),
             fault: Cell::new(None),
             closing: Cell::new(false),
         })
@@ -51,16 +50,6 @@ impl Shared {
 
     pub(super) fn spend_frame(&self) {
         self.spend(&self.frames);
-    }
-
-    /// A request with a body counts as an upload for as long as this is held.
-    pub(super) fn begin_upload(self: &Rc<Self>) -> Upload {
-        self.uploads.set(self.uploads.get() + 1);
-        Upload(Rc::clone(self))
-    }
-
-    pub(super) fn uploads(&self) -> u32 {
-        self.uploads.get()
     }
 
     /// A response is complete.
@@ -97,15 +86,6 @@ impl Shared {
 
     pub(super) fn is_closing(&self) -> bool {
         self.closing.get()
-    }
-}
-
-/// See [`Shared::begin_upload`].
-pub(super) struct Upload(Rc<Shared>);
-
-impl Drop for Upload {
-    fn drop(&mut self) {
-        self.0.uploads.set(self.0.uploads.get() - 1);
     }
 }
 

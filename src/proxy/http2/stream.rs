@@ -19,8 +19,9 @@ use super::{
         connection::Lane,
         handler,
     },
-    shared::{Shared, Upload},
+    shared::Shared,
     tunnel::Duplex,
+    window::Upload,
 };
 use crate::message;
 

@@ -25,10 +25,20 @@ enum Cause {
 /// A request that got no response.
 pub(super) struct Failure {
     pub(super) error: ProxyError,
-    /// The connection is gone, while the backend may well be there.
-    pub(super) lost: bool,
+    pub(super) fate: Fate,
     /// The request, if nothing of it was written.
     pub(super) unsent: Option<Box<Request<RequestBody>>>,
+}
+
+/// What the backend may have done with such a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Nothing: it says that it hasn't looked at it (RFC 9113 section 8.7).
+    Untouched,
+    /// Anything: the connection is gone, while the backend may well be there.
+    Unknown,
+    /// It has had it, or the request itself is at fault.
+    Spent,
 }
 
 impl From<TrySendError<Request<RequestBody>>> for Broken {
@@ -55,17 +65,17 @@ impl Broken {
         let Self { error, unsent } = self;
         if error.is_unacknowledged() {
             let error = error.explained(Reason::UpstreamTimeout, "waiting for the backend's host to acknowledge the request");
-            return Failure { error, lost: true, unsent };
+            return Failure { error, fate: Fate::Unknown, unsent };
         }
         if let Some((reason, detail)) = error.of_the_request().or_else(|| fault.map(|fault| (fault.reason(), "reading the request's body")))
         {
-            return Failure { error: error.explained(reason, detail), lost: false, unsent };
+            return Failure { error: error.explained(reason, detail), fate: Fate::Spent, unsent };
         }
         if error.is_invalid() {
-            return Failure { error: error.explained(Reason::UpstreamInvalid, "waiting for the response"), lost: false, unsent };
+            return Failure { error: error.explained(Reason::UpstreamInvalid, "waiting for the response"), fate: Fate::Spent, unsent };
         }
-        let lost = !error.is_given_up();
-        Failure { error: error.explained(Reason::UpstreamReset, "waiting for the response"), lost, unsent }
+        let fate = error.fate();
+        Failure { error: error.explained(Reason::UpstreamReset, "waiting for the response"), fate, unsent }
     }
 }
 
@@ -87,11 +97,15 @@ impl Cause {
         }
     }
 
-    /// HTTP/2: the backend has reset this one stream, and not because it hasn't looked at it (RFC 9113 section 8.7).
-    fn is_given_up(&self) -> bool {
-        match self {
-            Self::Http1(_) => false,
-            Self::Http2(error) => error.is_reset() && error.is_remote() && error.reason() != Some(h2::Reason::REFUSED_STREAM),
+    /// Of a request that was sent.
+    fn fate(&self) -> Fate {
+        let Self::Http2(error) = self else { return Fate::Unknown };
+        match error.reason() {
+            // Of those that a `GOAWAY` reports as begun, none ends with it.
+            _ if error.is_go_away() && error.is_remote() => Fate::Untouched,
+            Some(h2::Reason::REFUSED_STREAM) if error.is_remote() => Fate::Untouched,
+            _ if error.is_reset() && error.is_remote() => Fate::Spent,
+            _ => Fate::Unknown,
         }
     }
 

@@ -18,7 +18,11 @@ use std::{future::poll_fn, pin::pin, task::Poll};
 
 use http::{Request, Response, StatusCode, Version};
 
-use self::{broken::Failure, choose::Candidates, retry::Spare};
+use self::{
+    broken::{Failure, Fate},
+    choose::Candidates,
+    retry::Spare,
+};
 pub(crate) use self::{
     dns::Resolver,
     lease::{Lease, Upgraded},
@@ -84,8 +88,8 @@ pub(crate) async fn send(
                 // The next connection may speak another version.
                 translate::to_http1(&mut request);
             }
-            Err(Failure { error, lost, .. }) => {
-                let Some(spare) = spare.filter(|_| may_retry && !lease.has_heard() && lost) else {
+            Err(Failure { error, fate, .. }) => {
+                let Some(spare) = spare.filter(|spare| may_retry && spare.may_follow(fate, &lease)) else {
                     return Err(error);
                 };
                 if !worker.retry_budget.withdraw() {
@@ -137,6 +141,8 @@ async fn exchange_heads(
     match result {
         Some(Ok(response)) => Ok(response),
         Some(Err(broken)) => Err(broken.failure(lane.body_fault())),
-        None => Err(Failure { error: ProxyError::new(Reason::UpstreamTimeout, "waiting for the response"), lost: false, unsent: None }),
+        None => {
+            Err(Failure { error: ProxyError::new(Reason::UpstreamTimeout, "waiting for the response"), fate: Fate::Spent, unsent: None })
+        }
     }
 }

@@ -6,12 +6,13 @@ use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
 
 use super::{
     super::body::{Progress, RequestBody},
+    broken::Fate,
     lease::Lease,
 };
 use crate::config::limits::{RETRY_BUDGET_MAX, RETRY_BUDGET_REQUESTS};
 
-/// A copy of a request, for the one case in which it may be replayed after bytes were written: a reused connection that turns out to have
-/// been closed without a byte of a response, and an idempotent request without a body (RFC 9110 section 9.2.2).
+/// A copy of a request without a body, for the two cases in which it may be replayed after bytes were written: a reused connection that turns out to have
+/// been closed without a byte of a response, and an idempotent request (RFC 9110 section 9.2.2); and a backend that says that it hasn't looked at it.
 pub(super) struct Spare {
     method: Method,
     uri: Uri,
@@ -21,12 +22,21 @@ pub(super) struct Spare {
 
 impl Spare {
     pub(super) fn of(request: &Request<RequestBody>, lease: &Lease, progress: &Progress) -> Option<Self> {
-        let replayable = lease.is_reused() && request.method().is_idempotent() && !progress.has_body();
-        replayable.then(|| Self {
+        let replayable = lease.is_multiplexed() || (lease.is_reused() && request.method().is_idempotent());
+        (replayable && !progress.has_body()).then(|| Self {
             method: request.method().clone(),
             uri: request.uri().clone(),
             headers: request.headers().iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
         })
+    }
+
+    /// Whether it may be sent after one that has met with this on that connection.
+    pub(super) fn may_follow(&self, fate: Fate, lease: &Lease) -> bool {
+        match fate {
+            Fate::Untouched => true,
+            Fate::Unknown => lease.is_reused() && self.method.is_idempotent() && !lease.has_heard(),
+            Fate::Spent => false,
+        }
     }
 
     pub(super) fn into_request(self) -> Request<RequestBody> {
