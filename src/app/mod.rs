@@ -2,6 +2,7 @@
 
 mod commands;
 mod handover;
+mod prepare;
 mod serve;
 mod writers;
 
@@ -23,6 +24,7 @@ pub fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
         Invocation::Run(Command::Serve(args)) => serve::serve(ServeSettings::try_from(*args)?),
         Invocation::Run(Command::Check(args)) => runtime()?.block_on(commands::check(args)),
         Invocation::Run(Command::Ready(args)) => runtime()?.block_on(commands::ready(args)),
+        Invocation::Run(Command::Prepare(args)) => prepare::prepare(&args),
         Invocation::Run(Command::Routes(args)) => runtime()?.block_on(commands::routes(args)),
         Invocation::Run(Command::Explain(args)) => runtime()?.block_on(commands::explain(*args)),
     }

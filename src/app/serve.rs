@@ -3,6 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
+    path::PathBuf,
     process::ExitCode,
     sync::{Arc, OnceLock},
     time::{Duration, SystemTime},
@@ -28,7 +29,7 @@ use crate::{
     access_log,
     admin::{self, Listener, Scope},
     compile,
-    config::{AccessLog, ClusterSettings, Handover, ServeSettings, TlsVersion, limits},
+    config::{AccessLog, ClusterSettings, Handover, ServeSettings, StateDir, TlsVersion, limits},
     proxy,
     source::{Report, Source, SourceError},
     table,
@@ -168,19 +169,14 @@ fn parts(settings: ServeSettings) -> Parts {
         access_log,
         log_filter: _,
         cluster,
+        state,
         shown,
     } = settings;
     if http_is_default && Socket::new(Domain::IPV6, Type::STREAM, None).is_err() {
         http.retain(SocketAddr::is_ipv4);
     }
-    let (source, cluster) = if manifests.is_empty() {
-        (
-            Source::Cluster { config: None, namespaces: compile.watch_namespaces.clone(), secrets: compile.tls == compile::Tls::Served },
-            Some(cluster),
-        )
-    } else {
-        (Source::Files(manifests), None)
-    };
+    let source = source(manifests, &compile, state);
+    let cluster = matches!(source, Source::Cluster { .. }).then_some(cluster);
     let allow_unsafe_external = compile.allow_unsafe_external;
     let tls_min_version = match tls_min_version {
         TlsVersion::Tls12 => proxy::MinVersion::Tls12,
@@ -214,6 +210,14 @@ fn parts(settings: ServeSettings) -> Parts {
         cluster,
         shown,
     }
+}
+
+/// The files, or the cluster where there are none.
+fn source(manifests: Vec<PathBuf>, compile: &compile::Options, state: Option<StateDir>) -> Source {
+    if !manifests.is_empty() {
+        return Source::Files(manifests);
+    }
+    Source::Cluster { config: None, namespaces: compile.watch_namespaces.clone(), secrets: compile.tls == compile::Tls::Served, state }
 }
 
 /// One line for each address, with the real port where 0 was asked for: scripts and tests read these.

@@ -49,10 +49,10 @@ impl Writers {
         let reporter = event::Reporter { controller: OWN_CONTROLLER.to_owned(), instance: identity.clone() };
         let lease = leader::Settings { namespace: namespace.clone(), name: lease_name, identity, duration: lease_duration };
         let mut table = report.clone();
-        // What has no table serves nothing, and must not lead those that do.
+        // What has no table serves nothing, and must not lead those that do; nor must what knows the cluster from its disk alone.
         let ready = async move {
             // The report's sender lives as long as the process.
-            let _ = table.wait_for(|report| report.ready).await;
+            let _ = table.wait_for(|report| report.ready && report.state.restored.is_none()).await;
         };
         let election = leader::stand(client.clone(), lease, ready);
         tokio::spawn(event::run(client.clone(), reporter, report.clone(), election.role(), tally));

@@ -53,6 +53,12 @@ pub struct Objects {
     pub secrets: Vec<Arc<Secret>>,
 }
 
+/// The names of the Secrets that an Ingress wants, which are in its namespace.
+pub(crate) fn secrets_named(ingress: &Ingress) -> impl Iterator<Item = &str> {
+    let tls = ingress.spec.iter().flat_map(|spec| spec.tls.iter().flatten());
+    tls.filter_map(|tls| tls.secret_name.as_deref()).chain(annotations::secrets(ingress))
+}
+
 /// The output.
 #[derive(Debug, Default)]
 pub struct Compiled {

@@ -3,13 +3,17 @@
 #![allow(rustdoc::bare_urls, rustdoc::broken_intra_doc_links, reason = "these comments are the help texts, which are no Markdown")]
 
 mod limits;
+mod state;
 
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use ipnet::IpNet;
 
-pub use self::limits::LimitArgs;
+pub use self::{
+    limits::LimitArgs,
+    state::{Owner, PrepareArgs, StateArgs},
+};
 use super::{handover::AfterHandover, limits as defaults, secret_name::SecretName, span::Span};
 
 /// Everything.
@@ -34,6 +38,8 @@ pub enum Command {
     Explain(Box<ExplainArgs>),
     /// Exit 0 if the process in this container serves, 1 if it doesn't yet: for a startup probe
     Ready(ReadyArgs),
+    /// Make the directory for the state, and give it to the user that serves: as root, once on each node
+    Prepare(PrepareArgs),
     /// Print the version
     Version,
 }
@@ -101,6 +107,9 @@ pub struct ServeArgs {
     /// What it knows about itself in a cluster.
     #[command(flatten)]
     pub cluster: ClusterArgs,
+    /// What it keeps on disk of it.
+    #[command(flatten)]
+    pub state: StateArgs,
     /// Limits and timeouts.
     #[command(flatten)]
     pub limits: LimitArgs,

@@ -8,6 +8,7 @@ mod event;
 mod handover;
 mod http2;
 mod source;
+mod state;
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ pub use event::*;
 pub use handover::*;
 pub use http2::*;
 pub use source::*;
+pub use state::*;
 
 /// Bytes of a request's head (request line and headers). Beyond: 431 `header_limit`. Four times nginx's usual 8 KiB, since cookies grow; far
 /// below what a flood of slow clients could use to fill memory.

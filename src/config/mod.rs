@@ -9,6 +9,7 @@ mod secret_name;
 mod settings;
 mod shown;
 mod span;
+mod state;
 mod usage;
 
 pub use args::TlsVersion;
@@ -16,4 +17,5 @@ pub use cluster::{Address, ClusterSettings};
 pub use handover::{AfterHandover, Handover};
 pub use settings::{AccessLog, ServeSettings, SettingsError, options};
 pub use span::{BadSpan, Span};
+pub use state::StateDir;
 pub use usage::{Invocation, one_line, parse};

@@ -20,6 +20,7 @@ use super::{
     secret_name::SecretName,
     shown::shown,
     span::Span,
+    state::StateDir,
 };
 use crate::{
     compile,
@@ -72,6 +73,8 @@ pub struct ServeSettings {
     pub log_filter: EnvFilter,
     /// What it knows about itself in a cluster.
     pub cluster: ClusterSettings,
+    /// Where the cluster's objects are kept.
+    pub state: Option<StateDir>,
     /// All of it as people may see it, for `/config`.
     pub shown: Value,
 }
@@ -121,6 +124,7 @@ impl TryFrom<ServeArgs> for ServeSettings {
             access_log,
             log_level,
             cluster,
+            state,
             limits,
         } = args;
         let cloudflare = (!cloudflare_ranges.is_empty()).then_some(cloudflare_ranges.as_slice());
@@ -136,6 +140,7 @@ impl TryFrom<ServeArgs> for ServeSettings {
         };
         Ok(Self {
             handover: Handover::new(&handover, after_handover, installation, in_pod, admin).map_err(|error| bad("--handover", &error))?,
+            state: StateDir::new(&state, !manifests.is_empty())?,
             compile: serving(options(&table, manifests.is_empty()), &https, &trusted_proxies, &proxy_protocol),
             manifests,
             http,

@@ -48,6 +48,9 @@ pub(super) fn shown(args: &ServeArgs) -> Value {
         "access-log": args.access_log,
         "log-level": args.log_level,
         "cluster": cluster::shown(&args.cluster),
+        "state-dir": args.state.state_dir,
+        "persist-secrets": args.state.persist_secrets,
+        "api-timeout": args.state.api_timeout.to_string(),
         "limits": shown_limits(&args.limits),
     })
 }

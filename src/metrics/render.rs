@@ -13,7 +13,7 @@ use super::{BUCKETS_US, Histogram, Numbers, labels::Labelled, out::Out, process,
 use crate::{
     compile::Severity,
     event,
-    source::{CONFIG_TO_LIVE_BUCKETS, Report},
+    source::{CONFIG_TO_LIVE_BUCKETS, Report, State},
     table::Published,
 };
 
@@ -95,6 +95,7 @@ impl Collector for Exposition {
         tls::handshakes(&self.sum, &mut out)?;
         tls::certificates(&self.scrape.table, self.scrape.now, &mut out)?;
         configuration(&self.scrape, &mut out)?;
+        state(&self.scrape, &mut out)?;
         cluster(self.scrape.cluster, &mut out)?;
         process(&self.process, &self.scrape, &mut out)
     }
@@ -193,6 +194,7 @@ fn configuration(scrape: &Scrape, out: &mut Out<'_>) -> fmt::Result {
         diagnostics,
         identities: _,
         ingresses: _,
+        state: _,
         rebuilds,
         compile_seconds,
         config_to_live,
@@ -223,6 +225,19 @@ fn configuration(scrape: &Scrape, out: &mut Out<'_>) -> fmt::Result {
     let buckets: Vec<(f64, u64)> =
         bounds.zip(config_to_live).map(|(bound, count)| (bound, count.saturating_sub(std::mem::replace(&mut before, *count)))).collect();
     encoder.encode_histogram::<NoLabelSet>(*config_to_live_sum, before, &buckets, None)
+}
+
+/// The copy of the objects on disk.
+fn state(scrape: &Scrape, out: &mut Out<'_>) -> fmt::Result {
+    let State { restored, saved, errors } = scrape.report.state;
+    if let Some(written) = restored {
+        let help = "How old the objects are that are served from disk, while the API server hasn't answered since the start.";
+        out.gauge("nodegate_state_served_age_seconds", help, scrape.now.duration_since(written).unwrap_or_default().as_secs())?;
+    }
+    if let Some(at) = saved.and_then(|saved| saved.duration_since(SystemTime::UNIX_EPOCH).ok()) {
+        out.gauge("nodegate_state_saved_timestamp_seconds", "When the objects were last written to disk.", at.as_secs())?;
+    }
+    out.counter("nodegate_state_errors", "Writes of the objects to disk that failed.", errors)
 }
 
 fn cluster(numbers: Option<ClusterNumbers>, out: &mut Out<'_>) -> fmt::Result {

@@ -11,7 +11,7 @@ use crate::{
     compile::{Diagnostic, Severity, Subject},
     event,
     route::{Backend, BackendId, Builder, Endpoints, Policy, Protocol, Snapshot, Target},
-    source::Report,
+    source::{Report, State},
     table::Published,
 };
 
@@ -255,6 +255,11 @@ fn configuration_is_shown() {
         published_at: Some(base.now - Duration::from_millis(2500)),
         diagnostics: [Severity::Error, Severity::Warning, Severity::Warning].map(finding).into(),
         ingresses: Arc::default(),
+        state: State {
+            restored: Some(base.now - Duration::from_secs(90)),
+            saved: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(31)),
+            errors: 32,
+        },
         rebuilds: 9,
         compile_seconds: 0.125,
         config_to_live: [1, 1, 3, 3, 3, 3, 3, 3, 4],
@@ -272,6 +277,9 @@ fn configuration_is_shown() {
         ("nodegate_workers_missing", 2.0),
         ("nodegate_snapshot_generation", 7.0),
         ("nodegate_snapshot_age_seconds", 2.5),
+        ("nodegate_state_served_age_seconds", 90.0),
+        ("nodegate_state_saved_timestamp_seconds", 31.0),
+        ("nodegate_state_errors_total", 32.0),
         ("nodegate_rebuilds_total", 9.0),
         ("nodegate_compile_seconds", 0.125),
         (r#"nodegate_diagnostics{severity="error"}"#, 1.0),

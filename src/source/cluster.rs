@@ -30,9 +30,10 @@ use crate::{
         SourceError,
         cluster::{
             feed::{Feed, version},
-            trouble::{Trouble, is_expired},
+            trouble::{Trouble, is_refusal},
         },
         object::{Kind, Stored},
+        saved::Origin,
         shared::Shared,
         stores::{Change, List, Stores},
     },
@@ -49,6 +50,7 @@ pub(super) struct Cluster {
     client: Client,
     namespaces: Vec<String>,
     secrets: bool,
+    origin: Origin,
 }
 
 /// Reads the cluster once, without watching it: what `nodegate check --cluster` works on, which needs no right to read Secrets. Errors aren't waited out.
@@ -71,6 +73,10 @@ pub async fn list_cluster(config: Option<Box<Config>>, namespaces: Vec<String>) 
 /// # Errors
 /// No credentials, or none that can be used.
 pub async fn connect(config: Option<Box<Config>>) -> Result<Client, SourceError> {
+    client(configuration(config).await?)
+}
+
+async fn configuration(config: Option<Box<Config>>) -> Result<Config, SourceError> {
     let mut config = match config {
         Some(config) => *config,
         None => discover().await?,
@@ -81,6 +87,10 @@ pub async fn connect(config: Option<Box<Config>>) -> Result<Client, SourceError>
     config.reset_reader_on_write = true;
     // Whoever asks waits and tries again, and says so.
     config.default_retry = false;
+    Ok(config)
+}
+
+fn client(config: Config) -> Result<Client, SourceError> {
     Client::try_from(config).map_err(|error| SourceError::Client(Box::new(error)))
 }
 
@@ -93,7 +103,14 @@ impl Debug for Cluster {
 impl Cluster {
     /// Finds the way to the API server. It isn't spoken to yet.
     pub(super) async fn open(config: Option<Box<Config>>, namespaces: Vec<String>, secrets: bool) -> Result<Self, SourceError> {
-        Ok(Self { client: connect(config).await?, namespaces, secrets })
+        let config = configuration(config).await?;
+        let origin = Origin::of(&config.cluster_url, config.root_cert.as_deref());
+        Ok(Self { client: client(config)?, namespaces, secrets, origin })
+    }
+
+    /// Which cluster it is.
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// The lists that this source delivers.
@@ -162,9 +179,9 @@ async fn discover() -> Result<Config, SourceError> {
 trait Watched: Resource<DynamicType = ()> + Stored + Clone + Debug + DeserializeOwned + Send + 'static {}
 impl<K: Resource<DynamicType = ()> + Stored + Clone + Debug + DeserializeOwned + Send + 'static> Watched for K {}
 
-/// Follows one list for ever, through every disconnect.
+/// Follows one list for ever, through every disconnect, after which everything is listed anew.
 async fn watch<K: Watched>(api: Api<DeserializeGuard<K>>, list: List, shared: &Shared) {
-    let what = describe(&list);
+    let what = list.to_string();
     let mut feed = Feed::new(list);
     let mut trouble = Trouble::default();
     let mut config = watch_config(feed.list().kind).streaming_lists();
@@ -175,7 +192,13 @@ async fn watch<K: Watched>(api: Api<DeserializeGuard<K>>, list: List, shared: &S
                 Some(Ok(event)) => {
                     let arrived = Instant::now();
                     if let Some(change) = feed.take(event) {
-                        trouble.over(&what);
+                        match &change {
+                            Change::ReplaceAll { list, .. } => {
+                                trouble.listed(&what);
+                                shared.set_refused(list, false);
+                            }
+                            Change::Upsert(_) | Change::Delete(_) => trouble.over(&what),
+                        }
                         shared.apply([change], None, arrived);
                     }
                 }
@@ -183,11 +206,15 @@ async fn watch<K: Watched>(api: Api<DeserializeGuard<K>>, list: List, shared: &S
                     break error;
                 }
                 Some(Err(error)) => {
+                    shared.set_refused(feed.list(), is_refusal(&error));
                     tokio::time::sleep(trouble.another(&what, &error)).await;
-                    // Told so by an event it lists anew by itself; refused with this status it would ask for the same version for ever.
-                    if is_expired(&error) {
-                        continue 'anew;
+                    if trouble.has_listed() {
+                        // In pages, which are of this very moment: a stream begins with what one of several API servers remembers, which may be older than what
+                        // we know.
+                        config = watch_config(feed.list().kind);
                     }
+                    // Not from where it was: what is behind the API server by now may be a copy of some time before, to which nothing has happened since.
+                    continue 'anew;
                 }
                 None => break watcher::Error::NoResourceVersion,
             }
@@ -203,7 +230,7 @@ async fn list<K: Watched>(api: Api<DeserializeGuard<K>>, list: List) -> Result<C
     params.field_selector = field_selector(list.kind).map(Into::into);
     let mut versions = Vec::new();
     loop {
-        let failed = |cause| SourceError::List { what: describe(&list), cause: Box::new(cause) };
+        let failed = |cause| SourceError::List { what: list.to_string(), cause: Box::new(cause) };
         let page = api.list(&params).await.map_err(failed)?;
         versions.extend(page.items.into_iter().map(version));
         params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
@@ -236,11 +263,6 @@ fn unsupported(error: &watcher::Error) -> bool {
         watcher::Error::WatchError(status) => matches!(status.code, 400 | 422),
         _ => false,
     }
-}
-
-fn describe(list: &List) -> String {
-    let kind = list.kind.name();
-    list.namespace.as_ref().map_or_else(|| kind.to_owned(), |namespace| format!("{kind} in {namespace}"))
 }
 
 #[cfg(test)]

@@ -6,20 +6,22 @@ mod identity;
 mod object;
 mod rebuild;
 mod report;
+mod saved;
 mod shared;
 mod stores;
 
-use std::{convert::Infallible, path::PathBuf};
+use std::{convert::Infallible, future::pending, path::PathBuf};
 
 use tokio::{sync::watch, time::Instant};
 
 pub use cluster::{connect, list_cluster, reason};
 pub use file::{LoadError, load};
-pub use report::{CONFIG_TO_LIVE_BUCKETS, Identity, ObjectName, Report, Served};
+pub use report::{CONFIG_TO_LIVE_BUCKETS, Identity, ObjectName, Report, Served, State};
 
 use crate::{
     compile::Options,
-    source::{cluster::Cluster, file::Files, rebuild::Pace, shared::Shared, stores::Stores},
+    config::StateDir,
+    source::{cluster::Cluster, file::Files, rebuild::Pace, saved::Saved, shared::Shared, stores::Stores},
     table::Publisher,
 };
 
@@ -36,6 +38,8 @@ pub enum Source {
         namespaces: Vec<String>,
         /// Whether Secrets are read.
         secrets: bool,
+        /// Where the objects are kept, for a start at which it doesn't answer.
+        state: Option<StateDir>,
     },
 }
 
@@ -46,7 +50,7 @@ pub struct Opened(Kind);
 #[derive(Debug)]
 enum Kind {
     Files(Files),
-    Cluster(Cluster),
+    Cluster(Cluster, Option<StateDir>),
 }
 
 /// Why a source cannot start, or had to stop.
@@ -84,7 +88,7 @@ impl Source {
     pub async fn open(self) -> Result<Opened, SourceError> {
         Ok(Opened(match self {
             Self::Files(paths) => Kind::Files(Files::open(paths)?),
-            Self::Cluster { config, namespaces, secrets } => Kind::Cluster(Cluster::open(config, namespaces, secrets).await?),
+            Self::Cluster { config, namespaces, secrets, state } => Kind::Cluster(Cluster::open(config, namespaces, secrets).await?, state),
         }))
     }
 }
@@ -101,10 +105,18 @@ impl Opened {
                 let rebuild = rebuild::run(&shared, Pace::AT_ONCE, options, publisher, &report);
                 tokio::select! { ended = rebuild => ended, ended = file::run(files, &shared, Instant::now()) => ended }
             }
-            Kind::Cluster(cluster) => {
+            Kind::Cluster(cluster, state) => {
                 let shared = std::sync::Arc::new(Shared::new(Stores::new(cluster.lists())));
+                let default = options.default_certificate.clone();
+                let saved = state.map(|state| Saved::new(state, cluster.origin().clone(), cluster.lists(), default));
                 let rebuild = rebuild::run(&shared, Pace::DEBOUNCED, options, publisher, &report);
-                tokio::select! { ended = rebuild => ended, ended = cluster.run(&shared) => ended }
+                let keep = async {
+                    match saved {
+                        Some(saved) => saved.run(&shared, &report).await,
+                        None => pending().await,
+                    }
+                };
+                tokio::select! { ended = rebuild => ended, ended = cluster.run(&shared) => ended, ended = keep => ended }
             }
         }
     }

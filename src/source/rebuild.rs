@@ -57,7 +57,7 @@ pub(super) async fn run(
             () = publisher.reclaim() => continue,
         }
         settle(shared, pace).await;
-        let Inputs { delta, diagnostics, held, since } = match shared.take() {
+        let Inputs { delta, diagnostics, held, since, restored } = match shared.take() {
             None => continue,
             Some(Work::Rebuild(inputs)) => inputs,
             Some(Work::Refresh(ingresses)) if ingresses.is_empty() => continue,
@@ -90,6 +90,7 @@ pub(super) async fn run(
         log_changes(&report.borrow().diagnostics, &findings);
         report.send_modify(|report| {
             report.ready = true;
+            report.state.restored = restored;
             report.rebuilds += 1;
             report.compile_seconds = compile_seconds;
             report.diagnostics = findings.into_iter().collect();

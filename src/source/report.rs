@@ -22,6 +22,8 @@ pub struct Report {
     pub identities: Arc<BTreeMap<ObjectName, Identity>>,
     /// The Ingresses that the table in force was made of, in versions that make the same table; and those of other controllers whose status somebody keeps.
     pub ingresses: Arc<[Served]>,
+    /// The copy on disk.
+    pub state: State,
     /// Rebuilds since the start, whether or not they changed the table.
     pub rebuilds: u64,
     /// What the last compilation took, in seconds.
@@ -31,6 +33,17 @@ pub struct Report {
     pub config_to_live: [u64; CONFIG_TO_LIVE_BUCKETS.len() + 1],
     /// Sum of those seconds.
     pub config_to_live_sum: f64,
+}
+
+/// What has become of the copy of the objects on this node's disk.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct State {
+    /// The table in force was made of it, and then it was this old: from when it is. `None`: the API server has answered.
+    pub restored: Option<SystemTime>,
+    /// When it was last written.
+    pub saved: Option<SystemTime>,
+    /// Writes that have failed.
+    pub errors: u64,
 }
 
 /// An object by name, as [`crate::compile::Subject::Object`] has it.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    fmt,
     sync::Arc,
 };
 
@@ -70,6 +71,21 @@ pub(super) struct List {
     pub namespace: Option<Arc<str>>,
 }
 
+impl List {
+    /// Whether this object is in it.
+    pub(super) fn covers(&self, key: &Key) -> bool {
+        key.kind == self.kind && (!key.kind.namespaced() || self.namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace))
+    }
+}
+
+/// Such as `Ingress in shop`; without a namespace for all of them.
+impl fmt::Display for List {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.name())?;
+        self.namespace.iter().try_for_each(|namespace| write!(f, " in {namespace}"))
+    }
+}
+
 /// The objects in force. An object whose new version cannot be decoded, or isn't admitted, keeps its previous version, where there was one.
 #[derive(Debug, Default)]
 pub(super) struct Stores {
@@ -130,6 +146,11 @@ impl Stores {
         objects
     }
 
+    /// Each of them.
+    pub(super) fn each(&self) -> impl Iterator<Item = &Object> {
+        self.good.values()
+    }
+
     /// What has become of the objects in force since the last call. The cost is that of what has changed.
     pub(super) fn delta(&mut self) -> Delta {
         let mut delta = Delta::default();
@@ -183,11 +204,24 @@ impl Stores {
     /// Keeps the version in force, if there is one, in the place of a newer one that is no good.
     fn hold(&mut self, key: Key, uid: Option<Arc<str>>, mut problems: Vec<Diagnostic>) {
         if self.good.contains_key(&key) {
-            for problem in &mut problems {
-                problem.message.push_str("; the previous version stays in force");
-            }
+            say_what_stays(&mut problems);
         }
         self.held.insert(key, Held { problems, uid });
+    }
+
+    /// Takes the place of stores that were in force before. What they had and these don't is gone, but for objects whose newest version is no good: they
+    /// keep the version from there.
+    pub(super) fn succeed(&mut self, before: Self) {
+        for (key, object) in before.good {
+            if self.good.contains_key(&key) {
+                continue;
+            }
+            if let Some(held) = self.held.get_mut(&key) {
+                say_what_stays(&mut held.problems);
+                self.good.insert(key.clone(), object);
+            }
+            self.changed.insert(key);
+        }
     }
 
     fn remove(&mut self, key: &Key) {
@@ -199,9 +233,8 @@ impl Stores {
 
     fn replace(&mut self, list: &List, versions: Vec<Version>) {
         let present: HashSet<Key> = versions.iter().map(Version::key).collect();
-        let covered = |key: &&Key| key.kind == list.kind && list.namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace);
-        let absent: Vec<Key> =
-            self.good.keys().chain(self.held.keys()).filter(covered).filter(|key| !present.contains(*key)).cloned().collect();
+        let known = self.good.keys().chain(self.held.keys());
+        let absent: Vec<Key> = known.filter(|key| list.covers(key) && !present.contains(*key)).cloned().collect();
         for key in absent {
             self.remove(&key);
         }
@@ -209,6 +242,12 @@ impl Stores {
             self.put(version);
         }
         self.awaited.remove(list);
+    }
+}
+
+fn say_what_stays(problems: &mut [Diagnostic]) {
+    for problem in problems {
+        problem.message.push_str("; the previous version stays in force");
     }
 }
 
@@ -359,5 +398,22 @@ mod tests {
         stores.apply(Change::ReplaceAll { list: list(Some("n")), versions: vec![] });
         assert_eq!(contents(&stores), ["x@1"]);
         assert!(stores.complete(), "a second list doesn't make the stores incomplete");
+    }
+
+    #[test]
+    fn what_succeeds_others_removes_what_is_gone_and_keeps_the_good_version_of_what_is_not() {
+        let mut before = Stores::new([]);
+        for name in ["changed", "gone", "broken"] {
+            before.apply(Change::Upsert(service("n", name, "1")));
+        }
+        let mut stores = Stores::new([list(None)]);
+        let versions = vec![service("n", "changed", "2"), broken("n", "broken"), broken("n", "never-good"), service("n", "new", "2")];
+        stores.apply(Change::ReplaceAll { list: list(None), versions });
+        stores.succeed(before);
+        assert_eq!(told(&mut stores), ["+Service broken", "+Service changed", "+Service new", "-Service n/gone"]);
+        assert_eq!(contents(&stores), ["broken@1", "changed@2", "new@2"]);
+        let mut messages: Vec<_> = stores.diagnostics().map(|diagnostic| diagnostic.message.clone()).collect();
+        messages.sort();
+        assert_eq!(messages, ["bad", "bad; the previous version stays in force"]);
     }
 }

@@ -185,6 +185,23 @@ impl Cluster {
         Ok(())
     }
 
+    /// Kills all of the control plane: nobody can ask or tell anything any more, and what runs on the nodes runs on.
+    pub fn stop_control_plane(&self) {
+        let ControlPlane { etcd, api_server, manager, scheduler } = &self.control_plane;
+        for daemon in [manager, scheduler, api_server, etcd] {
+            daemon.stop();
+        }
+    }
+
+    /// Starts it again, and waits until it is ready, and follows.
+    pub async fn restart_control_plane(&self) -> anyhow::Result<()> {
+        self.control_plane.etcd.start();
+        self.start_api_server().await?;
+        self.control_plane.manager.start();
+        self.control_plane.scheduler.start();
+        following::are_back(&self.client, UP).await
+    }
+
     /// Waits until a Deployment has all its pods, new ones only, and all ready.
     pub async fn rolled_out(&self, namespace: &str, deployment: &str, within: Duration) -> anyhow::Result<()> {
         let deployments: Api<Deployment> = Api::namespaced(self.client(), namespace);

@@ -4,6 +4,7 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
+    process::Command,
     time::Duration,
 };
 
@@ -18,7 +19,8 @@ use crate::{
     http,
     images::NODEGATE,
     node::Node,
-    wait::eventually,
+    tools,
+    wait::{PATIENCE, eventually},
 };
 
 pub const NAMESPACE: &str = "nodegate-system";
@@ -104,6 +106,19 @@ pub fn uninstall_at_once(cluster: &Cluster, installed: Installed) -> anyhow::Res
     cluster.kubectl(&["delete", "--kustomize", &overlay, "--ignore-not-found", "--timeout=90s"])?;
     fs::remove_dir_all(Path::new(WORK).join("installation"))?;
     Ok(())
+}
+
+/// Kills the one process of Nodegate's on a node, and waits until it is gone. The kubelet starts another one.
+pub async fn kill(node: &Node) -> anyhow::Result<()> {
+    // As the sandbox counts.
+    let holder = node.namespace.holder().to_string();
+    let found = node.run(&["pgrep", "--ns", &holder, "--nslist", "net", "--full", "^/nodegate serve"]);
+    let found: Vec<&str> = found.split_whitespace().collect();
+    ensure!(found.len() == 1, "{}: processes {found:?}, not one", node.name);
+    tools::run(Command::new("kill").args(["-KILL", found[0]]));
+    let process = Path::new("/proc").join(found[0]);
+    let is_gone = async || if process.exists() { Err("it is there") } else { Ok(()) };
+    eventually("a killed process is gone", PATIENCE, is_gone).await
 }
 
 /// A counter or gauge without labels, as this node's Nodegate shows it.

@@ -19,5 +19,6 @@ mod live;
 mod manifests;
 mod outage;
 mod startup;
+mod state;
 mod status;
 mod tls;

@@ -75,3 +75,32 @@ async fn assert_history_is_lost(client: &kube::Client, version: &str) {
     let answer = client.request_text(http::Request::get(path).body(Vec::new()).expect("a request")).await.expect("a watch");
     assert!(answer.contains(r#""code":410"#), "the watch went on: {answer}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_is_set_back_to_a_backup_is_served_as_it_is_there() {
+    let mut cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    objects::create_namespace(&client, NAMESPACE).await;
+    let mut apps = Vec::new();
+    for (name, host) in [("kept", "kept.example"), ("returns", "returns.example")] {
+        apps.push(App::deploy(&client, NAMESPACE, name).await);
+        objects::create(&client, NAMESPACE, &objects::ingress(name, host, name)).await;
+    }
+    cluster.back_up().await;
+    let client = cluster.client().await;
+    let mut nodegate = Nodegate::start(&cluster.nodegate_kubeconfig(cluster.api_address())).await;
+    nodegate.ready().await;
+    objects::delete::<Ingress>(&client, NAMESPACE, "returns").await;
+    objects::create(&client, NAMESPACE, &objects::ingress("undone", "undone.example", "kept")).await;
+    nodegate.refuses("returns.example", 404, "no_route").await;
+    nodegate.serves("undone.example", "kept").await;
+    let before: u64 = newest_version(&client).await.parse().expect("a number");
+    let kept = Load::begin(nodegate.http, "kept.example", "kept");
+
+    cluster.restore().await;
+    let now: u64 = newest_version(&cluster.client().await).await.parse().expect("a number");
+    assert!(now < before, "the premise: versions begin anew at {now}, where they had come to {before}");
+    nodegate.serves("returns.example", "returns").await;
+    nodegate.refuses("undone.example", 404, "no_route").await;
+    kept.end().await;
+}

@@ -12,7 +12,7 @@ use nodegate::config::limits::{DRAIN_MARGIN, DRAIN_TIMEOUT, LOG_FINISH_TIMEOUT};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::rendered::{INSTALLATIONS, chart_with, manifests};
+use crate::rendered::{INSTALLATIONS, chart_with, manifests, overlay};
 
 /// Taking the node's address out of the Ingresses' status, before the drain.
 const WITHDRAWAL: Duration = Duration::from_secs(5);
@@ -107,9 +107,33 @@ fn the_process_may_do_nothing_but_listen_on_low_ports() {
             "capabilities": { "drop": ["ALL"], "add": ["NET_BIND_SERVICE"] },
         });
         assert_eq!(installation.container()["securityContext"], of_container, "{installation}");
-        for mount in ["volumes", "initContainers", "hostPID", "hostIPC"] {
-            assert_eq!(installation.pod().get(mount), None, "{installation}: {mount}");
+        for shared in ["hostPID", "hostIPC"] {
+            assert_eq!(installation.pod().get(shared), None, "{installation}: {shared}");
         }
+        for of_disk in ["volumes", "initContainers"] {
+            assert_eq!(installation.pod().get(of_disk).is_some(), installation.name == "overlays/state", "{installation}: {of_disk}");
+        }
+    }
+}
+
+#[test]
+fn root_gives_the_state_s_directory_away_and_may_do_little_else() {
+    let installation = overlay("state");
+    let directory = variable(installation.container(), "NODEGATE_STATE_DIR").unwrap();
+    let volume = json!([{ "name": "state", "hostPath": { "path": directory, "type": "DirectoryOrCreate" } }]);
+    assert_eq!(installation.pod()["volumes"], volume);
+    let [init] = &installation.pod()["initContainers"].as_array().unwrap()[..] else { panic!("one") };
+    assert_eq!(init["image"], installation.container()["image"]);
+    let user = &installation.pod()["securityContext"];
+    let owner = format!("--owner={}:{}", user["runAsUser"], user["runAsGroup"]);
+    assert_eq!(init["args"], json!(["prepare", format!("--state-dir={directory}"), owner]));
+    let rights = json!({
+        "runAsNonRoot": false, "runAsUser": 0, "runAsGroup": 0, "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
+        "capabilities": { "drop": ["ALL"], "add": ["CHOWN", "NET_BIND_SERVICE"] },
+    });
+    assert_eq!(init["securityContext"], rights);
+    for container in [init, installation.container()] {
+        assert_eq!(container["volumeMounts"], json!([{ "name": "state", "mountPath": directory }]));
     }
 }
 

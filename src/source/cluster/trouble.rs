@@ -19,14 +19,16 @@ pub(super) struct Trouble {
     last: Option<Instant>,
     /// The API server is back, and has forgotten where we were.
     expired: bool,
-    /// The list was complete once: what fails now costs nobody the table that there is.
-    listed: bool,
+    /// When the list was complete last: what fails then costs nobody the table that there is.
+    listed: Option<Instant>,
+    /// It was complete again since the first of the failures, which was said.
+    back: bool,
 }
 
 impl Trouble {
     /// Another failure. Returns how long to wait.
     pub(super) fn another(&mut self, what: &str, error: &watcher::Error) -> Duration {
-        // A resumed watch on which nothing happens shows in nothing but the absence of failures.
+        // A watch on which nothing happens shows in nothing but the absence of failures.
         if self.last.replace(Instant::now()).is_some_and(|last| last.elapsed() > API_BACKOFF_MAX * 3) {
             self.forget(what);
         }
@@ -36,11 +38,8 @@ impl Trouble {
         }
         let text = chain(error);
         if self.said != text {
-            let forbidden = matches!(error,
-                watcher::Error::InitialListFailed(kube::Error::Api(status)) | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-                if status.code == 403 || status.code == 401);
             let until_then = self.until_then();
-            if forbidden {
+            if is_refusal(error) {
                 tracing::error!(list = what, error = text, "the API server refuses: check the ServiceAccount's ClusterRole; {until_then}");
             } else {
                 tracing::warn!(list = what, error = text, "watch interrupted; trying again; {until_then}");
@@ -52,10 +51,24 @@ impl Trouble {
         pause.mul_f64(1.0 - random_share() / 2.0)
     }
 
-    /// It works: the list is complete, and what changes in it arrives.
+    /// The list is complete. That the watch behind it goes on has still to be seen: a server may refuse it each time.
+    pub(super) fn listed(&mut self, what: &str) {
+        self.listed = Some(Instant::now());
+        if self.failures > 0 && !std::mem::replace(&mut self.back, true) {
+            tracing::info!(list = what, failures = self.failures, "listed again");
+        }
+    }
+
+    /// Whether it was complete once.
+    pub(super) fn has_listed(&self) -> bool {
+        self.listed.is_some()
+    }
+
+    /// What changes arrives. It works, if it has done so for a while.
     pub(super) fn over(&mut self, what: &str) {
-        self.listed = true;
-        self.forget(what);
+        if self.listed.is_none_or(|listed| listed.elapsed() > API_BACKOFF_MAX) {
+            self.forget(what);
+        }
     }
 
     fn forget(&mut self, what: &str) {
@@ -67,12 +80,18 @@ impl Trouble {
 
     /// What holds while it fails. There is no table before every list was complete, this one included.
     fn until_then(&self) -> &'static str {
-        if self.listed { "until then the last table stays in force" } else { "until then not ready" }
+        if self.has_listed() { "until then the last table stays in force" } else { "until then not ready" }
     }
 }
 
+/// The API server answers, and won't let us: no copy of what it had said before is to hide that.
+pub(super) fn is_refusal(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        if matches!(status.code, 401 | 403))
+}
+
 /// Whether the history that a watch would go on from is gone.
-pub(super) fn is_expired(error: &watcher::Error) -> bool {
+fn is_expired(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchError(status) | watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
 
@@ -117,7 +136,7 @@ mod tests {
         tokio::time::sleep(API_BACKOFF_MAX * 4).await;
         fail(&mut trouble);
         assert_eq!(trouble.until_then(), "until then not ready");
-        trouble.over("Ingress");
+        trouble.listed("Ingress");
         for _ in 0..2 {
             fail(&mut trouble);
             assert_eq!(trouble.until_then(), "until then the last table stays in force");

@@ -3,8 +3,6 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
-    path::Path,
-    process::Command,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -25,7 +23,6 @@ use crate::{
     load::{Failure, Load, Tally},
     node::Node,
     sample::{Sample, ingress, list, namespace},
-    tools,
     wait::{PATIENCE, eventually},
 };
 
@@ -112,17 +109,9 @@ impl Kill {
 async fn leader_is_killed(cluster: &Cluster, load: &Load) -> anyhow::Result<Kill> {
     let leader = leader(cluster).await?;
     let node = node_of(cluster, &leader).await?;
-    let (process, door) = (process(node)?, SocketAddr::from((node.address, 80)));
+    let door = SocketAddr::from((node.address, 80));
     let at = load.now();
-    tools::run(Command::new("kill").args(["-KILL", &process]));
-    eventually(
-        "a killed process is gone",
-        PATIENCE,
-        async || {
-            if Path::new("/proc").join(&process).exists() { Err("it is there") } else { Ok(()) }
-        },
-    )
-    .await?;
+    install::kill(node).await?;
     eventually(&format!("{} serves again", node.name), SERVES_WITHIN, async || {
         let answer = cluster.internet.within_async(async || http::get(door, HOST, "/").await)?;
         ensure!(answer.status == 200, "{answer}");
@@ -226,15 +215,6 @@ async fn node_of<'a>(cluster: &'a Cluster, leader: &Leader) -> anyhow::Result<&'
     let pod = Api::<Pod>::namespaced(cluster.client(), install::NAMESPACE).get(&leader.pod).await?;
     let name = pod.spec.and_then(|spec| spec.node_name);
     cluster.nodes.iter().find(|node| Some(&node.name) == name.as_ref()).with_context(|| format!("{} is on {name:?}", leader.pod))
-}
-
-/// The one process of Nodegate's on a node, as the sandbox counts.
-fn process(node: &Node) -> anyhow::Result<String> {
-    let holder = node.namespace.holder().to_string();
-    let found = node.run(&["pgrep", "--ns", &holder, "--nslist", "net", "--full", "^/nodegate serve"]);
-    let found: Vec<&str> = found.split_whitespace().collect();
-    ensure!(found.len() == 1, "{}: processes {found:?}, not one", node.name);
-    Ok(found[0].to_owned())
 }
 
 async fn bears_every_address(cluster: &Cluster, name: &str) -> anyhow::Result<()> {

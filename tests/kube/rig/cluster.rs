@@ -1,6 +1,7 @@
 //! A control plane of one etcd and one kube-apiserver, on a loopback address of its own, with RBAC and an audit log of what Nodegate asks.
 
 use std::{
+    fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{self, Command, Stdio},
@@ -50,7 +51,7 @@ const TOKENS: &str = "test-token,test,1,system:masters\nnodegate-token,nodegate,
 #[derive(Debug)]
 pub struct Cluster {
     api: Option<Process>,
-    etcd: Process,
+    etcd: Option<Process>,
     addresses: Addresses,
     binaries: PathBuf,
     directory: Directory,
@@ -77,7 +78,7 @@ impl Cluster {
         let ip = next_host_ip();
         let addresses = Addresses { api: free_port(ip), etcd: free_port(ip), etcd_peer: free_port(ip) };
         write_credentials(&directory, ip);
-        let etcd = start_etcd(&binaries, &addresses, &directory);
+        let etcd = Some(start_etcd(&binaries, &addresses, &directory));
         let mut cluster = Self { api: None, etcd, addresses, binaries, directory, flags };
         cluster.start_api().await;
         cluster.grant(&WATCHED).await;
@@ -158,7 +159,7 @@ impl Cluster {
         self.api = Some(start_api_server(&self.binaries, &self.addresses, self.flags, &self.directory));
         let client = self.client().await;
         eventually("the API server is ready", async || {
-            self.etcd.assert_runs();
+            self.etcd.as_mut().expect("started before").assert_runs();
             self.api.as_mut().expect("just started").assert_runs();
             let request = http::Request::get("/readyz").body(Vec::new()).expect("a request");
             client.request_text(request).await
@@ -169,6 +170,30 @@ impl Cluster {
     /// Ends the API server, as a crash would; etcd runs on.
     pub fn stop_api(&mut self) {
         self.api = None;
+    }
+
+    /// Ends the API server, puts a copy of etcd's data aside, and starts it again.
+    pub async fn back_up(&mut self) {
+        let (data, copy) = (self.directory.path().join("etcd"), self.directory.path().join("backup"));
+        self.while_stopped(|| copy_all(&data, &copy)).await;
+    }
+
+    /// Ends the API server, and starts it again on what [`Cluster::back_up`] has put aside: nobody remembers what has happened since.
+    pub async fn restore(&mut self) {
+        let (data, copy) = (self.directory.path().join("etcd"), self.directory.path().join("backup"));
+        self.while_stopped(|| {
+            fs::remove_dir_all(&data).expect("etcd's data");
+            copy_all(&copy, &data);
+        })
+        .await;
+    }
+
+    async fn while_stopped(&mut self, work: impl FnOnce()) {
+        self.api = None;
+        self.etcd = None;
+        work();
+        self.etcd = Some(start_etcd(&self.binaries, &self.addresses, &self.directory));
+        self.start_api().await;
     }
 
     /// Makes etcd forget every revision but the newest, so that an API server started after it can't continue an older watch.
@@ -190,7 +215,7 @@ impl Cluster {
 
     /// What the audit log tells of Nodegate's requests for `resource`, in the order of their ends.
     pub fn audit(&self, resource: &str) -> Vec<Value> {
-        let log = std::fs::read_to_string(self.directory.path().join("audit.log")).unwrap_or_default();
+        let log = fs::read_to_string(self.directory.path().join("audit.log")).unwrap_or_default();
         // The last line may be half written.
         let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         events.filter(|event| event["objectRef"]["resource"] == resource).collect()
@@ -226,7 +251,7 @@ impl Cluster {
 
     /// All of Nodegate's requests since the start, as audit events.
     pub fn requests(&self) -> Vec<Value> {
-        let log = std::fs::read_to_string(self.directory.path().join("audit.log")).unwrap_or_default();
+        let log = fs::read_to_string(self.directory.path().join("audit.log")).unwrap_or_default();
         log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
@@ -260,6 +285,19 @@ fn binaries() -> PathBuf {
         PathBuf::from(String::from_utf8(output.stdout).expect("a path in UTF-8").trim_end())
     };
     BINARIES.get_or_init(build).clone()
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("what is copied") {
+        let entry = entry.expect("a part of it");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("its type").is_dir() {
+            copy_all(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), &target).expect("a copy");
+        }
+    }
 }
 
 /// A loopback address for one control plane: its ports are then nobody else's, outgoing connections included.

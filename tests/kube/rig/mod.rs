@@ -21,6 +21,7 @@ use std::{
 pub use backend::{App, Backend};
 pub use built::built;
 pub use cluster::{Cluster, WATCHED};
+pub use directory::Directory;
 pub use forwarder::Forwarder;
 pub use http::{Answer, Client, get};
 pub use load::Load;

@@ -1,16 +1,20 @@
-//! The API server fails.
+//! The API server fails, or all of the control plane, and with it a Nodegate that has to start without it.
 
 use std::time::Duration;
 
 use anyhow::ensure;
-use nodegate::config::limits::LEASE_DURATION;
+use nodegate::config::limits::{API_TIMEOUT, LEASE_DURATION};
 
 use super::{
-    site::{Site, WEB},
+    site::{HOST, Site, WEB},
     table::Row,
     watch::{Span, Watch},
 };
-use crate::sample::{ingress, list};
+use crate::{
+    install,
+    sample::{ingress, list},
+    wait::eventually,
+};
 
 /// Beyond two thirds of the Lease's duration, after which nobody leads any more; far below the time after which the node controller calls nodes lost because it
 /// hasn't heard of them (40 s here): it hears of them again up to half a minute after the outage.
@@ -19,6 +23,8 @@ const OUTAGE: Duration = LEASE_DURATION.saturating_sub(Duration::from_secs(3));
 const IN_FORCE_WITHIN: Duration = Duration::from_secs(10);
 /// How long after it a new Ingress has every node's address: a new leader has seen an unchanged Lease for its duration, and has written.
 const IN_STATUS_WITHIN: Duration = LEASE_DURATION.saturating_add(Duration::from_secs(10));
+/// How long after its process was killed a node serves from disk: the API server is given its time, and the kubelet takes some seconds to start another one.
+const FROM_DISK_WITHIN: Duration = API_TIMEOUT.saturating_add(Duration::from_secs(10));
 
 pub async fn api_server_stops(site: &Site<'_>) -> anyhow::Result<Row> {
     let cluster = site.cluster;
@@ -63,6 +69,56 @@ pub async fn api_server_stops(site: &Site<'_>) -> anyhow::Result<Row> {
             fault.seconds(),
             in_force.as_secs_f32(),
             in_status.as_secs_f32()
+        ),
+    })
+}
+
+/// On the last node, Nodegate is killed, too, and starts with nothing but what is on disk.
+pub async fn all_of_it_stops(site: &Site<'_>) -> anyhow::Result<Row> {
+    let cluster = site.cluster;
+    let (node, others) = (&cluster.nodes[2], [1, 2]);
+    let watch = Watch::begin(site).await?;
+    let load = &watch.load;
+    cluster.stop_control_plane();
+    let began = load.now();
+    let during = async {
+        install::kill(node).await?;
+        let killed = load.now();
+        eventually("it serves from disk", FROM_DISK_WITHIN, async || {
+            let answer = site.get((node.address, 80).into(), HOST)?;
+            ensure!(answer.status == 200, "{answer}");
+            Ok(())
+        })
+        .await?;
+        let served = Span { began: killed, ended: load.now() };
+        let age = install::metric(node, "nodegate_state_served_age_seconds")?;
+        load.ended(60).await?;
+        anyhow::Ok((served, age))
+    }
+    .await;
+    let ended = load.now();
+    cluster.restart_control_plane().await?;
+    let (served, age) = during?;
+    let edit = list(&[ingress(WEB.namespace, "after", "after.example", WEB.name)]);
+    cluster.apply(&edit)?;
+    cluster.serves("after.example").await?;
+    ensure!(install::metric(node, "nodegate_state_served_age_seconds").is_err(), "{} still serves from disk", node.name);
+    let seen = watch.end(Span { began, ended }).await?;
+    cluster.kubectl(&["delete", "ingress", "after", "--namespace=failures"])?;
+    seen.cuts(&[], began)?;
+    seen.spares(&others)?;
+    let last = seen.last_failure(&[3], served.ended);
+    ensure!(last.is_zero(), "a request through {} failed {last:?} after it served again", node.name);
+    Ok(Row {
+        fault: "the whole control plane stopped, then a node's Nodegate killed",
+        seen: format!(
+            "through that node, until it serves from its disk, no connection or 503, at most {} s in all; through the others, nothing; edits are in force after its return",
+            FROM_DISK_WITHIN.as_secs()
+        ),
+        measured: format!(
+            "through the others, {}; that node served again {:.1} s after its process was killed, what was {age} s old, and none of its requests failed after that",
+            seen.account(&others),
+            served.seconds(),
         ),
     })
 }

@@ -20,6 +20,7 @@ pub async fn failures(cluster: &Cluster) -> anyhow::Result<()> {
     rows.push(network::link_goes_down(&site).await?);
     rows.push(network::kube_proxy_stops(&site).await?);
     rows.push(dns::cluster_dns_stops(&site).await?);
+    rows.push(control_plane::all_of_it_stops(&site).await?);
     site.remove()?;
     rows.check()
 }

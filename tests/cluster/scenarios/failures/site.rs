@@ -1,4 +1,4 @@
-//! What the faults happen to: Nodegate as shipped on every node, and a Service with one pod on each.
+//! What the faults happen to: Nodegate on every node, as shipped with a copy of the cluster's objects on its disk, and a Service with one pod on each.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -35,7 +35,7 @@ pub const WEB: Sample<'_> = Sample { namespace: "failures", name: "web", port: 8
 impl<'a> Site<'a> {
     /// Installs everything, and waits until each node answers.
     pub async fn create(cluster: &'a Cluster) -> anyhow::Result<Self> {
-        let installed = install::nodegate(cluster, "base", &[]).await?;
+        let installed = install::nodegate(cluster, "overlays/state", &[]).await?;
         cluster.apply(&list(&[namespace(WEB.namespace), deployment(), WEB.service(80), ingress(WEB.namespace, "web", HOST, WEB.name)]))?;
         cluster.rolled_out("failures", "web", PATIENCE).await?;
         cluster.serves(HOST).await?;
