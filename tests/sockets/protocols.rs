@@ -122,6 +122,28 @@ fn a_request_that_is_refused_unread_is_sent_again() {
     assert_eq!((backend.requests(), backend.connections()), (4, 1), "the connection goes on");
 }
 
+/// A Service whose pods speak HTTP/2.
+fn pods(pods: &[SocketAddr]) -> String {
+    let pods: Vec<_> = pods.iter().copied().map(Endpoint::Ready).collect();
+    let yaml = service(Service::Headless, &pods);
+    yaml.replace("namespace: tests, annotations: {  }", "namespace: tests, annotations: { nodegate.dev/backend-protocol: h2c }")
+}
+
+#[test]
+fn a_request_that_a_pod_refuses_goes_to_another_one() {
+    let (refusing, fine) = (Http2Backend::plain(100), Http2Backend::plain(100));
+    let proxy = Proxy::with(&pods(&[refusing.address, fine.address]), h2c);
+    let mut client = Http2::connect(proxy.addresses[1]);
+    refusing.refuse(usize::MAX);
+    // One of the two is always less busy: the one that refuses.
+    let calls: Vec<_> = (0..40).map(|_| client.begin(Request::get("http://a/").body(()).unwrap(), true).response).collect();
+    for answer in client.answers(calls) {
+        assert_eq!(answer.status(), 200);
+    }
+    assert_eq!((refusing.requests(), fine.requests()), (0, 40));
+    assert!(proxy.numbers().retries > 0, "the premise: some were refused");
+}
+
 #[test]
 fn a_request_that_comes_after_a_farewell_is_sent_again() {
     // Two connections end with the first request, which they haven't looked at.
@@ -298,10 +320,7 @@ fn pods_that_are_gone_cost_others_little() {
     let (silent, refusing) = (Silent::start(), Refusing::start());
     for (label, gone) in [("silent", silent.address()), ("refusing", refusing.address())] {
         let before = live.connections();
-        let yaml = service(Service::Headless, &[Endpoint::Ready(live.address), Endpoint::Ready(gone)]);
-        let yaml =
-            yaml.replace("namespace: tests, annotations: {  }", "namespace: tests, annotations: { nodegate.dev/backend-protocol: h2c }");
-        let proxy = Proxy::with(&yaml, h2c);
+        let proxy = Proxy::with(&pods(&[live.address, gone]), h2c);
         let mut client = Http2::connect(proxy.addresses[1]);
         for _ in 0..3 {
             let calls: Vec<_> = (0..60).map(|_| client.begin(Request::get("http://a/").body(()).unwrap(), true).response).collect();

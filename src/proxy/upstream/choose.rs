@@ -86,6 +86,11 @@ impl<'a> Candidates<'a> {
     /// The host behind this address left a request unacknowledged, which has taken most of the connect timeout: dialling anew has what is left of it.
     pub(super) fn hurry(&mut self, address: SocketAddr) {
         self.patience = (self.patience / REDIAL_SHARE).max(REDIAL_MIN).min(self.patience);
+        self.refused(address);
+    }
+
+    /// Who answers at this address hasn't taken the request: another one is asked next, where there is another.
+    pub(super) fn refused(&mut self, address: SocketAddr) {
         match self.addresses {
             // Another host may be drawn behind the same address.
             Addresses::InOrder(_) => {}

@@ -96,6 +96,9 @@ pub(crate) async fn send(
                     worker.count(|numbers| numbers.retries_denied += 1);
                     return Err(error);
                 }
+                if fate == Fate::Untouched {
+                    candidates.refused(address);
+                }
                 if error.reason == Reason::UpstreamTimeout {
                     // Its host was silent.
                     candidates.hurry(address);
