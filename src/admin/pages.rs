@@ -13,10 +13,12 @@ use http::{
 };
 use http_body_util::Full;
 use percent_encoding::percent_decode_str;
+use serde_json::json;
 
 use super::{Question, Scope, State, process_namespace};
 use crate::{
     metrics::{self, ClusterNumbers, Scrape},
+    proxy::Open,
     table::Published,
 };
 
@@ -35,6 +37,7 @@ const INDEX: &str = "<!doctype html>
 <li><a href=\"/routes\">/routes</a>: the route table; <a href=\"/routes?format=json\">as JSON</a></li>
 <li>/explain?url=http://host/path&amp;method=GET: which rule wins, which lost and why</li>
 <li><a href=\"/config\">/config</a>: the settings in force</li>
+<li><a href=\"/drain\">/drain</a>: whether it ends, and what is still open</li>
 </ul>
 </body></html>
 ";
@@ -82,6 +85,7 @@ impl Site {
             ("/routes", Scope::Admin) => self.routes(&query),
             ("/explain", Scope::Admin) => self.explain(&query),
             ("/config", Scope::Admin) => Page(StatusCode::OK, JSON, format!("{:#}\n", self.state.settings)),
+            ("/drain", Scope::Admin) => self.drain().await,
             ("/", Scope::Admin) => Page(StatusCode::OK, HTML, INDEX.into()),
             _ => Page(StatusCode::NOT_FOUND, TEXT, "no such page\n".into()),
         }
@@ -110,6 +114,22 @@ impl Site {
             started: self.state.started,
             now: SystemTime::now(),
         })
+    }
+
+    async fn drain(&self) -> Page {
+        let Open { connections, idle, requests, tunnels, missing_workers } = match self.state.proxy.get() {
+            Some(proxy) => proxy.open().await,
+            None => Open::default(),
+        };
+        let open = json!({
+            "draining": *self.state.draining.borrow(),
+            "connections": connections,
+            "idle_connections": idle,
+            "requests": requests,
+            "tunnels": tunnels,
+            "missing_workers": missing_workers,
+        });
+        Page(StatusCode::OK, JSON, format!("{open:#}\n"))
     }
 
     fn routes(&self, query: &Query<'_>) -> Page {

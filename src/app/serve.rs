@@ -123,14 +123,27 @@ async fn drain(handle: &proxy::Handle, drain_timeout: Duration, writers: Writers
     let left = deadline.saturating_duration_since(Instant::now());
     handle.drain(left);
     info!(timeout_s = left.as_secs_f64(), "draining");
-    if time::timeout(left + limits::DRAIN_MARGIN, handle.drained()).await.is_err() {
-        warn!("some workers didn't end in time");
+    tokio::select! {
+        ended = time::timeout(left + limits::DRAIN_MARGIN, handle.drained()) => if ended.is_err() {
+            warn!("some workers didn't end in time");
+        },
+        () = say_what_is_open(handle) => {}
     }
     let written = tokio::task::spawn_blocking(move || log_writer.finish(limits::LOG_FINISH_TIMEOUT));
     if !written.await.unwrap_or_default() {
         warn!("the access log's last lines couldn't be written");
     }
     resigned.done().await;
+}
+
+/// Says again and again what the drain waits for.
+async fn say_what_is_open(handle: &proxy::Handle) {
+    let mut ticks = time::interval(limits::DRAIN_REPORT);
+    loop {
+        ticks.tick().await;
+        let proxy::Open { connections, idle, requests, tunnels, missing_workers: _ } = handle.open().await;
+        info!(connections, idle, requests, tunnels, "still open");
+    }
 }
 
 /// The settings as each part takes them.

@@ -143,6 +143,9 @@ pub const CLIENT_BUFFER_BYTES: usize = 64 * 1024;
 /// The buffer for each direction of a tunnel.
 pub const TUNNEL_BUFFER_BYTES: usize = 16 * 1024;
 
+/// Before the end of a drain, what the two ends of a WebSocket have to answer our farewell, which is the last that they get: a few round trips.
+pub const TUNNEL_FAREWELL: Duration = Duration::from_secs(2);
+
 /// Idle connections that one worker keeps to one backend address. Beyond: closed when given back. They cost some 10 KB each. Only as many
 /// as were needed at once are ever there; where they are used in turn, for the sake of several pods, a steady load may keep them until [`POOL_MAX_AGE`].
 /// With 256, a load of 1,000 clients dialled for every tenth request.
@@ -204,6 +207,9 @@ pub const LINGER_BYTES: usize = 256 * 1024;
 
 /// On SIGTERM: how long requests and tunnels may take to finish (`--drain-timeout`). Below the 30 s that a kubelet grants by default.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// Between two lines in the log that say what a drain still waits for.
+pub const DRAIN_REPORT: Duration = Duration::from_secs(5);
 
 /// Added to that at exit, for workers to close what the deadline cut off; then the process ends without them.
 pub const DRAIN_MARGIN: Duration = Duration::from_secs(1);

@@ -18,6 +18,21 @@ pub struct Handle {
     finished: watch::Receiver<()>,
 }
 
+/// What is under way, of all workers.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Open {
+    /// Client connections.
+    pub connections: u64,
+    /// Those of them that wait for a request.
+    pub idle: u64,
+    /// Requests without a complete response.
+    pub requests: u64,
+    /// WebSockets.
+    pub tunnels: u64,
+    /// Workers that didn't answer in time, and are missing from the sums.
+    pub missing_workers: usize,
+}
+
 impl Handle {
     pub(super) fn new(commands: Arc<[mpsc::UnboundedSender<Command>]>, finished: watch::Receiver<()>) -> Self {
         Self { commands, finished }
@@ -28,6 +43,21 @@ impl Handle {
         let numbers = self.ask(Command::Numbers).await;
         let missing = self.commands.len() - numbers.len();
         (numbers, missing)
+    }
+
+    /// What is under way.
+    pub async fn open(&self) -> Open {
+        let (workers, missing_workers) = self.numbers().await;
+        let sum = |of: fn(&Numbers) -> u64| workers.iter().map(of).sum::<u64>();
+        let tunnels = sum(|numbers| numbers.tunnels_open);
+        Open {
+            connections: sum(|numbers| numbers.connections_open),
+            idle: sum(|numbers| numbers.connections_idle),
+            // Each tunnel was one, and still counts as such.
+            requests: sum(|numbers| numbers.active_requests).saturating_sub(tunnels),
+            tunnels,
+            missing_workers,
+        }
     }
 
     /// References to the listening sockets of all workers, for another process. `None` if not all of them could answer in time: a socket that were

@@ -29,7 +29,7 @@ use std::net::SocketAddr;
 pub use self::{
     bound::{BindError, Bound, Inherited, adopt, bind},
     error::{Fault, Reason},
-    handle::Handle,
+    handle::{Handle, Open},
     tls::{MinVersion, TlsError},
 };
 use crate::{

@@ -1,5 +1,8 @@
 //! Tunnels: after a backend's `101 Switching Protocols`, bytes pass in both directions as they come, until one side has closed and the other has seen it.
 
+mod frames;
+mod leave;
+
 use std::{
     future::poll_fn,
     io,
@@ -14,6 +17,8 @@ use data_encoding::BASE64;
 use http::{HeaderMap, HeaderValue, header::SEC_WEBSOCKET_ACCEPT};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional_with_sizes};
 
+pub(crate) use self::leave::Tunnels;
+use self::leave::{BackendSide, OpenTunnel};
 use super::{
     body::Receiving,
     connection::Lane,
@@ -37,10 +42,11 @@ impl Tunnel {
     /// Runs until both sides have closed, or neither has sent anything for the tunnel's idle timeout. `read` came from the client already.
     pub(crate) async fn run(self, client: impl AsyncRead + AsyncWrite + Unpin, read: Bytes) {
         let Self { lease, mut exchange } = self;
-        let Some(Upgraded { mut stream, read: answered, open: _counted }) = lease.upgraded().await else { return };
-        let open = OpenTunnel::of(&exchange);
+        let Some(Upgraded { stream, read: answered, open: _counted }) = lease.upgraded().await else { return };
+        let open = OpenTunnel::new(exchange.worker());
         let lane = Rc::clone(exchange.lane());
         let mut client = ClientSide::new(client, &lane);
+        let mut stream = BackendSide::new(stream, &open, &answered);
         let copied = async {
             stream.write_all(&read).await?;
             client.write_all(&answered).await?;
@@ -55,7 +61,6 @@ impl Tunnel {
                 Err(io::ErrorKind::TimedOut.into())
             }
         };
-        drop(open);
         if let Err(error) = copied {
             tracing::debug!(%error, "tunnel ended");
         }
@@ -133,22 +138,5 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for ClientSide<'_, C> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().client).poll_shutdown(cx)
-    }
-}
-
-/// A tunnel in the worker's numbers, for as long as it lives.
-struct OpenTunnel(Rc<Worker>);
-
-impl OpenTunnel {
-    fn of(exchange: &Exchange) -> Self {
-        let worker = Rc::clone(exchange.worker());
-        worker.count(|numbers| numbers.tunnels_open += 1);
-        Self(worker)
-    }
-}
-
-impl Drop for OpenTunnel {
-    fn drop(&mut self) {
-        self.0.count(|numbers| numbers.tunnels_open -= 1);
     }
 }

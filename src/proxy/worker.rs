@@ -30,6 +30,7 @@ use super::{
     listener::{self, Entrance},
     listeners::Listeners,
     tls::Turns,
+    upgrade::Tunnels,
     upstream::{Budget, Pools, Resolver},
 };
 use crate::{access_log, config::limits, metrics::Numbers, table};
@@ -43,6 +44,7 @@ pub(crate) struct Worker {
     pub(crate) resolver: Resolver,
     pub(crate) connections: Connections,
     pub(crate) windows: Windows,
+    pub(crate) tunnels: Tunnels,
     /// Rung whenever a connection ends.
     pub(crate) room: Notify,
     pub(crate) random: RefCell<Rng>,
@@ -158,8 +160,9 @@ impl Worker {
         self.pools.open() < self.max_upstream || self.pools.evict_idle()
     }
 
-    fn begin_drain(&self) {
+    fn begin_drain(&self, until: Instant) {
         self.draining.set(true);
+        self.tunnels.leave(self, until);
         self.drain.notify_waiters();
         for connection in self.connections.all() {
             connection.leave();
@@ -197,6 +200,7 @@ async fn work(seed: Seed) -> std::io::Result<Rc<Worker>> {
         resolver,
         connections: Connections::default(),
         windows: Windows::default(),
+        tunnels: Tunnels::default(),
         room: Notify::new(),
         random: RefCell::new(Rng::new()),
         date: HttpDate::new(),
@@ -243,7 +247,7 @@ async fn work(seed: Seed) -> std::io::Result<Rc<Worker>> {
                 }
                 Some(Command::Drain(at)) => {
                     deadline = Some(at);
-                    worker.begin_drain();
+                    worker.begin_drain(at);
                 }
                 // Everyone who could command us is gone.
                 None => break,

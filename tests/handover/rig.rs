@@ -66,6 +66,21 @@ impl Node {
         process
     }
 
+    /// As [`Node::start`], with this environment in the place of arguments that it has anything to say of.
+    #[track_caller]
+    pub fn start_in(&self, environment: &[(String, String)]) -> Process {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nodegate"));
+        let own = [
+            ("NODEGATE_MANIFESTS", self.directory.path().join("manifests.yaml").to_str().unwrap().to_owned()),
+            ("NODEGATE_HTTP", format!("{},{}", self.http, self.http6)),
+            ("NODEGATE_ADMIN", self.admin.to_string()),
+        ];
+        command.arg("serve").envs(environment.iter().cloned()).envs(own);
+        let process = Self::run(&mut command);
+        process.wait_for("serving");
+        process
+    }
+
     /// As above, which may not have got so far.
     pub fn launch(&self, arguments: &[&str]) -> Process {
         let manifests = self.directory.path().join("manifests.yaml");
@@ -118,7 +133,10 @@ impl Node {
         if own("--after-handover") {
             command.args(["--after-handover", "wait"]);
         }
-        command.args(arguments);
+        Self::run(command.args(arguments))
+    }
+
+    fn run(command: &mut Command) -> Process {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Mutex::new(Vec::new()));

@@ -1,5 +1,7 @@
 //! What goes well: nobody notices that another process serves.
 
+use std::{fs, path::Path};
+
 use rustix::process::{Signal, geteuid};
 
 use crate::{
@@ -136,4 +138,22 @@ fn each_container_knows_whether_its_own_process_serves() {
     eventually("the new one serves", || (second.ready() == Some(0)).then_some(()));
     assert_eq!((first.ready(), node.admin("/nodez")), (Some(1), 200));
     node.assert_serves();
+}
+
+#[test]
+fn under_systemd_another_version_is_another_unit_that_takes_over() {
+    let unit = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/systemd/nodegate@.service")).unwrap();
+    let lines = unit.lines().filter_map(|line| line.strip_prefix("Environment=")?.split_once('='));
+    let environment: Vec<(String, String)> = lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    assert_eq!(environment.len(), 3);
+    let node = Node::new();
+    let mut first = node.start_in(&environment);
+    let load = Load::start(&node);
+    let mut second = node.start_in(&environment);
+    second.wait_for("taken over");
+    assert_eq!(first.exit().code(), Some(0));
+    load.wait_for_more(300);
+    load.stop();
+    second.signal(Signal::TERM);
+    assert_eq!(second.exit().code(), Some(0));
 }

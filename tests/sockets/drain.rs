@@ -2,15 +2,25 @@
 
 use std::{
     net::TcpStream,
+    thread,
     time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
+use tokio_tungstenite::tungstenite::{
+    Error, Message, WebSocket,
+    protocol::{Role, frame::coding::CloseCode},
+};
 
 use crate::support::{Backend, GET, Nodegate, PATIENCE, Proxy, Wire, manifest};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const WEBSOCKET: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+/// A drain in which WebSockets are told in the second half of its first four seconds, as the last two are for their answers.
+const FAREWELL: Duration = Duration::from_secs(6);
+const ALL_TOLD: Duration = Duration::from_millis(4600);
+/// `Close` with the status 1001.
+const GOING_AWAY: &[u8] = &[0x88, 2, 0x03, 0xe9];
 const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
 
 #[test]
@@ -122,16 +132,75 @@ fn a_new_connection_has_time_for_its_first_request() {
 fn a_tunnel_goes_on_until_it_is_closed() {
     let backend = Backend::start();
     let proxy = Proxy::to(backend.address());
-    let mut client = proxy.connect();
-    client.send(WEBSOCKET);
-    let (mut upstream, _) = backend.answer(SWITCHED);
-    assert_eq!(client.head().status(), 101);
+    let (mut client, mut upstream) = tunnel(&proxy, &backend);
     proxy.drain(PATIENCE);
     assert!(!proxy.drained(Duration::from_millis(200)), "ended before the tunnel");
     client.send("hello");
     upstream.until(b"hello");
     drop(client);
     drop(upstream);
+    assert!(proxy.drained(PATIENCE));
+}
+
+/// A client's WebSocket through the proxy, and the backend's end of it.
+#[track_caller]
+fn tunnel(proxy: &Proxy, backend: &Backend) -> (Wire, Wire) {
+    let mut client = proxy.connect();
+    client.send(WEBSOCKET);
+    let (upstream, _) = backend.answer(SWITCHED);
+    assert_eq!(client.head().status(), 101);
+    (client, upstream)
+}
+
+#[test]
+fn websockets_are_told_before_the_deadline_that_we_go_away_and_tell_their_backends() {
+    let backend = Backend::start();
+    let proxy = Proxy::to(backend.address());
+    let (client, upstream) = tunnel(&proxy, &backend);
+    let (mut client, mut upstream) = (
+        WebSocket::from_raw_socket(client.into_stream(), Role::Client, None),
+        WebSocket::from_raw_socket(upstream.into_stream(), Role::Server, None),
+    );
+    let away = |message: Message| matches!(message, Message::Close(Some(frame)) if frame.code == CloseCode::Away);
+    proxy.drain(FAREWELL);
+    upstream.send(Message::text("last words")).unwrap();
+    assert_eq!(client.read().unwrap(), Message::text("last words"));
+    assert!(away(client.read().unwrap()));
+    // Its answer is sent with the next read, which finds the end.
+    assert!(matches!(client.read().unwrap_err(), Error::ConnectionClosed | Error::Protocol(_)));
+    drop(client);
+    assert!(away(upstream.read().unwrap()));
+    drop(upstream);
+    assert!(proxy.drained(PATIENCE));
+}
+
+#[test]
+fn that_we_go_away_is_said_between_two_frames_and_not_to_whom_the_backend_has_said_it() {
+    const HALF: &[u8] = &[0x82, 5, b'h', b'a'];
+    let backend = Backend::start();
+    let proxy = Proxy::to(backend.address());
+    let [mut between, mut within, mut closing] = [(); 3].map(|()| tunnel(&proxy, &backend));
+    for (said, (client, upstream)) in [(HALF, &mut within), (&[0x88, 0], &mut closing)] {
+        upstream.send(said);
+        assert_eq!(client.up_to(said.len()), said);
+    }
+    let begun = Instant::now();
+    proxy.drain(FAREWELL);
+    assert_eq!(between.0.up_to(GOING_AWAY.len()), GOING_AWAY);
+    between.0.expect_end();
+    // It would be told by now.
+    while begun.elapsed() < ALL_TOLD {
+        thread::park_timeout(ALL_TOLD.saturating_sub(begun.elapsed()));
+    }
+    within.1.send("lf!");
+    assert_eq!(within.0.up_to(3), b"lf!");
+    assert_eq!(within.0.up_to(GOING_AWAY.len()), GOING_AWAY);
+    drop(closing.1);
+    assert!(closing.0.rest().is_empty(), "it has been told already");
+    // What clients send still passes.
+    between.0.send("bye");
+    between.1.until(b"bye");
+    drop((between, within, closing.0));
     assert!(proxy.drained(PATIENCE));
 }
 

@@ -1,13 +1,13 @@
 //! WebSockets in HTTP/2: a tunnel in one stream (RFC 8441).
 
-use std::{net::SocketAddr, thread};
+use std::{net::SocketAddr, thread, time::Duration};
 
 use bytes::Bytes;
 use h2::{Reason, ext::Protocol};
 use http::{HeaderValue, Request};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::support::{Backend, Call, Http2, Proxy, Wire};
+use crate::support::{Backend, Call, Http2, PATIENCE, Proxy, Wire};
 
 fn proxy(backend: SocketAddr) -> (Proxy, SocketAddr) {
     let proxy = Proxy::to_with(backend, |settings| settings.h2c = vec![SocketAddr::from(([127, 0, 0, 1], 0))]);
@@ -144,4 +144,24 @@ fn a_tunnel_whose_client_is_gone_ends_although_its_backend_says_nothing() {
     proxy.wait_for(|numbers| numbers.tunnels_open == 1);
     call.sending.send_reset(Reason::CANCEL);
     proxy.wait_for(|numbers| (numbers.tunnels_open, numbers.active_requests) == (0, 0));
+}
+
+#[test]
+fn a_websocket_in_a_stream_is_told_that_we_go_away() {
+    let backend = Backend::start();
+    let (proxy, address) = proxy(backend.address());
+    let mut client = Http2::connect(address);
+    let (call, mut upstream) = open(&mut client, &backend);
+    let (mut sending, mut answer) = (call.sending, client.head(call.response).unwrap());
+    proxy.drain(Duration::from_secs(4));
+    assert_eq!(&client.wait(answer.body_mut().data()).unwrap().unwrap()[..], [0x88, 2, 0x03, 0xe9]);
+    // The stream ends with an empty piece.
+    while let Some(rest) = client.wait(answer.body_mut().data()) {
+        assert!(rest.unwrap().is_empty(), "and that is the end");
+    }
+    sending.send_data("bye".into(), true).unwrap();
+    client.wait(async { tokio::task::yield_now().await });
+    upstream.until(b"bye");
+    drop(upstream);
+    assert!(proxy.drained(PATIENCE));
 }
