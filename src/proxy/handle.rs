@@ -18,12 +18,12 @@ pub struct Handle {
     finished: watch::Receiver<()>,
 }
 
-/// What is under way, of all workers.
-#[derive(Debug, Clone, Copy, Default)]
+/// What is under way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Open {
     /// Client connections.
     pub connections: u64,
-    /// Those of them that wait for a request.
+    /// Those of them over HTTP/1 that wait for a request.
     pub idle: u64,
     /// Requests without a complete response.
     pub requests: u64,
@@ -31,6 +31,31 @@ pub struct Open {
     pub tunnels: u64,
     /// Workers that didn't answer in time, and are missing from the sums.
     pub missing_workers: usize,
+}
+
+impl Open {
+    /// Of one worker.
+    pub(super) fn of(numbers: &Numbers) -> Self {
+        let Numbers { connections_open, connections_idle, active_requests, tunnels_open, .. } = numbers;
+        Self {
+            connections: *connections_open,
+            idle: *connections_idle,
+            // Each tunnel was one, and still counts as such.
+            requests: active_requests.saturating_sub(*tunnels_open),
+            tunnels: *tunnels_open,
+            missing_workers: 0,
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            connections: self.connections + other.connections,
+            idle: self.idle + other.idle,
+            requests: self.requests + other.requests,
+            tunnels: self.tunnels + other.tunnels,
+            missing_workers: self.missing_workers + other.missing_workers,
+        }
+    }
 }
 
 impl Handle {
@@ -47,17 +72,9 @@ impl Handle {
 
     /// What is under way.
     pub async fn open(&self) -> Open {
-        let (workers, missing_workers) = self.numbers().await;
-        let sum = |of: fn(&Numbers) -> u64| workers.iter().map(of).sum::<u64>();
-        let tunnels = sum(|numbers| numbers.tunnels_open);
-        Open {
-            connections: sum(|numbers| numbers.connections_open),
-            idle: sum(|numbers| numbers.connections_idle),
-            // Each tunnel was one, and still counts as such.
-            requests: sum(|numbers| numbers.active_requests).saturating_sub(tunnels),
-            tunnels,
-            missing_workers,
-        }
+        let each = self.ask(Command::Open).await;
+        let missing_workers = self.commands.len() - each.len();
+        each.into_iter().fold(Open { missing_workers, ..Open::default() }, Open::and)
     }
 
     /// References to the listening sockets of all workers, for another process. `None` if not all of them could answer in time: a socket that were

@@ -26,6 +26,7 @@ use super::{
     connections::Connections,
     date::HttpDate,
     deadline::Deadlines,
+    handle::Open,
     http2::Windows,
     listener::{self, Entrance},
     listeners::Listeners,
@@ -231,6 +232,7 @@ async fn work(seed: Seed) -> std::io::Result<Rc<Worker>> {
             command = commands.recv() => match command {
                 // Whoever asked may have given up.
                 Some(Command::Numbers(reply)) => drop(reply.send(worker.snapshot_numbers())),
+                Some(Command::Open(reply)) => drop(reply.send(Open::of(&worker.numbers.borrow()))),
                 Some(Command::Share(reply)) => drop(reply.send(worker.listeners.share())),
                 Some(Command::Yield(addresses, reply)) => {
                     worker.listeners.yield_to(addresses);

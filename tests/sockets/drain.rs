@@ -7,6 +7,7 @@ use std::{
 };
 
 use rustix::process::Signal;
+use serde_json::json;
 use tokio_tungstenite::tungstenite::{
     Error, Message, WebSocket,
     protocol::{Role, frame::coding::CloseCode},
@@ -225,11 +226,16 @@ fn sigterm_makes_unready_drains_and_exits_with_0() {
         client.send(GET);
         let mut upstream = backend.accept();
         upstream.message();
+        let admin = nodegate.admin;
+        let open = || serde_json::from_str::<serde_json::Value>(Wire::page(admin, "/drain").text()).unwrap();
+        let waits = |draining: bool| json!({ "draining": draining, "connections": 1, "idle_connections": 0, "requests": 1, "tunnels": 0, "missing_workers": 0 });
+        assert_eq!(open(), waits(false));
         nodegate.signal(signal);
         let begun = Instant::now();
         while nodegate.readiness() == 200 {
             assert!(begun.elapsed() < PATIENCE, "still ready");
         }
+        assert_eq!(open(), waits(true));
         upstream.send(OK);
         assert_eq!(client.message().text(), "ok");
         assert_eq!(nodegate.exit().code(), Some(0));

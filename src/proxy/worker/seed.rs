@@ -7,13 +7,15 @@ use tokio::{
     time::Instant,
 };
 
-use super::super::{Settings, listener::Entrance, upstream::Resolver};
+use super::super::{Settings, handle::Open, listener::Entrance, upstream::Resolver};
 use crate::{access_log, metrics::Numbers, table};
 
 /// What the rest of the process tells a worker.
 pub(crate) enum Command {
     /// Send a copy of your numbers.
     Numbers(oneshot::Sender<Numbers>),
+    /// Send what is under way.
+    Open(oneshot::Sender<Open>),
     /// Send references to your listening sockets.
     Share(oneshot::Sender<std::io::Result<Vec<OwnedFd>>>),
     /// Stop accepting at these addresses, where another process does so, and accept at all others; then say so.

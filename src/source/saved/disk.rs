@@ -50,9 +50,6 @@ impl Disk {
 
     /// Whoever reads it sees what was there before, or all of this, whatever happens meanwhile.
     pub(super) fn write(&self, parts: &[&[u8]]) -> io::Result<()> {
-        if parts.iter().map(|part| part.len()).sum::<usize>() > STATE_BYTES {
-            return Err(too_large());
-        }
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         let temporary = self.directory.join(format!("{NAME}.{:016x}{TEMPORARY}", fastrand::u64(..)));
         let written = self.replace(&temporary, parts);
@@ -106,7 +103,7 @@ impl Disk {
     }
 }
 
-fn too_large() -> io::Error {
+pub(super) fn too_large() -> io::Error {
     io::Error::new(io::ErrorKind::FileTooLarge, format!("it would have more than {STATE_BYTES} bytes"))
 }
 

@@ -10,9 +10,13 @@ use aws_lc_rs::digest::{Context, SHA256};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::source::{
-    object::{Kind, Object},
-    stores::List,
+use super::disk;
+use crate::{
+    config::limits::STATE_BYTES,
+    source::{
+        object::{Kind, Object},
+        stores::List,
+    },
 };
 
 /// What the first line says it is.
@@ -86,6 +90,10 @@ pub(super) fn encode(objects: &[Object], origin: &Origin, lists: &[List], now: S
             Object::EndpointSlice(object) => line(&mut body, Kind::EndpointSlice, object),
             Object::Secret(object) => line(&mut body, Kind::Secret, object),
         }?;
+        // Before all of it is in the memory.
+        if body.len() > STATE_BYTES {
+            return Err(disk::too_large());
+        }
     }
     let mut header = Header {
         format: FORMAT.to_owned(),
