@@ -230,7 +230,7 @@ impl Process {
     }
 
     /// Waits for the end of the process: after its last word the kernel still has to give its inotify instance back, for which it waits until all cores
-    /// have been elsewhere. On a busy machine that takes half a minute.
+    /// have been elsewhere. On a busy machine that takes half a minute, and under a load that never rests it may never end.
     #[track_caller]
     pub fn exit(&mut self) -> ExitStatus {
         within(3 * PATIENCE, "the end of the process", || self.child.try_wait().unwrap())

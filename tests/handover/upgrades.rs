@@ -19,13 +19,14 @@ fn three_generations_with_different_workers_lose_no_request() {
     second.wait_for("taken over");
     first.wait_for("handed over");
     load.wait_for_more(500);
-    assert_eq!(first.exit().code(), Some(0));
+    first.wait_for("drained");
     second.wait_for("the process before this one has ended");
     let third = node.start(&["--workers", "2", "--after-handover", "exit"]);
     load.wait_for_more(500);
-    assert_eq!(second.exit().code(), Some(0));
+    second.wait_for("drained");
     load.wait_for_more(500);
     assert!(load.stop() > 1500);
+    assert_eq!([first.exit().code(), second.exit().code()], [Some(0); 2]);
     assert_eq!(third.times("taken over"), 1);
     assert!(node.page("/metrics").contains("nodegate_handovers_total{outcome=\"taken\"} 1"), "{}", node.page("/metrics"));
 }
@@ -59,10 +60,11 @@ fn a_pods_old_process_stands_by_until_its_signal() {
     assert_eq!((response.text(), response.head.field("connection")), ("hello", Some("close")));
     assert!(first.is_running() && first.logged("drain").is_none());
     first.signal(Signal::TERM);
-    assert_eq!(first.exit().code(), Some(0));
+    first.wait_for("drained");
     second.wait_for("the process before this one has ended");
     load.wait_for_more(300);
     load.stop();
+    assert_eq!(first.exit().code(), Some(0));
 }
 
 #[test]
@@ -80,9 +82,10 @@ fn a_new_process_that_is_ended_gives_back() {
     first.wait_for("accepting again");
     // And all that time nobody but the old one answers.
     (0..50).for_each(|_| assert_eq!(node.page("/readyz"), "ok\n"));
-    assert_eq!(second.exit().code(), Some(0));
+    second.wait_for("drained");
     load.wait_for_more(100);
     load.stop();
+    assert_eq!(second.exit().code(), Some(0));
     assert!(node.page("/metrics").contains("nodegate_handovers_total{outcome=\"taken_back\"} 1"));
 }
 
@@ -151,9 +154,9 @@ fn under_systemd_another_version_is_another_unit_that_takes_over() {
     let load = Load::start(&node);
     let mut second = node.start_in(&environment);
     second.wait_for("taken over");
-    assert_eq!(first.exit().code(), Some(0));
+    first.wait_for("drained");
     load.wait_for_more(300);
     load.stop();
     second.signal(Signal::TERM);
-    assert_eq!(second.exit().code(), Some(0));
+    assert_eq!([first.exit().code(), second.exit().code()], [Some(0); 2]);
 }

@@ -19,6 +19,9 @@ const SHORT: Duration = Duration::from_millis(300);
 /// `SETTINGS_INITIAL_WINDOW_SIZE`.
 const INITIAL_WINDOW: u16 = 4;
 
+/// More than any kernel takes on a connection's way.
+const ENDLESS: usize = 64 << 20;
+
 fn proxy(backend: SocketAddr, change: impl FnOnce(&mut Settings)) -> (Proxy, SocketAddr) {
     let proxy = Proxy::to_with(backend, |settings| {
         settings.h2c = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
@@ -119,13 +122,13 @@ fn a_client_without_room_for_an_answer_holds_its_backend_no_longer_than_others()
             client.get(stream);
             let mut upstream = backend.accept();
             upstream.message();
-            upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 4194304\r\n\r\n");
+            upstream.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {ENDLESS}\r\n\r\n"));
             upstream
         })
         .collect();
     for upstream in &mut upstreams {
-        let taken = upstream.send_until_stuck(4 << 20);
-        assert!(taken < 4 << 20, "everything was taken");
+        let taken = upstream.send_until_stuck(ENDLESS);
+        assert!(taken < ENDLESS, "everything was taken");
         upstream.is_reset();
     }
     for stream in streams {
