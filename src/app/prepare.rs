@@ -2,11 +2,13 @@
 
 use std::{
     fs::{self, DirBuilder, File, Permissions},
-    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown},
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown, lchown},
     process::ExitCode,
 };
 
 use anyhow::{Context, ensure};
+use rustix::process::{getegid, geteuid};
 
 use crate::config::args::{Owner, PrepareArgs};
 
@@ -19,15 +21,23 @@ const OTHERS: u32 = 0o077;
 pub(super) fn prepare(args: &PrepareArgs) -> anyhow::Result<ExitCode> {
     let PrepareArgs { state_dir, owner: Owner { user, group } } = args;
     let cant = |what: &str| format!("can't {what} {}", state_dir.display());
-    DirBuilder::new().recursive(true).mode(MODE).create(state_dir).with_context(|| cant("make"))?;
+    if let Some(parent) = state_dir.parent() {
+        // Whoever gets the directory has to come through these.
+        fs::create_dir_all(parent).with_context(|| cant("make"))?;
+    }
+    match DirBuilder::new().mode(MODE).create(state_dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made.with_context(|| cant("make"))?,
+    }
     let named = fs::symlink_metadata(state_dir).with_context(|| cant("look at"))?;
     ensure!(named.is_dir(), "{} is no directory of its own", state_dir.display());
     if (named.uid(), named.gid()) != (*user, *group) || named.mode() & OTHERS != 0 {
+        // Ours first: the right to give something away is none to open or to change what belongs to others.
+        lchown(state_dir, Some(geteuid().as_raw()), Some(getegid().as_raw())).with_context(|| cant("take"))?;
         let directory = File::open(state_dir).with_context(|| cant("open"))?;
         let found = directory.metadata().with_context(|| cant("look at"))?;
         // What it is called may be something else by now, in a directory that others may write.
         ensure!((found.dev(), found.ino()) == (named.dev(), named.ino()), "{} is being replaced", state_dir.display());
-        // While it is still ours.
         directory.set_permissions(Permissions::from_mode(MODE)).with_context(|| cant("close"))?;
         fchown(&directory, Some(*user), Some(*group)).with_context(|| cant("give away"))?;
     }
@@ -49,6 +59,7 @@ mod tests {
         for _ in 0..2 {
             run("a/b").unwrap();
             assert_eq!(mode("a/b"), MODE);
+            assert_ne!(mode("a"), MODE, "others may come through");
         }
         fs::create_dir(parent.path().join("open")).unwrap();
         fs::set_permissions(parent.path().join("open"), Permissions::from_mode(0o755)).unwrap();

@@ -179,7 +179,8 @@ async fn discover() -> Result<Config, SourceError> {
 trait Watched: Resource<DynamicType = ()> + Stored + Clone + Debug + DeserializeOwned + Send + 'static {}
 impl<K: Resource<DynamicType = ()> + Stored + Clone + Debug + DeserializeOwned + Send + 'static> Watched for K {}
 
-/// Follows one list for ever, through every disconnect, after which everything is listed anew.
+/// Follows one list for ever, through every failure, after which everything is listed anew. (Where a connection only falls silent, a watch goes on from where
+/// it was.)
 async fn watch<K: Watched>(api: Api<DeserializeGuard<K>>, list: List, shared: &Shared) {
     let what = list.to_string();
     let mut feed = Feed::new(list);

@@ -56,10 +56,8 @@ enum Trouble {
     Read(#[source] io::Error),
     #[error("can't be written: {0}")]
     Write(#[source] io::Error),
-    #[error("{unusable}; {kept}")]
-    SetAside { unusable: Unusable, kept: String },
-    #[error("{unusable}; it can't be set aside either: {error}")]
-    InTheWay { unusable: Unusable, error: io::Error },
+    #[error("{unusable}; {fate}")]
+    Unusable { unusable: Unusable, fate: &'static str },
     #[error("has made this Nodegate stumble")]
     Panicked,
 }
@@ -110,17 +108,28 @@ impl Saved {
     }
 
     fn read(&self) -> Result<Option<(Stores, SystemTime)>, Trouble> {
-        let Some(bytes) = self.disk.read().map_err(Trouble::Read)? else { return Ok(None) };
-        let unusable = match format::decode(&bytes, &self.origin, &self.lists) {
-            Ok(Contents { objects, written }) => return Ok(Some((self.stores(objects), written))),
-            Err(unusable) => unusable,
-        };
-        // Keys are kept for as long as somebody wants them to be, and no longer.
-        Err(match self.disk.set_aside(self.settings.secrets || !format::may_hold_secrets(&bytes)) {
-            Ok(Some(kept)) => Trouble::SetAside { unusable, kept: format!("it is kept as {}", kept.display()) },
-            Ok(None) => Trouble::SetAside { unusable, kept: "it held Secrets, and was removed".to_owned() },
-            Err(error) => Trouble::InTheWay { unusable, error },
-        })
+        let bytes = self.disk.read().map_err(Trouble::Read)?;
+        if !self.settings.secrets {
+            // Keys are kept for as long as somebody wants them to be, and no longer: what was set aside may have some, whatever it is.
+            self.disk.remove(false).map_err(Trouble::Write)?;
+        }
+        let Some(bytes) = bytes else { return Ok(None) };
+        let has_keys = !self.settings.secrets && format::may_hold_secrets(&bytes);
+        match format::decode(&bytes, &self.origin, &self.lists) {
+            Ok(Contents { objects, written }) => {
+                if has_keys {
+                    let objects = self.kept(objects.clone(), &[]);
+                    let parts = format::encode(&objects, &self.origin, &self.lists, written).map_err(Trouble::Write)?;
+                    self.disk.write(&parts.each_ref().map(Vec::as_slice)).map_err(Trouble::Write)?;
+                }
+                Ok(Some((self.stores(objects), written)))
+            }
+            Err(unusable) if has_keys => {
+                self.disk.remove(true).map_err(Trouble::Write)?;
+                Err(Trouble::Unusable { unusable, fate: "it held Secrets, and was removed" })
+            }
+            Err(unusable) => Err(Trouble::Unusable { unusable, fate: "it is set aside once there is another one" }),
+        }
     }
 
     /// What this process would have read of them from the API server, and would have kept.
@@ -174,8 +183,8 @@ impl Saved {
                 Err(_) => return Err(SourceError::Stopped("the rebuild")),
             };
             let begun = Instant::now();
-            let (this, objects) = (Arc::clone(&self), shared.in_force());
-            let written = blocking(move || this.write(objects, &ingresses)).await.unwrap_or(Err(Trouble::Panicked));
+            let (this, objects, replaces) = (Arc::clone(&self), shared.in_force(), findings.found.is_some());
+            let written = blocking(move || this.write(objects, &ingresses, replaces)).await.unwrap_or(Err(Trouble::Panicked));
             let before = std::mem::take(&mut findings);
             let rest = match written {
                 Ok(bytes) => {
@@ -197,10 +206,13 @@ impl Saved {
         }
     }
 
-    /// Returns how many bytes it had.
-    fn write(&self, objects: Vec<Object>, ingresses: &[Served]) -> Result<usize, Trouble> {
+    /// Returns how many bytes it had. `replaces`: what is there can't be used, and somebody may want to know why.
+    fn write(&self, objects: Vec<Object>, ingresses: &[Served], replaces: bool) -> Result<usize, Trouble> {
         let kept = self.kept(objects, ingresses);
         let [header, body] = format::encode(&kept, &self.origin, &self.lists, SystemTime::now()).map_err(Trouble::Write)?;
+        if replaces && let Ok(aside) = self.disk.set_aside() {
+            tracing::info!(path = %aside.display(), "what couldn't be used is kept here");
+        }
         self.disk.write(&[&header, &body]).map_err(Trouble::Write)?;
         Ok(header.len() + body.len())
     }
@@ -232,9 +244,7 @@ impl Saved {
                 "state_not_kept",
                 "what is served isn't affected; a start without an API server would be: the directory has to be this user's, and to have room",
             ),
-            Trouble::SetAside { .. } | Trouble::InTheWay { .. } => {
-                ("state_unusable", "a new one is written as soon as the API server has answered")
-            }
+            Trouble::Unusable { .. } => ("state_unusable", "another one is written as soon as the API server has answered"),
         };
         let message = format!("the copy of the cluster's objects {trouble}");
         Diagnostic { severity: Severity::Warning, code, subject, message, help: help.into() }

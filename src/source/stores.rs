@@ -105,6 +105,14 @@ struct Held {
     uid: Option<Arc<str>>,
 }
 
+impl Held {
+    /// Whether it may be a version of this very object, and not of another one of its name.
+    fn is_of(&self, object: &Object) -> bool {
+        let uids = self.uid.as_deref().zip(object.uid());
+        uids.is_none_or(|(held, known)| held == known)
+    }
+}
+
 impl Stores {
     /// Empty stores, which are complete once each of `lists` was delivered.
     pub(super) fn new(lists: impl IntoIterator<Item = List>) -> Self {
@@ -216,7 +224,7 @@ impl Stores {
             if self.good.contains_key(&key) {
                 continue;
             }
-            if let Some(held) = self.held.get_mut(&key) {
+            if let Some(held) = self.held.get_mut(&key).filter(|held| held.is_of(&object)) {
                 say_what_stays(&mut held.problems);
                 self.good.insert(key.clone(), object);
             }

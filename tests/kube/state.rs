@@ -8,6 +8,7 @@ use std::{
 
 use k8s_openapi::api::{core::v1::Secret, networking::v1::Ingress};
 use serde_json::{Value, json};
+use tokio::time::interval;
 
 use crate::{
     issued::issue,
@@ -192,4 +193,39 @@ async fn an_api_server_that_refuses_is_not_hidden_behind_what_is_on_disk() {
     cluster.grant(&[&WATCHED[..], &[("", "secrets")]].concat()).await;
     second.ready().await;
     second.serves("web.example", "app").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_on_disk_is_not_served_in_the_place_of_a_process_that_serves() {
+    let cluster = Cluster::shared();
+    let client = cluster.client().await;
+    objects::create_namespace(&client, "beside").await;
+    let _app = App::deploy(&client, "beside", "app").await;
+    objects::create(&client, "beside", &objects::ingress("web", "beside.example", "app")).await;
+    let mut forwarder = Forwarder::open(cluster.api_address()).await;
+    let kubeconfig = cluster.nodegate_kubeconfig(forwarder.address());
+    let directory = Directory::create("state");
+    let name = format!("state-{}", std::process::id());
+    let flags = ["--handover", name.as_str()];
+    let mut first = keeping(&kubeconfig, directory.path(), &flags).await;
+    first.ready().await;
+    holds(directory.path(), "beside.example").await;
+
+    forwarder.cut().await;
+    let mut second = keeping(&kubeconfig, directory.path(), &flags).await;
+    eventually("it would serve from disk", async || {
+        let log = second.log();
+        let said = log.iter().any(|line| line["message"].to_string().contains("serving what was on disk"));
+        if said { Ok(()) } else { Err(format!("{log:#?}")) }
+    })
+    .await;
+    let mut ticks = interval(Duration::from_millis(50));
+    for _ in 0..20 {
+        ticks.tick().await;
+        assert_eq!(second.readyz().await.map(|answer| answer.status), Ok(503), "the other one knows more");
+    }
+    first.serves("beside.example", "app").await;
+    end(first).await;
+    second.ready().await;
+    second.serves("beside.example", "app").await;
 }

@@ -154,7 +154,8 @@ impl Relay {
     pub(super) async fn first_table(&mut self, mut report: watch::Receiver<Report>) {
         if let Some(predecessor) = self.predecessor.as_ref().filter(|predecessor| predecessor.is_ready()) {
             tokio::select! {
-                ready = report.wait_for(|report| report.ready) => if ready.is_ok() { return },
+                // Whoever serves knows more than what is on disk.
+                ready = report.wait_for(|report| report.ready && report.state.restored.is_none()) => if ready.is_ok() { return },
                 () = predecessor.ended() => {}
             }
             warn!("the process before this one has ended before there was a table here");

@@ -55,6 +55,12 @@ async fn pauses_begin_anew_when_the_server_answers_that_the_version_expired_and_
     exhaust(&mut trouble);
     assert!(trouble.another("Ingress", &expired) > API_BACKOFF_MIN, "only once");
     tokio::time::sleep(API_BACKOFF_MAX * 4).await;
+    assert!(
+        trouble.another("Ingress", &watcher::Error::NoResourceVersion) > API_BACKOFF_MIN,
+        "an answer that takes so long to fail is none"
+    );
+    trouble.listed("Ingress");
+    tokio::time::sleep(API_BACKOFF_MAX * 4).await;
     assert!(trouble.another("Ingress", &watcher::Error::NoResourceVersion) <= API_BACKOFF_MIN);
 }
 

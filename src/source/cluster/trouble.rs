@@ -28,8 +28,9 @@ pub(super) struct Trouble {
 impl Trouble {
     /// Another failure. Returns how long to wait.
     pub(super) fn another(&mut self, what: &str, error: &watcher::Error) -> Duration {
-        // A watch on which nothing happens shows in nothing but the absence of failures.
-        if self.last.replace(Instant::now()).is_some_and(|last| last.elapsed() > API_BACKOFF_MAX * 3) {
+        // A watch on which nothing happens shows in nothing but the absence of failures since its list.
+        let before = self.last.replace(Instant::now());
+        if self.listed.is_some_and(|listed| before.is_some_and(|before| listed >= before) && listed.elapsed() > API_BACKOFF_MAX * 3) {
             self.forget(what);
         }
         // It answers, so the pauses of its absence are no measure any more; but only once, lest a server that always says so be flooded.
@@ -56,6 +57,8 @@ impl Trouble {
         self.listed = Some(Instant::now());
         if self.failures > 0 && !std::mem::replace(&mut self.back, true) {
             tracing::info!(list = what, failures = self.failures, "listed again");
+            // Should it fail all the same, that is the last word.
+            self.said.clear();
         }
     }
 
@@ -74,7 +77,7 @@ impl Trouble {
     fn forget(&mut self, what: &str) {
         if self.failures > 0 {
             tracing::info!(list = what, failures = self.failures, "watch is back");
-            *self = Self { listed: self.listed, ..Self::default() };
+            *self = Self { listed: self.listed, last: self.last, ..Self::default() };
         }
     }
 
@@ -87,7 +90,7 @@ impl Trouble {
 /// The API server answers, and won't let us: no copy of what it had said before is to hide that.
 pub(super) fn is_refusal(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        if matches!(status.code, 401 | 403))
+        if status.code == 403)
 }
 
 /// Whether the history that a watch would go on from is gone.

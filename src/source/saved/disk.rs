@@ -73,15 +73,21 @@ impl Disk {
         File::open(&self.directory)?.sync_all()
     }
 
-    /// Out of the way of the next one. Returns where it is now; `None`: it had what isn't to stay on any disk, and is gone.
-    pub(super) fn set_aside(&self, may_stay: bool) -> io::Result<Option<PathBuf>> {
+    /// Out of the way of the next one. Returns where it is now.
+    pub(super) fn set_aside(&self) -> io::Result<PathBuf> {
         let kept = self.directory.join(UNUSABLE);
-        if may_stay {
-            fs::rename(self.path(), &kept)?;
-        } else {
-            fs::remove_file(self.path())?;
-        }
-        Ok(may_stay.then_some(kept))
+        fs::rename(self.path(), &kept)?;
+        Ok(kept)
+    }
+
+    /// Removes what is on this disk that must not stay there: the file itself, and one that was set aside.
+    pub(super) fn remove(&self, file: bool) -> io::Result<()> {
+        let remove = |path: &Path| match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        };
+        remove(&self.directory.join(UNUSABLE))?;
+        if file { remove(&self.path()) } else { Ok(()) }
     }
 
     fn path(&self) -> PathBuf {
@@ -134,11 +140,14 @@ mod tests {
         assert_eq!(names(&directory), [NAME]);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&directory), mode(&directory.join(NAME))), (0o700, 0o600));
-        assert_eq!(fs::read(disk.set_aside(true).unwrap().unwrap()).unwrap(), b"the second");
+        assert_eq!(fs::read(disk.set_aside().unwrap()).unwrap(), b"the second");
         assert_eq!((disk.read().unwrap(), names(&directory)), (None, vec![UNUSABLE.to_owned()]));
-        fs::remove_file(directory.join(UNUSABLE)).unwrap();
         disk.write(&[b"keys"]).unwrap();
-        assert_eq!((disk.set_aside(false).unwrap(), names(&directory)), (None, vec![]));
+        disk.remove(false).unwrap();
+        assert_eq!(names(&directory), [NAME]);
+        disk.remove(true).unwrap();
+        assert!(names(&directory).is_empty());
+        disk.remove(true).unwrap();
     }
 
     #[test]

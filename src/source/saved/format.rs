@@ -24,16 +24,24 @@ const FORMAT: &str = "nodegate-state";
 /// Of the lines behind it. A file of another one isn't read.
 const VERSION: u32 = 1;
 
-/// Which cluster something is from.
+/// Which cluster something is from: its API server's address, and a digest of each authority that vouches for it. Inside of clusters the addresses are all the
+/// same, outside the authorities may be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::source) struct Origin(String);
+pub(in crate::source) struct Origin {
+    url: String,
+    authorities: Vec<String>,
+}
 
 impl Origin {
-    /// That of the API server with this address and these authorities. Inside of clusters the addresses are all the same, outside the authorities may be.
     pub(in crate::source) fn of(url: &http::Uri, authorities: Option<&[Vec<u8>]>) -> Self {
-        let mut named = authorities.unwrap_or_default().concat();
-        named.extend(url.to_string().into_bytes());
-        Self(sha256(&[&named]))
+        let authorities = authorities.unwrap_or_default().iter().map(|authority| sha256(&[authority])).collect();
+        Self { url: url.to_string(), authorities }
+    }
+
+    /// Whether it may be the same cluster: authorities are replaced one after the other.
+    fn may_be(&self, other: &Self) -> bool {
+        let shared = self.authorities.iter().any(|authority| other.authorities.contains(authority));
+        self.url == other.url && (shared || (self.authorities.is_empty() && other.authorities.is_empty()))
     }
 }
 
@@ -139,7 +147,7 @@ pub(super) fn decode(bytes: &[u8], origin: &Origin, lists: &[List]) -> Result<Co
     if told != sha256(&[&unsigned, body]) {
         return Err(damaged("its checksum is wrong"));
     }
-    if header.origin != *origin {
+    if !header.origin.may_be(origin) {
         return Err(Unusable::Foreign);
     }
     let text = str::from_utf8(body).map_err(|_| damaged("it isn't UTF-8"))?;
@@ -272,6 +280,10 @@ mod tests {
         let text = String::from_utf8(whole.clone()).unwrap().replacen("\"version\":1", "\"version\":2", 1);
         assert_eq!(unusable(text.as_bytes(), &origin("ours"), &lists(Some("n"))), Unusable::Version(2));
         assert_eq!(unusable(&whole, &origin("theirs"), &lists(Some("n"))), Unusable::Foreign);
+        let elsewhere = Origin::of(&http::Uri::from_static("https://192.0.2.4"), Some(&[b"ours".to_vec()]));
+        assert_eq!(unusable(&whole, &elsewhere, &lists(Some("n"))), Unusable::Foreign);
+        let rotated = Origin::of(&http::Uri::from_static("https://192.0.2.3"), Some(&[b"next".to_vec(), b"ours".to_vec()]));
+        assert!(decode(&whole, &rotated, &lists(Some("n"))).is_ok(), "an authority beside the one that is known");
         for (wanted, expected) in [(None, "Ingress"), (Some("m"), "Ingress in m")] {
             assert_eq!(unusable(&whole, &origin("ours"), &lists(wanted)), Unusable::Narrow(expected.into()));
         }
