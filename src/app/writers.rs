@@ -52,7 +52,7 @@ impl Writers {
         // What has no table serves nothing, and must not lead those that do; nor must what knows the cluster from its disk alone.
         let ready = async move {
             // The report's sender lives as long as the process.
-            let _ = table.wait_for(|report| report.ready && report.state.restored.is_none()).await;
+            let _ = table.wait_for(Report::is_live).await;
         };
         let election = leader::stand(client.clone(), lease, ready);
         tokio::spawn(event::run(client.clone(), reporter, report.clone(), election.role(), tally));

@@ -56,7 +56,8 @@ pub struct Objects {
 /// The names of the Secrets that an Ingress wants, which are in its namespace.
 pub(crate) fn secrets_named(ingress: &Ingress) -> impl Iterator<Item = &str> {
     let tls = ingress.spec.iter().flat_map(|spec| spec.tls.iter().flatten());
-    tls.filter_map(|tls| tls.secret_name.as_deref()).chain(annotations::secrets(ingress))
+    let of_tls = tls.filter_map(|tls| tls.secret_name.as_deref()).filter(|name| !name.is_empty());
+    of_tls.chain(annotations::secrets(ingress))
 }
 
 /// The output.

@@ -35,6 +35,13 @@ pub struct Report {
     pub config_to_live_sum: f64,
 }
 
+impl Report {
+    /// Whether the table in force is what the source says, and not what was once written to disk.
+    pub fn is_live(&self) -> bool {
+        self.ready && self.state.restored.is_none()
+    }
+}
+
 /// What has become of the copy of the objects on this node's disk.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct State {

@@ -116,9 +116,9 @@ impl Saved {
         let Some(bytes) = bytes else { return Ok(None) };
         let has_keys = !self.settings.secrets && format::may_hold_secrets(&bytes);
         match format::decode(&bytes, &self.origin, &self.lists) {
-            Ok(Contents { objects, written }) => {
+            Ok(Contents { mut objects, written }) => {
                 if has_keys {
-                    let objects = self.kept(objects.clone(), &[]);
+                    objects = self.kept(objects, &[]);
                     let parts = format::encode(&objects, &self.origin, &self.lists, written).map_err(Trouble::Write)?;
                     self.disk.write(&parts.each_ref().map(Vec::as_slice)).map_err(Trouble::Write)?;
                 }
@@ -132,12 +132,12 @@ impl Saved {
         }
     }
 
-    /// What this process would have read of them from the API server, and would have kept.
+    /// What this process would have read of them from the API server.
     fn stores(&self, objects: Vec<Object>) -> Stores {
         let mut stores = Stores::new([]);
         for object in objects {
-            let is_read = self.lists.iter().any(|list| list.covers(&object.key()));
-            if is_read && (self.settings.secrets || !matches!(object, Object::Secret(_))) {
+            let key = object.key();
+            if self.lists.iter().any(|list| list.covers(&key)) {
                 stores.apply(Change::Upsert(Version::Decoded(object)));
             }
         }
@@ -177,7 +177,7 @@ impl Saved {
     ) -> Result<Infallible, SourceError> {
         let mut saved = None;
         loop {
-            let is_new = |report: &Report| report.ready && report.state.restored.is_none() && Some(report.generation) != saved;
+            let is_new = |report: &Report| report.is_live() && Some(report.generation) != saved;
             let (generation, ingresses) = match news.wait_for(is_new).await {
                 Ok(report) => (report.generation, Arc::clone(&report.ingresses)),
                 Err(_) => return Err(SourceError::Stopped("the rebuild")),

@@ -21,8 +21,8 @@ const API_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// A Nodegate that keeps its state there.
 async fn keeping(kubeconfig: &Path, directory: &Path, more: &[&str]) -> Nodegate {
-    let directory = directory.to_str().expect("a path in UTF-8");
-    Nodegate::start_with(kubeconfig, &[&["--state-dir", directory, "--api-timeout", "4s"], more].concat()).await
+    let (directory, timeout) = (directory.to_str().expect("a path in UTF-8"), format!("{}s", API_TIMEOUT.as_secs()));
+    Nodegate::start_with(kubeconfig, &[&["--state-dir", directory, "--api-timeout", timeout.as_str()], more].concat()).await
 }
 
 /// Waits until what is on disk has this in it.
@@ -32,6 +32,20 @@ async fn holds(directory: &Path, text: &str) {
         if content.contains(text) { Ok(()) } else { Err(content) }
     })
     .await;
+}
+
+/// Waits until it has logged a line like this.
+async fn logs(nodegate: &Nodegate, what: &str, is_it: impl Fn(&Value) -> bool) {
+    eventually(what, async || {
+        let log = nodegate.log();
+        if log.iter().any(&is_it) { Ok(()) } else { Err(format!("{log:#?}")) }
+    })
+    .await;
+}
+
+/// A line that has this in its message.
+fn says(line: &Value, text: &str) -> bool {
+    line["message"].to_string().contains(text)
 }
 
 async fn end(mut nodegate: Nodegate) {
@@ -74,7 +88,7 @@ async fn without_an_api_server_a_start_serves_what_was_served_last() {
     }
     let age = second.metric("nodegate_state_served_age_seconds").await;
     assert!(age.is_ok_and(|age| age < 120), "how old it is");
-    let said = second.log().iter().any(|line| line["level"] == "WARN" && line["message"].to_string().contains("serving what was on disk"));
+    let said = second.log().iter().any(|line| line["level"] == "WARN" && says(line, "serving what was on disk"));
     assert!(said, "{:#?}", second.log());
 
     // Over to what there is by now, without a failure.
@@ -117,11 +131,7 @@ async fn what_is_on_disk_and_no_good_is_set_aside_and_nothing_else_happens() {
         nodegate.metric("nodegate_state_errors_total").await.and_then(|count| if count > 0 { Ok(()) } else { Err(String::new()) })
     })
     .await;
-    eventually("it is said", async || {
-        let log = nodegate.log();
-        if log.iter().any(|line| line["code"] == "state_not_kept") { Ok(()) } else { Err(format!("{log:#?}")) }
-    })
-    .await;
+    logs(&nodegate, "it is said", |line| line["code"] == "state_not_kept").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -183,12 +193,7 @@ async fn an_api_server_that_refuses_is_not_hidden_behind_what_is_on_disk() {
     // A new version that wants to read more than it may: it is to fail, so that its rollout stops.
     let flags = ["--https", "127.0.0.1:0"];
     let mut second = keeping(&kubeconfig, directory.path(), &flags).await;
-    eventually("it is said", async || {
-        let log = second.log();
-        let said = log.iter().any(|line| line["level"] == "ERROR" && line["message"].to_string().contains("isn't served in its place"));
-        if said { Ok(()) } else { Err(format!("{log:#?}")) }
-    })
-    .await;
+    logs(&second, "it is said", |line| line["level"] == "ERROR" && says(line, "isn't served in its place")).await;
     assert_eq!(second.readyz().await.map(|answer| answer.status), Ok(503));
     cluster.grant(&[&WATCHED[..], &[("", "secrets")]].concat()).await;
     second.ready().await;
@@ -213,12 +218,7 @@ async fn what_is_on_disk_is_not_served_in_the_place_of_a_process_that_serves() {
 
     forwarder.cut().await;
     let mut second = keeping(&kubeconfig, directory.path(), &flags).await;
-    eventually("it would serve from disk", async || {
-        let log = second.log();
-        let said = log.iter().any(|line| line["message"].to_string().contains("serving what was on disk"));
-        if said { Ok(()) } else { Err(format!("{log:#?}")) }
-    })
-    .await;
+    logs(&second, "it would serve from disk", |line| says(line, "serving what was on disk")).await;
     let mut ticks = interval(Duration::from_millis(50));
     for _ in 0..20 {
         ticks.tick().await;

@@ -155,7 +155,7 @@ impl Relay {
         if let Some(predecessor) = self.predecessor.as_ref().filter(|predecessor| predecessor.is_ready()) {
             tokio::select! {
                 // Whoever serves knows more than what is on disk.
-                ready = report.wait_for(|report| report.ready && report.state.restored.is_none()) => if ready.is_ok() { return },
+                ready = report.wait_for(Report::is_live) => if ready.is_ok() { return },
                 () = predecessor.ended() => {}
             }
             warn!("the process before this one has ended before there was a table here");

@@ -6,8 +6,9 @@ use k8s_openapi::api::networking::v1::Ingress;
 
 use super::{
     super::{
-        Findings, HostOwnership, Options, annotations, index,
+        Findings, HostOwnership, Options, index,
         parse::{self, BackendRef, Parsed},
+        secrets_named,
     },
     tracked::Name,
 };
@@ -36,7 +37,7 @@ pub(super) fn names(object: &Ingress, options: &Options) -> Known {
         hosts.push(HostPattern::Any);
     }
     hosts.extend(tls.iter().filter_map(|tls| tls.hosts.as_ref()).flatten().cloned());
-    let mut secrets: Vec<&str> = tls.iter().filter_map(|tls| tls.secret).chain(annotations::secrets(object)).collect();
+    let mut secrets: Vec<&str> = secrets_named(object).collect();
     let mut above: Vec<_> = match options.host_ownership {
         HostOwnership::Namespace => hosts.iter().filter_map(HostPattern::wildcard_above).collect(),
         HostOwnership::Shared => Vec::new(),
