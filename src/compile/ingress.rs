@@ -81,6 +81,7 @@ impl<'a> Compiler<'a> {
         let Parsed { default, rules, has_rules, tls } = parse::parse(ingress.object, &ingress.id, &mut findings.own);
         let mut annotations = annotations::read_ingress(ingress, self.options.https, &mut findings.own);
         annotations::read_foreign(ingress, origin, &mut annotations, &mut findings.own);
+        findings.refuses = annotations.refusal.is_some();
         let protected = if annotations.client_ca_secret.is_some() { admission::protected(&rules, default) } else { Vec::new() };
         let mut current = Current { position, id: Arc::clone(&ingress.id), annotations, protected, routes: HashMap::default(), findings };
         self.find_clients(&mut current);

@@ -26,7 +26,7 @@ use k8s_openapi::api::{
 pub use admit::admit;
 pub(crate) use certificates::SECRET_KEYS;
 pub use diagnostic::{Diagnostic, Severity, Subject};
-pub use incremental::{Delta, Edit, Incremental, Update};
+pub use incremental::{Delta, Edit, Incremental, Standing, Update};
 pub use options::{HostOwnership, Https, OWN_CONTROLLER, Options, Tls};
 pub(crate) use same::Same;
 
@@ -102,6 +102,8 @@ struct Findings {
     own: Vec<Diagnostic>,
     /// With Services and their EndpointSlices: of one Service the same for all that lead there, who may be thousands.
     of_services: Vec<Arc<[Diagnostic]>>,
+    /// All of it answers 503, since something that may protect it isn't understood.
+    refuses: bool,
 }
 
 impl Findings {

@@ -143,8 +143,9 @@ pub const CLIENT_BUFFER_BYTES: usize = 64 * 1024;
 /// The buffer for each direction of a tunnel.
 pub const TUNNEL_BUFFER_BYTES: usize = 16 * 1024;
 
-/// Before the end of a drain, what the two ends of a WebSocket have to answer our farewell, which is the last that they get: a few round trips.
-pub const TUNNEL_FAREWELL: Duration = Duration::from_secs(2);
+/// Before the end of a drain, by when WebSockets and server-sent events have been ended: what the two ends of a WebSocket have to answer our farewell, which is
+/// the last that they get. A few round trips.
+pub const STREAM_FAREWELL: Duration = Duration::from_secs(2);
 
 /// Idle connections that one worker keeps to one backend address. Beyond: closed when given back. They cost some 10 KB each. Only as many
 /// as were needed at once are ever there; where they are used in turn, for the sake of several pods, a steady load may keep them until [`POOL_MAX_AGE`].

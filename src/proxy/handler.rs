@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 
 use super::{
     answer::{self, Form},
-    body::{ArrivingBody, Progress, Receiving, RequestBody, ResponseBody, is_chunked},
+    body::{ArrivingBody, Events, Progress, Receiving, RequestBody, ResponseBody, is_chunked},
     connection::{Connection, Lane},
     error::{ProxyError, Reason},
     exchange::Exchange,
@@ -262,7 +262,8 @@ fn respond(mut exchange: Exchange, sent: Sent, progress: Progress, close_delimit
         head.headers.insert(SERVER, answer::SERVER_NAME);
     }
     https_only::set_hsts(&mut head.headers, &exchange);
-    Response::from_parts(head, ResponseBody::backend(body, lease, progress, exchange, close_delimited))
+    let events = Events::of(&head.headers, &body, lane.worker());
+    Response::from_parts(head, ResponseBody::backend(body, lease, progress, exchange, events, close_delimited))
 }
 
 fn refuse(mut exchange: Exchange, error: &ProxyError, form: Form) -> Response<ResponseBody> {

@@ -15,6 +15,7 @@ mod handle;
 mod handler;
 mod http2;
 mod https_only;
+mod leave;
 mod listener;
 mod listeners;
 mod proxy_protocol;

@@ -17,7 +17,6 @@ use data_encoding::BASE64;
 use http::{HeaderMap, HeaderValue, header::SEC_WEBSOCKET_ACCEPT};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional_with_sizes};
 
-pub(crate) use self::leave::Tunnels;
 use self::leave::{BackendSide, OpenTunnel};
 use super::{
     body::Receiving,

@@ -28,10 +28,10 @@ use super::{
     deadline::Deadlines,
     handle::Open,
     http2::Windows,
+    leave::Streams,
     listener::{self, Entrance},
     listeners::Listeners,
     tls::Turns,
-    upgrade::Tunnels,
     upstream::{Budget, Pools, Resolver},
 };
 use crate::{access_log, config::limits, metrics::Numbers, table};
@@ -45,7 +45,7 @@ pub(crate) struct Worker {
     pub(crate) resolver: Resolver,
     pub(crate) connections: Connections,
     pub(crate) windows: Windows,
-    pub(crate) tunnels: Tunnels,
+    pub(crate) streams: Streams,
     /// Rung whenever a connection ends.
     pub(crate) room: Notify,
     pub(crate) random: RefCell<Rng>,
@@ -163,7 +163,7 @@ impl Worker {
 
     fn begin_drain(&self, until: Instant) {
         self.draining.set(true);
-        self.tunnels.leave(self, until);
+        self.streams.leave(self, until);
         self.drain.notify_waiters();
         for connection in self.connections.all() {
             connection.leave();
@@ -201,7 +201,7 @@ async fn work(seed: Seed) -> std::io::Result<Rc<Worker>> {
         resolver,
         connections: Connections::default(),
         windows: Windows::default(),
-        tunnels: Tunnels::default(),
+        streams: Streams::default(),
         room: Notify::new(),
         random: RefCell::new(Rng::new()),
         date: HttpDate::new(),

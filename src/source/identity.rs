@@ -51,6 +51,7 @@ mod tests {
         compile::{Delta, Edit, Options},
         route::Snapshot,
     };
+    use jiff::Timestamp;
     use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
     use serde_json::json;
 
@@ -74,7 +75,7 @@ mod tests {
         let class = serde_json::from_value::<IngressClass>(json!({"metadata": {"name": "c", "uid": "u4"}})).unwrap();
         let mut objects = Incremental::new(Options::default());
         let change = |objects: &mut Incremental, classes, ingresses| {
-            drop(objects.compile(Delta { ingresses, classes, ..Delta::default() }, &Snapshot::default()));
+            drop(objects.compile(Delta { ingresses, classes, ..Delta::default() }, &Snapshot::default(), Timestamp::UNIX_EPOCH));
         };
         let ingresses = vec![ingress("good", Some("u1")), ingress("bad", Some("u2")), ingress("from-a-file", None)];
         change(&mut objects, vec![Edit::Put(Arc::new(class))], ingresses);

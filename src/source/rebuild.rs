@@ -6,13 +6,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use jiff::Timestamp;
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
 
 use crate::{
-    compile::{Diagnostic, Incremental, Options, Severity, Update},
+    compile::{Diagnostic, Incremental, Options, Severity, Standing, Update},
     config::limits::{REBUILD_CEILING, REBUILD_DEBOUNCE},
     route::Snapshot,
     source::{
@@ -74,7 +75,7 @@ pub(super) async fn run(
         // With ten thousand Ingresses compiling all takes a tenth of a second, in which this thread has watches to read and probes to answer.
         let compiled = tokio::task::spawn_blocking(move || {
             let begun = Instant::now();
-            let Update { snapshot, diagnostics: found, compiled } = incremental.compile(delta, &before.snapshot);
+            let Update { snapshot, diagnostics: found, compiled } = incremental.compile(delta, &before.snapshot, Timestamp::now());
             let compile_seconds = begun.elapsed().as_secs_f64();
             let findings: BTreeSet<Diagnostic> = diagnostics.into_iter().chain(found).collect();
             let identities = identity::identify(&incremental, &held, &known, &findings);
@@ -108,8 +109,12 @@ pub(super) async fn run(
 
 /// Those that are ours, and those that somebody's status is kept on.
 fn served(incremental: &Incremental) -> Arc<[Served]> {
-    let shown = incremental.ingresses().filter(|(object, accepted)| *accepted || object.metadata.managed_fields.is_some());
-    shown.map(|(object, accepted)| Served { object: Arc::clone(object), accepted }).collect()
+    let shown = incremental.ingresses().filter(|standing| standing.accepted || standing.newest.metadata.managed_fields.is_some());
+    let served = |Standing { newest, in_force, accepted }: Standing<'_>| {
+        let previous = (!Arc::ptr_eq(newest, in_force)).then(|| Arc::clone(in_force));
+        Served { object: Arc::clone(newest), previous, accepted }
+    };
+    shown.map(served).collect()
 }
 
 /// What one compilation makes of the objects.

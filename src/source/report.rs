@@ -79,8 +79,17 @@ pub struct Served {
     /// The version that was compiled, or a later one that differs from it in its status alone. The status, and of `managedFields` the names of those
     /// who keep its addresses, are in it.
     pub object: Arc<Ingress>,
+    /// The version that is in force in its place, since this one has errors which that one hasn't.
+    pub previous: Option<Arc<Ingress>>,
     /// It is ours by its class.
     pub accepted: bool,
+}
+
+impl Served {
+    /// The version that is in force.
+    pub fn in_force(&self) -> &Arc<Ingress> {
+        self.previous.as_ref().unwrap_or(&self.object)
+    }
 }
 
 /// Upper bounds in seconds of the config-to-live histogram.

@@ -4,14 +4,14 @@ mod disk;
 mod format;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     convert::Infallible,
     io,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{api::networking::v1::Ingress, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use tokio::{
     sync::watch,
     task::spawn_blocking,
@@ -207,7 +207,8 @@ impl Saved {
     }
 
     /// Returns how many bytes it had. `replaces`: what is there can't be used, and somebody may want to know why.
-    fn write(&self, objects: Vec<Object>, ingresses: &[Served], replaces: bool) -> Result<usize, Trouble> {
+    fn write(&self, mut objects: Vec<Object>, ingresses: &[Served], replaces: bool) -> Result<usize, Trouble> {
+        as_served(&mut objects, ingresses);
         let kept = self.kept(objects, ingresses);
         let [header, body] = format::encode(&kept, &self.origin, &self.lists, SystemTime::now()).map_err(Trouble::Write)?;
         if replaces && let Ok(aside) = self.disk.set_aside() {
@@ -221,7 +222,8 @@ impl Saved {
     fn kept(&self, mut objects: Vec<Object>, ingresses: &[Served]) -> Vec<Object> {
         let mut wanted: HashSet<(&str, &str)> = HashSet::new();
         if self.settings.secrets {
-            for Served { object, .. } in ingresses.iter().filter(|served| served.accepted) {
+            for served in ingresses.iter().filter(|served| served.accepted) {
+                let object = served.in_force();
                 let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
                 wanted.extend(secrets_named(object).map(|name| (namespace, name)));
             }
@@ -248,6 +250,19 @@ impl Saved {
         };
         let message = format!("the copy of the cluster's objects {trouble}");
         Diagnostic { severity: Severity::Warning, code, subject, message, help: help.into() }
+    }
+}
+
+/// Has each Ingress in the version that is in force. One that a table has still to be made of will be written after that.
+fn as_served(objects: &mut [Object], ingresses: &[Served]) {
+    let named = |ingress: &Ingress| (ingress.metadata.namespace.clone(), ingress.metadata.name.clone());
+    let in_force: HashMap<_, _> = ingresses.iter().map(|served| (named(&served.object), served.in_force())).collect();
+    for object in objects {
+        if let Object::Ingress(ingress) = object
+            && let Some(in_force) = in_force.get(&named(ingress))
+        {
+            *ingress = Arc::clone(in_force);
+        }
     }
 }
 

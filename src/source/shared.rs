@@ -180,17 +180,22 @@ impl Shared {
     pub(super) fn take(&self) -> Option<Work> {
         let mut state = self.lock();
         let State { stores, restored, refused: _, findings, since } = &mut *state;
+        let mut earlier = Vec::new();
         if stores.complete()
-            && let Some(Restored { stores: before, .. }) = restored.take()
+            && let Some(Restored { stores: before, in_force, .. }) = restored.take()
         {
-            stores.succeed(before);
+            earlier = stores.succeed(before);
+            if in_force {
+                // They were compiled.
+                earlier.clear();
+            }
         }
         let (stores, restored) = match restored {
             Some(Restored { stores, written, in_force: true }) => (stores, Some(*written)),
             _ if stores.complete() => (stores, None),
             _ => return None,
         };
-        let delta = stores.delta();
+        let delta = Delta { earlier, ..stores.delta() };
         let Some(since) = since.take() else { return Some(Work::Refresh(delta.ingresses)) };
         let diagnostics = findings.iter().chain(stores.diagnostics()).cloned().collect();
         let held = stores.held().map(|(key, uid)| (key.clone(), Arc::clone(uid))).collect();

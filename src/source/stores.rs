@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use k8s_openapi::api::networking::v1::Ingress;
+
 use crate::{
     compile::{self, Delta, Diagnostic, Edit, Objects},
     source::object::{Key, Kind, Object},
@@ -218,10 +220,14 @@ impl Stores {
     }
 
     /// Takes the place of stores that were in force before. What they had and these don't is gone, but for objects whose newest version is no good: they
-    /// keep the version from there.
-    pub(super) fn succeed(&mut self, before: Self) {
+    /// keep the version from there. Returns the Ingresses that they had and these have, too: whoever compiles them may like the newer version less.
+    pub(super) fn succeed(&mut self, before: Self) -> Vec<Arc<Ingress>> {
+        let mut earlier = Vec::new();
         for (key, object) in before.good {
             if self.good.contains_key(&key) {
+                if let Object::Ingress(ingress) = object {
+                    earlier.push(ingress);
+                }
                 continue;
             }
             if let Some(held) = self.held.get_mut(&key).filter(|held| held.is_of(&object)) {
@@ -230,6 +236,7 @@ impl Stores {
             }
             self.changed.insert(key);
         }
+        earlier
     }
 
     fn remove(&mut self, key: &Key) {
@@ -358,7 +365,7 @@ mod tests {
             };
             edits.into_iter().map(text).collect()
         }
-        let Delta { ingresses, classes, services, slices, secrets } = stores.delta();
+        let Delta { ingresses, classes, services, slices, secrets, earlier: _ } = stores.delta();
         let (routed, leading) = (one("Ingress", ingresses), [one("Service", services), one("EndpointSlice", slices)].concat());
         let mut all = [routed, one("IngressClass", classes), leading, one("Secret", secrets)].concat();
         all.sort();
@@ -417,7 +424,7 @@ mod tests {
         let mut stores = Stores::new([list(None)]);
         let versions = vec![service("n", "changed", "2"), broken("n", "broken"), broken("n", "never-good"), service("n", "new", "2")];
         stores.apply(Change::ReplaceAll { list: list(None), versions });
-        stores.succeed(before);
+        assert!(stores.succeed(before).is_empty());
         assert_eq!(told(&mut stores), ["+Service broken", "+Service changed", "+Service new", "-Service n/gone"]);
         assert_eq!(contents(&stores), ["broken@1", "changed@2", "new@2"]);
         let mut messages: Vec<_> = stores.diagnostics().map(|diagnostic| diagnostic.message.clone()).collect();

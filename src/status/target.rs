@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn a_patch_is_for_exactly_one_version_and_says_nothing_but_the_addresses() {
         let object = json!({"metadata": {"namespace": "n", "name": "i", "uid": "u", "resourceVersion": "7", "labels": {"a": "b"}}});
-        let served = Served { object: Arc::new(serde_json::from_value(object).unwrap()), accepted: true };
+        let served = Served { object: Arc::new(serde_json::from_value(object).unwrap()), previous: None, accepted: true };
         let addresses = [Address::Name("lb.example".into()), Address::Ip([192, 0, 2, 1].into())].into();
         let metadata = json!({"namespace": "n", "name": "i", "uid": "u", "resourceVersion": "8"});
         let expected =

@@ -20,7 +20,7 @@ use crate::rig::{App, Cluster, Nodegate, eventually, objects};
 const MANY: usize = 500;
 
 /// A Nodegate that leads soon: with a Lease of its own, since others run against the same cluster.
-async fn leader(cluster: &Cluster, lease: &str) -> Nodegate {
+pub async fn leader(cluster: &Cluster, lease: &str) -> Nodegate {
     let flags = ["--lease-name", lease, "--lease-duration", "5s", "--pod-name", "nodegate-x7k2p"];
     Nodegate::start_with(&cluster.nodegate_kubeconfig(cluster.api_address()), &flags).await
 }
@@ -46,7 +46,7 @@ async fn events(client: &Client, namespace: &str) -> Vec<String> {
 }
 
 /// Waits until the Events in a namespace begin with these texts, one each.
-async fn are(client: &Client, namespace: &str, expected: &[&str]) {
+pub async fn are(client: &Client, namespace: &str, expected: &[&str]) {
     eventually(&format!("Events in {namespace}"), async || {
         let events = events(client, namespace).await;
         let fit = events.len() == expected.len() && events.iter().zip(expected).all(|(event, begin)| event.starts_with(begin));

@@ -14,6 +14,7 @@ mod issued;
 
 mod commands;
 mod events;
+mod last_good;
 mod latency;
 mod live;
 mod manifests;

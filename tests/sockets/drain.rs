@@ -206,6 +206,40 @@ fn that_we_go_away_is_said_between_two_frames_and_not_to_whom_the_backend_has_sa
 }
 
 #[test]
+fn server_sent_events_end_between_two_events_before_the_deadline_and_nothing_else_does() {
+    let backend = Backend::start();
+    let proxy = Proxy::to(backend.address());
+    let stream = |kind: &str, piece: &str| {
+        let (client, mut upstream) = proxy.begin(&backend);
+        let chunk = format!("{:x}\r\n{piece}\r\n", piece.len());
+        upstream.send(format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"));
+        (client, upstream)
+    };
+    let mut between = stream("text/event-stream", "data: 1\n\n");
+    let mut within = stream("Text/Event-Stream; charset=utf-8", "data: 1\n\ndata: 2");
+    let mut download = stream("text/plain", "data: 1\n\n");
+    for ((client, _), end) in [(&mut between, "data: 1\n\n\r\n"), (&mut within, "data: 2\r\n"), (&mut download, "data: 1\n\n\r\n")] {
+        client.until(end.as_bytes());
+    }
+    let begun = Instant::now();
+    proxy.drain(FAREWELL);
+    assert!(!between.0.stirs(FAREWELL / 4), "ended in the first half");
+    between.0.until(b"0\r\n\r\n");
+    between.0.expect_end();
+    assert!(begun.elapsed() < FAREWELL, "not before the deadline");
+    assert_eq!(between.1.rest(), b"", "and its backend is told");
+    // It would have ended by now.
+    while begun.elapsed() < ALL_TOLD {
+        thread::park_timeout(ALL_TOLD.saturating_sub(begun.elapsed()));
+    }
+    within.1.send("2\r\n\n\n\r\n");
+    within.0.until(b"0\r\n\r\n");
+    download.1.send("2\r\nok\r\n0\r\n\r\n");
+    download.0.until(b"ok\r\n0\r\n\r\n");
+    assert!(proxy.drained(PATIENCE));
+}
+
+#[test]
 fn what_takes_longer_than_the_deadline_is_cut_off() {
     let backend = Backend::start();
     let proxy = Proxy::to(backend.address());

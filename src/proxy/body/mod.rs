@@ -1,6 +1,7 @@
 //! The two bodies that pass through: a request's on its way to the backend, a response's on its way to the client. Neither is ever held whole.
 
 mod arriving;
+mod events;
 mod request;
 mod response;
 pub(crate) mod sending;
@@ -9,6 +10,7 @@ use http_body::Body;
 
 pub(crate) use self::{
     arriving::{ArrivingBody, Receiving},
+    events::Events,
     request::{Progress, RequestBody},
     response::ResponseBody,
 };

@@ -15,7 +15,7 @@ use super::{
         exchange::Exchange,
         upstream::Lease,
     },
-    ArrivingBody, Progress,
+    ArrivingBody, Events, Progress,
 };
 use crate::message;
 
@@ -34,6 +34,7 @@ struct Download {
     lease: Option<Lease>,
     progress: Progress,
     exchange: Exchange,
+    events: Option<Box<Events>>,
     /// To its client, only the end of the connection ends the body.
     close_delimited: bool,
 }
@@ -48,8 +49,15 @@ impl ResponseBody {
     }
 
     /// The backend's, which carries on the request's record and its connection.
-    pub(crate) fn backend(incoming: ArrivingBody, lease: Lease, progress: Progress, exchange: Exchange, close_delimited: bool) -> Self {
-        Self(Source::Backend(Box::new(Download { incoming, lease: Some(lease), progress, exchange, close_delimited })))
+    pub(crate) fn backend(
+        incoming: ArrivingBody,
+        lease: Lease,
+        progress: Progress,
+        exchange: Exchange,
+        events: Option<Box<Events>>,
+        close_delimited: bool,
+    ) -> Self {
+        Self(Source::Backend(Box::new(Download { incoming, lease: Some(lease), progress, exchange, events, close_delimited })))
     }
 }
 
@@ -59,6 +67,11 @@ impl Download {
         let frame = match self.incoming.poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
+                if self.events.as_ref().is_some_and(|events| events.poll_leave(cx).is_ready()) {
+                    // As if the backend had ended it, whose connection closes.
+                    self.lease = None;
+                    return Poll::Ready(None);
+                }
                 let worker = self.exchange.worker();
                 ready!(self.progress.poll_rested(waiting, worker, worker.settings.limits.response_idle_timeout, cx));
                 worker.count(|numbers| numbers.response_stalls += 1);
@@ -81,6 +94,9 @@ impl Download {
             Some(Ok(mut frame)) => {
                 if let Some(data) = frame.data_ref() {
                     self.exchange.bytes_out += data.len() as u64;
+                    if let Some(events) = &mut self.events {
+                        events.feed(data);
+                    }
                     self.progress.touch(self.exchange.worker().deadlines.now());
                 }
                 if let Some(trailers) = frame.trailers_mut() {
