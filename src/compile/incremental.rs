@@ -86,12 +86,7 @@ impl Incremental {
     pub fn compile(&mut self, delta: Delta, before: &Snapshot, now: Timestamp) -> Update {
         let mut turn = self.turn(delta);
         let mut pass = self.pass(&turn);
-        let rejected = self.rejected(&pass, &turn.attempts);
-        for number in turn.attempts.keys() {
-            if let Some(known) = self.known.get(number) {
-                self.held.release(&known.id);
-            }
-        }
+        let rejected = self.judge(&pass, &turn.attempts);
         if !rejected.is_empty() {
             self.put_back(rejected, &mut turn, now);
             pass = self.pass(&turn);

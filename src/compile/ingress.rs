@@ -81,10 +81,10 @@ impl<'a> Compiler<'a> {
         let Parsed { default, rules, has_rules, tls } = parse::parse(ingress.object, &ingress.id, &mut findings.own);
         let mut annotations = annotations::read_ingress(ingress, self.options.https, &mut findings.own);
         annotations::read_foreign(ingress, origin, &mut annotations, &mut findings.own);
-        findings.refuses = annotations.refusal.is_some();
         let protected = if annotations.client_ca_secret.is_some() { admission::protected(&rules, default) } else { Vec::new() };
         let mut current = Current { position, id: Arc::clone(&ingress.id), annotations, protected, routes: HashMap::default(), findings };
         self.find_clients(&mut current);
+        current.findings.refuses = current.annotations.refusal.is_some();
         let options = self.options;
         if !tls.is_empty() && options.tls == options::Tls::NotServed {
             let message = "TLS isn't served here: its hosts are routed over plain HTTP alone";

@@ -67,11 +67,11 @@ async fn handle(lane: Rc<Lane>, request: Request<ArrivingBody>) -> Answer {
     lane.worker().retry_budget.deposit();
     let mut exchange = Exchange::begin(lane, &request);
     let form = Form::for_request(request.version(), request.headers());
-    let close_delimited = request.version() < Version::HTTP_11;
+    let asked = Asked { close_delimited: request.version() < Version::HTTP_11, is_get: request.method() == Method::GET };
     let result = forward(&mut exchange, request).await;
     let body_taken = exchange.body_taken;
     let response = match result {
-        Ok((sent, progress)) => respond(exchange, sent, progress, close_delimited),
+        Ok((sent, progress)) => respond(exchange, sent, progress, asked),
         Err(error) => refuse(exchange, &error, form),
     };
     Answer { response, body_taken }
@@ -245,7 +245,15 @@ fn set_framing(headers: &mut HeaderMap, body: &RequestBody, upgrade: Upgrade) {
     }
 }
 
-fn respond(mut exchange: Exchange, sent: Sent, progress: Progress, close_delimited: bool) -> Response<ResponseBody> {
+/// What of a request its response depends on.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    /// Only the end of the connection ends the response's body.
+    close_delimited: bool,
+    is_get: bool,
+}
+
+fn respond(mut exchange: Exchange, sent: Sent, progress: Progress, asked: Asked) -> Response<ResponseBody> {
     let Sent { response, lease } = sent;
     let (mut head, body) = response.into_parts();
     exchange.responded(head.status);
@@ -262,8 +270,8 @@ fn respond(mut exchange: Exchange, sent: Sent, progress: Progress, close_delimit
         head.headers.insert(SERVER, answer::SERVER_NAME);
     }
     https_only::set_hsts(&mut head.headers, &exchange);
-    let events = Events::of(&head.headers, &body, lane.worker());
-    Response::from_parts(head, ResponseBody::backend(body, lease, progress, exchange, events, close_delimited))
+    let events = Events::of(asked.is_get, &head.headers, &body, lane.worker());
+    Response::from_parts(head, ResponseBody::backend(body, lease, progress, exchange, events, asked.close_delimited))
 }
 
 fn refuse(mut exchange: Exchange, error: &ProxyError, form: Form) -> Response<ResponseBody> {

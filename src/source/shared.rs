@@ -182,13 +182,9 @@ impl Shared {
         let State { stores, restored, refused: _, findings, since } = &mut *state;
         let mut earlier = Vec::new();
         if stores.complete()
-            && let Some(Restored { stores: before, in_force, .. }) = restored.take()
+            && let Some(Restored { stores: before, .. }) = restored.take()
         {
             earlier = stores.succeed(before);
-            if in_force {
-                // They were compiled.
-                earlier.clear();
-            }
         }
         let (stores, restored) = match restored {
             Some(Restored { stores, written, in_force: true }) => (stores, Some(*written)),

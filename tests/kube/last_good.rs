@@ -30,12 +30,12 @@ async fn an_edit_that_breaks_an_ingress_changes_nothing_for_clients_and_is_told_
     let load = Load::begin(nodegate.http, "last-good.example", "app");
 
     objects::change::<Ingress>(&client, NAMESPACE, "web", bad_port("elsewhere.example")).await;
-    let stays = "Warning PreviousInForce Ingress/web its newest version has errors that the one before it hasn't: since 20";
+    let stays = "Warning PreviousInForce Ingress/web its newest version has errors, and isn't in force: since 20";
     let why = "Warning UnknownPort Ingress/web spec.rules[0].http.paths[0].backend.service.port: in the version that isn't in force: Service last-good/app has no";
     are(&client, NAMESPACE, &[stays, why]).await;
     nodegate.refuses("elsewhere.example", 404, "no_route").await;
     let described = cluster.kubectl(&["describe", "ingress", "web", "--namespace", NAMESPACE]);
-    assert!(described.contains("UTC the one before it is in force; correct it"), "{described}");
+    assert!(described.contains("UTC an earlier one without them stays in its place; correct it"), "{described}");
     // Others go on.
     objects::create(&client, NAMESPACE, &objects::ingress("other", "other.last-good.example", "app")).await;
     nodegate.serves("other.last-good.example", "app").await;

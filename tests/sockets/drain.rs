@@ -209,18 +209,17 @@ fn that_we_go_away_is_said_between_two_frames_and_not_to_whom_the_backend_has_sa
 fn server_sent_events_end_between_two_events_before_the_deadline_and_nothing_else_does() {
     let backend = Backend::start();
     let proxy = Proxy::to(backend.address());
-    let stream = |kind: &str, piece: &str| {
-        let (client, mut upstream) = proxy.begin(&backend);
+    let stream = |method: &str, kind: &str, piece: &str| {
+        let mut client = proxy.connect();
+        client.send(format!("{method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"));
         let chunk = format!("{:x}\r\n{piece}\r\n", piece.len());
-        upstream.send(format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"));
+        let (upstream, _) = backend.answer(format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"));
+        client.until(format!("{piece}\r\n").as_bytes());
         (client, upstream)
     };
-    let mut between = stream("text/event-stream", "data: 1\n\n");
-    let mut within = stream("Text/Event-Stream; charset=utf-8", "data: 1\n\ndata: 2");
-    let mut download = stream("text/plain", "data: 1\n\n");
-    for ((client, _), end) in [(&mut between, "data: 1\n\n\r\n"), (&mut within, "data: 2\r\n"), (&mut download, "data: 1\n\n\r\n")] {
-        client.until(end.as_bytes());
-    }
+    let mut between = stream("GET", "text/event-stream", "data: 1\r\n\r\n");
+    let mut within = stream("GET", "Text/Event-Stream; charset=utf-8", "data: 1\n\ndata: 2");
+    let others = [stream("GET", "text/plain", "data: 1\n\n"), stream("POST", "text/event-stream", "data: 1\n\n")];
     let begun = Instant::now();
     proxy.drain(FAREWELL);
     assert!(!between.0.stirs(FAREWELL / 4), "ended in the first half");
@@ -232,10 +231,15 @@ fn server_sent_events_end_between_two_events_before_the_deadline_and_nothing_els
     while begun.elapsed() < ALL_TOLD {
         thread::park_timeout(ALL_TOLD.saturating_sub(begun.elapsed()));
     }
-    within.1.send("2\r\n\n\n\r\n");
+    for half in ["1\r\n\n\r\n", "1\r\n\n\r\n"] {
+        within.1.send(half);
+        within.0.until(half.as_bytes());
+    }
     within.0.until(b"0\r\n\r\n");
-    download.1.send("2\r\nok\r\n0\r\n\r\n");
-    download.0.until(b"ok\r\n0\r\n\r\n");
+    for (mut client, mut upstream) in others {
+        upstream.send("2\r\nok\r\n0\r\n\r\n");
+        client.until(b"2\r\nok\r\n0\r\n\r\n");
+    }
     assert!(proxy.drained(PATIENCE));
 }
 

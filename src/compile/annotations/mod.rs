@@ -96,6 +96,13 @@ pub(super) fn secrets(ingress: &Ingress) -> impl Iterator<Item = &str> {
     annotations.into_iter().flat_map(named).flatten().map(|name| name.trim())
 }
 
+/// Whether an Ingress asks for a protection of what leads to it, or of what it leads to, that another version of it doesn't ask for.
+pub(super) fn protects_otherwise(ingress: &Ingress, other: &Ingress) -> bool {
+    const PROTECTIONS: [&str; 5] = [CLIENT_CA_SECRET, BACKEND_PROTOCOL, BACKEND_CA_SECRET, BACKEND_SERVER_NAME, BACKEND_TLS_VERIFY];
+    let of = |ingress: &Ingress, key: &str| ingress.metadata.annotations.as_ref().and_then(|annotations| annotations.get(key).cloned());
+    PROTECTIONS.iter().any(|key| of(ingress, key).is_some_and(|value| of(other, key) != Some(value)))
+}
+
 /// Reads an Ingress's annotations of ours.
 ///
 /// `https`: whether any request can count as one over it.

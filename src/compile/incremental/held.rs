@@ -1,4 +1,5 @@
-//! Ingresses whose newest version has errors that the one before it hasn't: that one stays in force, until the newest is mended, or what it lacks is there.
+//! Ingresses whose newest version has errors that the one before it hasn't: that one stays in force, until the newest is mended, or what it lacks is there. It is
+//! remembered until then, also while it has errors itself, or the Ingress isn't ours.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,13 +17,12 @@ use k8s_openapi::api::{
 use super::{
     super::{Diagnostic, Findings, Options, Severity, Subject, index, same::Same},
     Edit,
-    known::{Known, names},
+    known::names,
     tracked::{Changes, Name, Number},
 };
 use crate::route::IngressId;
 
-/// Errors that hold no version back: those that take nothing away, and those that keep shut what was to be protected, and what the version before would leave
-/// open. Secrets come and go by themselves, and have a last good version of their own.
+/// Errors that hold no version back: those that take nothing away. Secrets come and go by themselves, and have a last good version of their own.
 const NO_REASON: [&str; 7] =
     ["certificate_conflict", "conflict", "redirect_loop", "bad_authorities", "bad_secret", "unknown_secret", "unencrypted_backend"];
 
@@ -39,20 +39,36 @@ pub(super) struct Rejected {
     pub(super) errors: Vec<Diagnostic>,
 }
 
-/// The newest versions of Ingresses that have another one in force.
+/// The newest versions of Ingresses of which an earlier one is remembered.
 #[derive(Debug, Default)]
 pub(super) struct Held(HashMap<Name, Version, RandomState>);
 
 #[derive(Debug)]
 struct Version {
     newest: Arc<Ingress>,
-    /// Since when a version before it has its place.
-    since: Timestamp,
-    findings: Vec<Diagnostic>,
+    /// In force, or remembered: where it has errors itself meanwhile, the newest is in force as it is.
+    previous: Arc<Ingress>,
+    /// Of the newest, while it isn't in force.
+    rejection: Option<Rejection>,
     /// It has changed since it was looked at.
     edited: bool,
+    /// What the two lead to.
     services: Box<[Name]>,
     secrets: Box<[Name]>,
+}
+
+#[derive(Debug)]
+struct Rejection {
+    /// Since when the previous version has its place.
+    since: Timestamp,
+    findings: Vec<Diagnostic>,
+}
+
+/// An Ingress whose newest version is to be looked at again.
+pub(super) struct Due {
+    pub(super) name: Name,
+    pub(super) newest: Arc<Ingress>,
+    pub(super) previous: Arc<Ingress>,
 }
 
 impl Held {
@@ -83,13 +99,14 @@ impl Held {
         others
     }
 
-    /// Those that may come into force now: they are others, or what they lead to is; or what the version in force leads to, for all that is `concerned`.
-    pub(super) fn again(
-        &self,
+    /// Those that may be better or worse now: they are others, or what they or the versions before them lead to is.
+    pub(super) fn due(
+        &mut self,
         all: bool,
-        (services, slices, secrets): (&Changes<Service>, &Changes<EndpointSlice>, &Changes<Secret>),
-        concerned: impl Fn(&Name) -> bool,
-    ) -> Vec<Edit<Ingress>> {
+        services: &Changes<Service>,
+        slices: &Changes<EndpointSlice>,
+        secrets: &Changes<Secret>,
+    ) -> Vec<Due> {
         if self.0.is_empty() {
             return Vec::new();
         }
@@ -98,27 +115,41 @@ impl Held {
         let secrets: HashSet<(&str, &str)> = secrets.all().map(|(secret, _)| index::key(&secret.metadata)).collect();
         let among =
             |names: &[Name], changed: &HashSet<(&str, &str)>| names.iter().any(|name| changed.contains(&(&*name.namespace, &*name.name)));
-        let is_due = |(name, version): &(&Name, &Version)| {
-            all || version.edited || among(&version.services, &changed) || among(&version.secrets, &secrets) || concerned(name)
+        let is_due = |version: &mut Version| {
+            std::mem::take(&mut version.edited) || all || among(&version.services, &changed) || among(&version.secrets, &secrets)
         };
-        self.0.iter().filter(is_due).map(|(_, version)| Edit::Put(Arc::clone(&version.newest))).collect()
+        let due = self.0.iter_mut().filter_map(|(name, version)| {
+            is_due(version).then(|| Due {
+                name: name.clone(),
+                newest: Arc::clone(&version.newest),
+                previous: Arc::clone(&version.previous),
+            })
+        });
+        due.collect()
     }
 
-    /// Its newest version is in force.
-    pub(super) fn release(&mut self, id: &IngressId) {
-        if !self.0.is_empty() {
-            self.0.remove(&Name { namespace: Arc::clone(&id.namespace), name: Arc::clone(&id.name) });
+    /// Its newest version is in force, and is all right; or it is what was in force all the time.
+    pub(super) fn release(&mut self, name: &Name) {
+        self.0.remove(name);
+    }
+
+    /// Its newest version is in force, with its errors: the previous one has others now.
+    pub(super) fn admit(&mut self, name: &Name) {
+        if let Some(version) = self.0.get_mut(name) {
+            version.rejection = None;
         }
     }
 
-    /// Its newest version isn't.
+    /// Its newest version isn't in force.
     pub(super) fn hold(&mut self, rejected: Rejected, options: &Options, now: Timestamp) {
-        let Rejected { newest, previous: _, errors } = rejected;
-        let Known { id, services, secrets, .. } = names(&newest, options);
-        let name = Name { namespace: Arc::clone(&id.namespace), name: Arc::clone(&id.name) };
-        let since = self.0.get(&name).map_or(now, |version| version.since);
-        let findings = findings(&id, errors, since);
-        self.0.insert(name, Version { newest, since, findings, edited: false, services, secrets });
+        let Rejected { newest, previous, errors } = rejected;
+        let [mut new, old] = [&newest, &previous].map(|ingress| names(ingress, options));
+        let name = name_of(&newest);
+        let since = self.0.get(&name).and_then(|version| version.rejection.as_ref()).map_or(now, |rejection| rejection.since);
+        let rejection = Some(Rejection { since, findings: findings(&new.id, errors, since) });
+        let both = |new: &mut Box<[Name]>, old: Box<[Name]>| std::mem::take(new).into_iter().chain(old).collect();
+        let (services, secrets) = (both(&mut new.services, old.services), both(&mut new.secrets, old.secrets));
+        self.0.insert(name, Version { newest, previous, rejection, edited: false, services, secrets });
     }
 
     /// The newest version, where it isn't in force.
@@ -126,12 +157,17 @@ impl Held {
         if self.0.is_empty() {
             return None;
         }
-        Some(&self.0.get(&name_of(in_force))?.newest)
+        self.0.get(&name_of(in_force)).filter(|version| version.rejection.is_some()).map(|version| &version.newest)
+    }
+
+    /// Whether there is an earlier version of it.
+    pub(super) fn remembers(&self, name: &Name) -> bool {
+        self.0.contains_key(name)
     }
 
     /// What is wrong with those versions, and that others are in their places.
     pub(super) fn findings(&self) -> impl Iterator<Item = &Diagnostic> {
-        self.0.values().flat_map(|version| &version.findings)
+        self.0.values().filter_map(|version| version.rejection.as_ref()).flat_map(|rejection| &rejection.findings)
     }
 }
 
@@ -151,9 +187,14 @@ pub(super) fn succeeds(new: &Ingress, previous: &Ingress) -> bool {
     new.metadata.uid == previous.metadata.uid && !new.same(previous)
 }
 
-/// Whether [`worse`] has to be asked: a host that is another namespace's hides what is wrong below it.
-pub(super) fn may_be_worse(findings: &Findings) -> bool {
-    !findings.refuses && (own_errors(findings).next().is_some() || findings.own.iter().any(|finding| finding.code == "host_owned"))
+/// Whether nothing is wrong with it that may hold it back, for all that one can say: a host that is another namespace's hides what is wrong below it.
+pub(super) fn is_well(findings: &Findings) -> bool {
+    !has_errors(findings) && findings.own.iter().all(|finding| finding.code != "host_owned")
+}
+
+/// Whether it has errors of its own making.
+pub(super) fn has_errors(findings: &Findings) -> bool {
+    own_errors(findings).next().is_some()
 }
 
 /// The errors that a new version has beyond the previous one's. Nothing where it has none, nor where the previous one has others, which the new one may be
@@ -175,14 +216,15 @@ fn own_errors(findings: &Findings) -> impl Iterator<Item = &Diagnostic> {
 fn findings(id: &IngressId, errors: Vec<Diagnostic>, since: Timestamp) -> Vec<Diagnostic> {
     // To the minute: another process may have heard of it a moment later, and says the same all the same.
     let since = since.strftime("%Y-%m-%d %H:%M");
-    let message = format!("its newest version has errors that the one before it hasn't: since {since} UTC the one before it is in force");
+    let message =
+        format!("its newest version has errors, and isn't in force: since {since} UTC an earlier one without them stays in its place");
     let stays = Diagnostic::error("previous_in_force", Subject::ingress(id, ""), message, "correct it; what is wrong is said beside this");
     let why =
         errors.into_iter().map(|error| Diagnostic { message: format!("in the version that isn't in force: {}", error.message), ..error });
     std::iter::once(stays).chain(why).collect()
 }
 
-fn name_of(object: &Ingress) -> Name {
+pub(super) fn name_of(object: &Ingress) -> Name {
     let (namespace, name) = index::key(&object.metadata);
     Name { namespace: Arc::from(namespace), name: Arc::from(name) }
 }

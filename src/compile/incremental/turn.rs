@@ -9,12 +9,14 @@ use k8s_openapi::api::networking::v1::Ingress;
 use super::{
     super::{
         Diagnostic, Findings, Objects, Outcome, Together,
+        annotations::protects_otherwise,
         certificates::{Looked, default_name},
         compile_each,
-        index::{Index, key},
+        index::Index,
+        same::Same,
     },
     Delta, Edit, Hosts, Incremental, Numbers, Update,
-    held::{self, Attempts, Rejected},
+    held::{self, Attempts, Due, Rejected},
     known::{Known, names},
     tracked::{Changes, Name, Number},
 };
@@ -60,11 +62,20 @@ impl Incremental {
         let mut members = self.earlier.services.turn(&services, &slices);
         members.extend(self.earlier.secrets.turn(&secrets));
         let mut edits = self.held.take(ingresses);
-        let concerned = |name: &Name| self.ingresses.number(&name.namespace, &name.name).is_some_and(|number| members.contains(&number));
-        edits.extend(self.held.again(classes_changed, (&services, &slices, &secrets), concerned));
+        let due = self.held.due(classes_changed, &services, &slices, &secrets);
+        edits.extend(due.iter().map(|due| Edit::Put(Arc::clone(&due.newest))));
         let changes = self.ingresses.turn(edits);
         let attempts = held::attempts(&changes);
         let mut turn = Turn { members, hosts: Hosts::default(), classes_changed, attempts, gone: Vec::new() };
+        for Due { name, newest, previous } in due {
+            if newest.same(&previous) {
+                // An edit was taken back.
+                self.held.release(&name);
+            } else if let Some(number) = self.ingresses.number(&name.namespace, &name.name) {
+                turn.attempts.insert(number, previous);
+                turn.members.insert(number);
+            }
+        }
         self.remember(earlier, &mut turn);
         if turn.members.remove(&NO_INGRESS) {
             // The default certificate goes with what holds for all hosts.
@@ -77,9 +88,9 @@ impl Incremental {
     /// Has versions from before this process stand by, for whatever has come into force without one.
     fn remember(&self, earlier: Vec<Arc<Ingress>>, turn: &mut Turn) {
         for previous in earlier {
-            let (namespace, name) = key(&previous.metadata);
-            let now = self.ingresses.number(namespace, name).zip(self.ingresses.get(namespace, name));
-            let Some((number, _)) = now.filter(|(_, new)| held::succeeds(new, &previous) && self.held.newest(new).is_none()) else {
+            let name = held::name_of(&previous);
+            let now = self.ingresses.number(&name.namespace, &name.name).zip(self.ingresses.get(&name.namespace, &name.name));
+            let Some((number, _)) = now.filter(|(_, new)| held::succeeds(new, &previous) && !self.held.remembers(&name)) else {
                 continue;
             };
             turn.attempts.entry(number).or_insert(previous);
@@ -120,17 +131,29 @@ impl Incremental {
         Pass { whole, snapshot, outcomes: each.into_iter().filter_map(outcome).collect(), compiled, general, backends, secrets }
     }
 
-    /// New versions that are worse than those before them.
-    pub(super) fn rejected(&self, pass: &Pass, attempts: &Attempts) -> Vec<Rejected> {
-        let with_errors = pass.outcomes.iter().filter(|(_, accepted, findings)| *accepted && held::may_be_worse(findings));
-        let rejected = with_errors.filter_map(|(number, ..)| {
-            let previous = attempts.get(number)?;
-            let known = self.known.get(number)?;
-            let newest = self.ingresses.get(&known.id.namespace, &known.id.name)?;
-            let errors = held::worse(&self.alone(newest)?, &self.alone(previous)?)?;
-            Some(Rejected { newest: Arc::clone(newest), previous: Arc::clone(previous), errors })
-        });
-        rejected.collect()
+    /// Judges the new versions. Returns those that are worse than the ones before them.
+    pub(super) fn judge(&mut self, pass: &Pass, attempts: &Attempts) -> Vec<Rejected> {
+        let mut rejected = Vec::new();
+        for (number, accepted, findings) in &pass.outcomes {
+            let Some((previous, known)) = attempts.get(number).zip(self.known.get(number)) else { continue };
+            let name = Name { namespace: Arc::clone(&known.id.namespace), name: Arc::clone(&known.id.name) };
+            let Some(newest) = self.ingresses.get(&name.namespace, &name.name) else { continue };
+            let alone = if *accepted && held::is_well(findings) { None } else { self.alone(newest) };
+            if let Some(errors) = alone.as_ref().and_then(|alone| self.worse((newest, alone), previous)) {
+                rejected.push(Rejected { newest: Arc::clone(newest), previous: Arc::clone(previous), errors });
+            } else if *accepted && !alone.is_some_and(|alone| held::has_errors(&alone)) {
+                self.held.release(&name);
+            } else {
+                self.held.admit(&name);
+            }
+        }
+        rejected
+    }
+
+    /// The errors for which a version isn't to take another one's place.
+    fn worse(&self, (newest, alone): (&Arc<Ingress>, &Findings), previous: &Arc<Ingress>) -> Option<Vec<Diagnostic>> {
+        let may_stay_open = protects_otherwise(newest, previous);
+        held::worse(alone, &self.alone(previous)?).filter(|_| !may_stay_open)
     }
 
     /// What would be wrong now with a version of an Ingress, had it nothing to do with others; `None` if it isn't ours.

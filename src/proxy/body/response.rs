@@ -63,15 +63,15 @@ impl ResponseBody {
 
 impl Download {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+        if self.events.as_ref().is_some_and(|events| events.poll_leave(cx).is_ready()) {
+            // As if the backend had ended it, whose connection closes.
+            self.lease = None;
+            return Poll::Ready(None);
+        }
         let waiting = &self.exchange.lane().waiting;
         let frame = match self.incoming.poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
-                if self.events.as_ref().is_some_and(|events| events.poll_leave(cx).is_ready()) {
-                    // As if the backend had ended it, whose connection closes.
-                    self.lease = None;
-                    return Poll::Ready(None);
-                }
                 let worker = self.exchange.worker();
                 ready!(self.progress.poll_rested(waiting, worker, worker.settings.limits.response_idle_timeout, cx));
                 worker.count(|numbers| numbers.response_stalls += 1);

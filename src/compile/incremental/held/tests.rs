@@ -2,13 +2,13 @@
 
 use super::*;
 use crate::{
-    compile::{Delta, Incremental},
+    compile::{Delta, Incremental, Tls},
     route::Snapshot,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-/// 2026-11-27 22:10:59 UTC.
+/// 2026-11-27 22:10:59 UTC, when there is no Ingress yet.
 const NOON: i64 = 1_795_817_459;
 
 /// A cluster with a Service `a`, as it is followed.
@@ -18,18 +18,25 @@ struct Followed {
     /// What is wrong, as `code field`; and in full.
     codes: Vec<String>,
     texts: Vec<String>,
+    now: i64,
 }
 
 impl Followed {
     fn new() -> Self {
-        let incremental = Incremental::new(Options::default());
-        let mut followed = Self { incremental, snapshot: Snapshot::default(), codes: Vec::new(), texts: Vec::new() };
+        Self::with(Options::default())
+    }
+
+    fn with(options: Options) -> Self {
+        let incremental = Incremental::new(options);
+        let mut followed = Self { incremental, snapshot: Snapshot::default(), codes: Vec::new(), texts: Vec::new(), now: NOON };
         followed.turn(Delta { services: vec![service("a")], ..Delta::default() });
         followed
     }
 
     fn turn(&mut self, delta: Delta) {
-        let update = self.incremental.compile(delta, &self.snapshot, Timestamp::from_second(NOON).unwrap());
+        let update = self.incremental.compile(delta, &self.snapshot, Timestamp::from_second(self.now).unwrap());
+        // Each turn is a minute later.
+        self.now += 60;
         if let Some(snapshot) = update.snapshot {
             self.snapshot = snapshot;
         }
@@ -69,6 +76,11 @@ fn service(name: &str) -> Edit<Service> {
     put(&json!({"metadata": {"namespace": "n", "name": name}, "spec": {"clusterIP": "10.43.0.1", "ports": [{"port": 80}]}}))
 }
 
+fn slice(service: &str) -> Edit<EndpointSlice> {
+    let metadata = json!({"namespace": "n", "name": service, "labels": {"kubernetes.io/service-name": service}});
+    put(&json!({"metadata": metadata, "addressType": "IPv4", "ports": [{"port": 8080}], "endpoints": [{"addresses": ["192.0.2.1"]}]}))
+}
+
 fn no_service(name: &str) -> Edit<Service> {
     Edit::Remove { namespace: "n".into(), name: name.into() }
 }
@@ -99,8 +111,8 @@ fn a_version_with_an_error_leaves_the_one_before_it_in_force_until_it_is_mended(
     assert_eq!(
         cluster.texts,
         [
-            "error[previous_in_force] Ingress n/web: its newest version has errors that the one before it hasn't: since 2026-11-27 22:10 UTC the one before it \
-             is in force; correct it; what is wrong is said beside this",
+            "error[previous_in_force] Ingress n/web: its newest version has errors, and isn't in force: since 2026-11-27 22:12 UTC an earlier one without them \
+             stays in its place; correct it; what is wrong is said beside this",
             "error[bad_annotation] Ingress n/web metadata.annotations[nodegate.dev/dial]: in the version that isn't in force: `wrong` has no meaning here; \
              the annotation is ignored; write \"clusterip\" or \"endpoints\"",
         ]
@@ -109,6 +121,10 @@ fn a_version_with_an_error_leaves_the_one_before_it_in_force_until_it_is_mended(
     cluster.edit(&ingress(&[("/new", "a"), ("/b", "b")]));
     assert_eq!((cluster.leads("/x").as_deref(), cluster.is_newest()), (Some("a"), false));
     assert_eq!(cluster.codes, ["previous_in_force", "unknown_service spec.rules[0].http.paths[1].backend.service.name"]);
+    assert!(cluster.texts[0].contains("since 2026-11-27 22:12 UTC"), "as before: {:?}", cluster.texts);
+    cluster.services(vec![no_service("c"), service("d")]);
+    cluster.turn(Delta { slices: vec![slice("a")], ..Delta::default() });
+    assert!(cluster.texts[0].contains("since 2026-11-27 22:12 UTC"), "as before: {:?}", cluster.texts);
 
     cluster.edit(&ingress(&[("/new", "a")]));
     assert_eq!((cluster.leads("/x"), cluster.leads("/new").as_deref(), cluster.is_newest()), (None, Some("a"), true));
@@ -181,19 +197,68 @@ fn what_is_gone_or_another_object_or_another_controllers_stays_for_nobody() {
 }
 
 #[test]
+fn what_is_taken_back_leaves_nothing_behind() {
+    let mut cluster = Followed::new();
+    cluster.edit(&ingress(&[("/", "a")]));
+    cluster.edit(&annotated(ingress(&[("/", "a")]), "nodegate.dev/dial", "wrong"));
+    assert!(!cluster.is_newest());
+    cluster.edit(&ingress(&[("/", "a")]));
+    assert_eq!((cluster.leads("/x").as_deref(), cluster.is_newest(), cluster.codes.is_empty()), (Some("a"), true, true));
+}
+
+#[test]
+fn a_version_is_remembered_while_it_has_errors_itself_or_nobody_is_served() {
+    let class = |controller: &str| put(&json!({"metadata": {"name": "nodegate"}, "spec": {"controller": controller}}));
+    let ours = "nodegate.dev/ingress-controller";
+    let mut cluster = Followed::new();
+    cluster.turn(Delta { classes: vec![class(ours)], ..Delta::default() });
+    cluster.services(vec![service("b")]);
+    cluster.edit(&ingress(&[("/", "a")]));
+    cluster.edit(&annotated(ingress(&[("/", "b")]), "nodegate.dev/dial", "wrong"));
+    cluster.services(vec![no_service("a")]);
+    assert_eq!(cluster.leads("/").as_deref(), Some("b"));
+    cluster.services(vec![service("a")]);
+    assert_eq!((cluster.leads("/").as_deref(), cluster.is_newest()), (Some("a"), false));
+    cluster.turn(Delta { classes: vec![class("other")], ..Delta::default() });
+    assert_eq!(cluster.leads("/"), None);
+    cluster.turn(Delta { classes: vec![class(ours)], ..Delta::default() });
+    assert_eq!((cluster.leads("/").as_deref(), cluster.is_newest()), (Some("a"), false));
+    // Until there is a good one.
+    cluster.edit(&ingress(&[("/", "b")]));
+    cluster.services(vec![no_service("b")]);
+    assert_eq!((cluster.leads("/").as_deref(), cluster.is_newest()), (Some("b"), true));
+}
+
+#[test]
 fn what_is_to_be_protected_is_shut_rather_than_left_open() {
-    for (key, value) in [
-        ("nodegate.dev/client-ca-secret", "missing"),
-        ("nodegate.dev/client-ca-secrets", "typo"),
-        ("nginx.ingress.kubernetes.io/auth-url", "x"),
+    let without_host = |mut ingress: Value| {
+        let mut rule = ingress["spec"]["rules"][0].clone();
+        rule["host"] = Value::Null;
+        ingress["spec"]["rules"].as_array_mut().unwrap().push(rule);
+        ingress
+    };
+    let protected = |paths: &[(&str, &str)]| annotated(ingress(paths), "nodegate.dev/client-ca-secret", "missing");
+    for (options, new) in [
+        (Options::default(), protected(&[("/new", "a")])),
+        (Options { tls: Tls::NotServed, ..Options::default() }, protected(&[("/new", "a")])),
+        (Options::default(), protected(&[("/new", "a"), ("/b", "missing")])),
+        (Options::default(), without_host(protected(&[("/new", "a")]))),
+        (Options::default(), annotated(ingress(&[("/new", "a")]), "nodegate.dev/client-ca-secrets", "typo")),
+        (Options::default(), annotated(ingress(&[("/new", "a")]), "nodegate.dev/backend-protocol", "htps")),
+        (Options::default(), annotated(ingress(&[("/new", "a")]), "nodegate.dev/backend-tls-verify", "On")),
+        (Options::default(), annotated(ingress(&[("/new", "a")]), "nginx.ingress.kubernetes.io/auth-url", "x")),
     ] {
-        let mut cluster = Followed::new();
+        let mut cluster = Followed::with(options);
         cluster.edit(&ingress(&[("/", "a")]));
-        let new = annotated(ingress(&[("/new", "a")]), key, value);
         cluster.edit(&new);
-        assert_eq!((cluster.leads("/x"), cluster.is_newest()), (None, true), "{key}");
-        assert!(!cluster.codes.is_empty(), "{key}");
+        assert_eq!((cluster.leads("/x"), cluster.is_newest()), (None, true), "{new}");
+        assert!(!cluster.codes.is_empty() || new.to_string().contains("missing"), "{new}");
     }
+    // One that is protected already stays so.
+    let mut cluster = Followed::with(Options { tls: Tls::Unknown, ..Options::default() });
+    cluster.edit(&protected(&[("/", "a")]));
+    cluster.edit(&protected(&[("/new", "missing")]));
+    assert_eq!((cluster.leads("/x").as_deref(), cluster.is_newest()), (Some("a"), false));
 }
 
 #[test]

@@ -14,16 +14,19 @@ use k8s_openapi::api::{
     networking::v1::{Ingress, IngressClass},
 };
 use nodegate::{
-    compile::{Compiled, Delta, Diagnostic, Edit, HostOwnership, Incremental, Objects, Options, Severity, Subject, compile},
+    compile::{Compiled, Delta, Diagnostic, Edit, HostOwnership, Incremental, Objects, Options, compile},
     route::IngressId,
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use in_force::{InForce, held};
 use issued::{Issued, issue};
 
-#[path = "support/issued.rs"]
+mod in_force;
+
+#[path = "../support/issued.rs"]
 mod issued;
 
 /// The objects of a moment, by what tells them apart: those that don't change stay where they are in memory.
@@ -104,6 +107,7 @@ fn edits<T>(before: &BTreeMap<String, Arc<T>>, now: &BTreeMap<String, Arc<T>>) -
 struct Follower {
     incremental: Incremental,
     seen: Cluster,
+    now: Timestamp,
     /// What was in force before it was there, for its next turn.
     earlier: Vec<Arc<Ingress>>,
     /// What it has made of that, put together.
@@ -117,6 +121,7 @@ impl Follower {
         Self {
             incremental: Incremental::new(options),
             seen: Cluster::default(),
+            now: Timestamp::UNIX_EPOCH,
             earlier: Vec::new(),
             last: Compiled::default(),
             compiled: 0,
@@ -133,7 +138,7 @@ impl Follower {
             secrets: edits(&before.secrets, &cluster.secrets),
             earlier: std::mem::take(&mut self.earlier),
         };
-        let update = self.incremental.compile(delta, &self.last.snapshot, Timestamp::UNIX_EPOCH);
+        let update = self.incremental.compile(delta, &self.last.snapshot, self.now);
         assert!(update.snapshot.as_ref() != Some(&self.last.snapshot), "called another one, and is the same");
         if let Some(snapshot) = update.snapshot {
             self.last.snapshot = snapshot;
@@ -186,7 +191,7 @@ fn ingress() -> impl Strategy<Value = Value> {
             let created = if age == 0 { Value::Null } else { json!(format!("202{age}-01-01T00:00:00Z")) };
             let backend = if default { json!({"service": {"name": "s0", "port": {"name": "http"}}}) } else { Value::Null };
             let annotations = json!({"nodegate.dev/use-regex": regex.to_string(), "nodegate.dev/dial": dial,
-                "nodegate.dev/backend-protocol": if age == 1 { "https" } else { "h2c" }, "nodegate.dev/backend-ca-secret": format!("c{}", name % 4)});
+                "nodegate.dev/backend-protocol": if name == 1 && age == 1 { "https" } else { "h2c" }, "nodegate.dev/backend-ca-secret": format!("c{}", name % 4)});
             json!({
                 "kind": "Ingress", "deleted": deleted,
                 "metadata": {"namespace": namespace, "name": format!("i{name}"), "creationTimestamp": created, "annotations": annotations},
@@ -243,45 +248,6 @@ fn is_of_a_newer_version(diagnostic: &Diagnostic) -> bool {
     diagnostic.code == "previous_in_force" || diagnostic.message.starts_with("in the version that isn't in force: ")
 }
 
-/// The Ingresses in the versions that should be in force: after each moment looked at anew, one by one.
-#[derive(Default)]
-struct InForce(BTreeMap<String, Arc<Ingress>>);
-
-impl InForce {
-    fn follow(&mut self, cluster: &Cluster, options: &Options) {
-        let before = std::mem::take(&mut self.0);
-        for (name, newest) in &cluster.ingresses {
-            let stays = before.get(name).filter(|previous| is_worse(newest, previous, cluster, options));
-            self.0.insert(name.clone(), Arc::clone(stays.unwrap_or(newest)));
-        }
-    }
-
-    fn of(&self, cluster: &Cluster) -> Cluster {
-        Cluster { ingresses: self.0.clone(), ..cluster.clone() }
-    }
-}
-
-/// Has errors of its own that the other one hasn't, which has none that it hasn't.
-fn is_worse(newest: &Arc<Ingress>, previous: &Arc<Ingress>, cluster: &Cluster, options: &Options) -> bool {
-    if newest.spec == previous.spec && newest.metadata.annotations == previous.metadata.annotations {
-        return false;
-    }
-    let errors = |ingress: &Arc<Ingress>| {
-        let alone = Objects { ingresses: vec![Arc::clone(ingress)], ..cluster.objects() };
-        let Compiled { diagnostics, accepted, .. } = compile(&alone, options);
-        let is_own = |diagnostic: &Diagnostic| {
-            let of_others = ["certificate_conflict", "conflict", "host_owned", "bad_secret", "unknown_secret"];
-            let of_ingress = matches!(diagnostic.subject, Subject::Object { kind: "Ingress", .. });
-            of_ingress && diagnostic.severity == Severity::Error && !of_others.contains(&diagnostic.code)
-        };
-        let own: Vec<_> = diagnostics.into_iter().filter(is_own).map(|diagnostic| (diagnostic.code, diagnostic.message)).collect();
-        (!accepted.is_empty()).then_some(own)
-    };
-    let (Some(mut new), Some(old)) = (errors(newest), errors(previous)) else { return false };
-    let is_there = |error| new.iter().position(|other| *other == error).map(|at| new.remove(at)).is_some();
-    old.into_iter().all(is_there) && !new.is_empty()
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -301,12 +267,15 @@ proptest! {
             let spec = json!({"clusterIP": "10.43.0.9", "ports": [{"port": 80}]});
             cluster.apply(&json!({"kind": "Service", "metadata": {"namespace": namespace, "name": format!("s{number}")}, "spec": spec}));
         }
-        for changes in std::iter::once(first).chain(moments) {
+        for (minute, changes) in (0..).zip(std::iter::once(first).chain(moments)) {
             for change in &changes {
                 cluster.apply(change);
             }
-            in_force.follow(&cluster, &options);
-            assert_same(follower.compile(&cluster), &compile(&in_force.of(&cluster).objects(), &options))?;
+            in_force.follow(&cluster, &options, minute);
+            follower.now = Timestamp::from_second(60 * minute).unwrap();
+            let compiled = follower.compile(&cluster);
+            assert_same(compiled, &compile(&in_force.of(&cluster).objects(), &options))?;
+            prop_assert_eq!(held(compiled), in_force.held());
         }
     }
 }
