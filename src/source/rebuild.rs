@@ -17,6 +17,7 @@ use crate::{
     route::Snapshot,
     source::{
         Identity, ObjectName, Report, Served, SourceError, identity,
+        object::{Key, Kind},
         report::CONFIG_TO_LIVE_BUCKETS,
         shared::{Inputs, Shared, Work},
     },
@@ -57,17 +58,21 @@ pub(super) async fn run(
             () = publisher.reclaim() => continue,
         }
         settle(shared, pace).await;
-        let Inputs { delta, diagnostics, held, since, restored } = match shared.take() {
+        let Inputs { delta, diagnostics, held, coverage, since, restored } = match shared.take() {
             None => continue,
             Some(Work::Rebuild(inputs)) => inputs,
-            Some(Work::Refresh(ingresses)) if ingresses.is_empty() => continue,
-            Some(Work::Refresh(ingresses)) => {
+            Some(Work::Refresh(ingresses, _)) if ingresses.is_empty() => continue,
+            Some(Work::Refresh(ingresses, coverage)) => {
                 incremental.refresh(ingresses);
-                report.send_modify(|report| report.ingresses = served(&incremental));
+                report.send_modify(|report| {
+                    report.ingresses = served(&incremental);
+                    report.coverage = coverage;
+                });
                 continue;
             }
         };
         let known = Arc::clone(&report.borrow().identities);
+        let held_ingresses = ingresses_of(&held);
         // What was made the last time is what is in force.
         let current = publisher.current();
         let before = Arc::clone(&current);
@@ -96,6 +101,8 @@ pub(super) async fn run(
             report.diagnostics = findings.into_iter().collect();
             report.identities = Arc::new(identities);
             report.ingresses = ingresses;
+            report.coverage = coverage;
+            report.held = held_ingresses;
             if differs {
                 report.generation = generation;
                 report.published_at = Some(SystemTime::now());
@@ -110,6 +117,15 @@ pub(super) async fn run(
 fn served(incremental: &Incremental) -> Arc<[Served]> {
     let shown = incremental.ingresses().filter(|(object, accepted)| *accepted || object.metadata.managed_fields.is_some());
     shown.map(|(object, accepted)| Served { object: Arc::clone(object), accepted }).collect()
+}
+
+/// The Ingresses among them, sorted.
+fn ingresses_of(held: &[(Key, Arc<str>)]) -> Arc<[ObjectName]> {
+    let names = held.iter().filter(|(key, _)| key.kind == Kind::Ingress).map(|(key, _)| {
+        let Key { kind, namespace, name } = key;
+        ObjectName { kind: kind.name(), namespace: Arc::clone(namespace), name: Arc::clone(name) }
+    });
+    names.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// What one compilation makes of the objects.

@@ -47,6 +47,8 @@ pub(super) enum Version {
         key: Key,
         /// Its `metadata.uid`, where it has one.
         uid: Option<Arc<str>>,
+        /// Its `metadata.resourceVersion`, where it has one.
+        resource_version: Option<String>,
         /// What is wrong with it.
         problem: Box<Diagnostic>,
     },
@@ -58,6 +60,14 @@ impl Version {
         match self {
             Self::Decoded(object) => object.key(),
             Self::Undecodable { key, .. } => key.clone(),
+        }
+    }
+
+    /// Which one it is, by its object's `metadata.resourceVersion`.
+    pub(super) fn resource_version(&self) -> Option<&str> {
+        match self {
+            Self::Decoded(object) => object.resource_version(),
+            Self::Undecodable { resource_version, .. } => resource_version.as_deref(),
         }
     }
 }
@@ -204,7 +214,7 @@ impl Stores {
                 }
                 Some(problems) => self.hold(object.key(), object.uid().map(Arc::from), problems),
             },
-            Version::Undecodable { key, uid, problem } => self.hold(key, uid, vec![*problem]),
+            Version::Undecodable { key, uid, resource_version: _, problem } => self.hold(key, uid, vec![*problem]),
         }
         Effect::Table
     }
@@ -295,7 +305,7 @@ mod tests {
         let key = Key { kind: Kind::Service, namespace: namespace.into(), name: name.into() };
         let subject = Subject::File { path: "f".into(), document: 1, line: 1 };
         let problem = Diagnostic { severity: Severity::Error, code: "undecodable", subject, message: "bad".into(), help: "fix".into() };
-        Version::Undecodable { key, uid: None, problem: Box::new(problem) }
+        Version::Undecodable { key, uid: None, resource_version: None, problem: Box::new(problem) }
     }
 
     fn list(namespace: Option<&str>) -> List {

@@ -23,6 +23,8 @@ use tokio::{
 };
 
 pub use drain::withdrawn;
+pub use facts::PodFacts;
+pub use watch::list_pods;
 
 use crate::{
     config::{Address, limits::STATUS_SETTLE},
