@@ -47,7 +47,7 @@ impl Writers {
         let namespace = pod_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
         let manager = format!("nodegate:{namespace}/{lease_name}");
         let identity = pod_name.clone().unwrap_or_else(anonymous);
-        let reporter = event::Reporter { controller: OWN_CONTROLLER.to_owned(), instance: identity.clone() };
+        let reporter = event::Reporter { controller: OWN_CONTROLLER.to_owned(), instance: identity.clone(), namespace: namespace.clone() };
         let lease = leader::Settings { namespace: namespace.clone(), name: lease_name, identity, duration: lease_duration };
         let mut table = report.clone();
         // What has no table serves nothing, and must not lead those that do; nor must what knows the cluster from its disk alone.
@@ -56,7 +56,8 @@ impl Writers {
             let _ = table.wait_for(Report::is_live).await;
         };
         let election = leader::stand(client.clone(), lease, ready);
-        tokio::spawn(event::run(client.clone(), reporter, report.clone(), election.role(), tally));
+        let (siblings, known_siblings) = watch::channel(None);
+        tokio::spawn(event::run(client.clone(), reporter, report.clone(), known_siblings, election.role(), tally));
         let reports = Arc::default();
         let reporting = convergence::Settings { namespace: namespace.clone(), pod: pod_name.clone(), uid: pod_uid };
         tokio::spawn(convergence::run(client.clone(), reporting, report.clone(), Arc::clone(&reports)));
@@ -64,8 +65,9 @@ impl Writers {
         let counters = Arc::default();
         let (leaving, left) = watch::channel(false);
         let (all_written, written) = watch::channel(false);
+        let told = status::Told { written: all_written, siblings };
         let (role, counted) = (election.role(), Arc::clone(&counters));
-        tokio::spawn(status::run(client.clone(), status.clone(), role, report.clone(), left, all_written, counted));
+        tokio::spawn(status::run(client.clone(), status.clone(), role, report.clone(), left, told, counted));
         Ok(Self { cluster: Some(Cluster { client, election, status, counters, reports, report, leaving, written }), events })
     }
 

@@ -7,10 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::ServiceAccount, networking::v1::Ingress};
+use k8s_openapi::api::{
+    coordination::v1::Lease,
+    core::v1::{Event, ServiceAccount},
+    networking::v1::Ingress,
+};
 use kube::{
     Api,
-    api::{Patch, PatchParams},
+    api::{ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
 
@@ -75,6 +79,24 @@ impl Site {
             "annotations": { SERVES: serves, HELD: held }, "ownerReferences": [owner] } });
         let params = PatchParams::apply("puppet").force();
         self.leases().patch(&format!("{pod}.serves"), &params, &Patch::Apply(lease)).await.expect("a Lease");
+    }
+
+    /// What the Event about an edit says: the version, the message, and how often.
+    async fn told(&self) -> Option<(String, String, i32)> {
+        let events = Api::<Event>::namespaced(self.client.clone(), self.namespace).list(&ListParams::default()).await.expect("a list");
+        let mut told = events.items.into_iter().filter(|event| event.reason.as_deref() == Some("Programmed"));
+        let event = told.next()?;
+        assert!(told.next().is_none(), "one for all edits");
+        let version = event.involved_object.resource_version.unwrap_or_default();
+        Some((version, event.message.unwrap_or_default(), event.count.unwrap_or_default()))
+    }
+
+    async fn is_told(&self, version: u64, message: &str, count: i32) {
+        eventually(&format!("an Event about {version}"), async || match self.told().await {
+            Some(told) if told == (version.to_string(), message.to_owned(), count) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
     }
 
     /// `nodegate wait` for the Ingress `web`, with more arguments.
@@ -240,6 +262,42 @@ async fn wait_says_what_will_never_be_and_what_to_do() {
     waiting.said("waiting for").await;
     objects::delete::<Ingress>(&site.client, site.namespace, "web").await;
     waiting.fails(&["was deleted meanwhile"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edit_has_one_event_once_every_node_serves_it_and_the_next_the_same_one() {
+    let (site, _app, nodegate) = begin("told").await;
+    // It leads, and knows who is there.
+    let ingresses = Api::<Ingress>::namespaced(site.client.clone(), site.namespace);
+    eventually("the node's address", async || {
+        let status = ingresses.get("web").await.map_err(|error| error.to_string())?.status;
+        if format!("{status:?}").contains("192.0.2.81") { Ok(()) } else { Err(format!("{status:?}")) }
+    })
+    .await;
+    assert!(nodegate.log().iter().any(|line| line["message"] == "leading"));
+    let first = site.edit("first.example").await;
+    site.is_told(first, "in force on 1/1 nodes", 1).await;
+
+    site.puppet("n2").await;
+    site.says("n2", first, "").await;
+    let second = site.edit("second.example").await;
+    site.reports("n1", second).await;
+    assert_eq!(site.told().await.map(|told| told.0), Some(first.to_string()), "not before the other node has it");
+    site.says("n2", second, "").await;
+    site.is_told(second, "in force on 2/2 nodes", 2).await;
+
+    // A status is no edit; that nothing was told of it shows in the count of the next one.
+    let status = Patch::Merge(json!({ "status": { "loadBalancer": { "ingress": [{ "ip": "203.0.113.5" }] } } }));
+    ingresses.patch_status("web", &PatchParams::default(), &status).await.expect("a status");
+    let version = site.version().await;
+    site.reports("n1", version).await;
+    site.says("n2", u64::MAX, "").await;
+    let third = site.edit("third.example").await;
+    site.is_told(third, "in force on 2/2 nodes", 3).await;
+
+    let description = Cluster::shared().kubectl(&["describe", "ingress", "web", "--namespace", site.namespace]);
+    let line = description.lines().find(|line| line.contains("Programmed")).unwrap_or_else(|| panic!("{description}"));
+    assert!(line.contains("Normal") && line.contains("(x3 over") && line.ends_with("in force on 2/2 nodes"), "{description}");
 }
 
 /// A kubeconfig of a pipeline's account, with the rights that the documentation says it needs.

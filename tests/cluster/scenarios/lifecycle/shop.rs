@@ -20,8 +20,10 @@ use crate::{
 };
 
 pub const HOST: &str = "install.example";
-const NAMESPACE: &str = "rig-install";
-const WEB: Sample<'_> = Sample { namespace: NAMESPACE, name: "web", port: 8000, answers_as: "$(NODE)" };
+pub const NAMESPACE: &str = "rig-install";
+/// The Service that answers.
+pub const SERVICE: &str = "web";
+const WEB: Sample<'_> = Sample { namespace: NAMESPACE, name: SERVICE, port: 8000, answers_as: "$(NODE)" };
 /// A Service of the same pods, which an Ingress is to name before it is there.
 const LATE: &str = "late";
 
