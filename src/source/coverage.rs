@@ -45,14 +45,13 @@ impl Coverage {
                 let reach = versions.iter().map(reach).max().unwrap_or(Reach::To(0));
                 self.0.insert(list.namespace.clone().unwrap_or_default(), reach);
             }
-            Change::Upsert(version) => {
-                let key = version.key();
-                if let Some(known) = self.list_of(&key.namespace).filter(|_| key.kind == Kind::Ingress) {
+            Change::Upsert(version) if kind(version) == Kind::Ingress => {
+                if let Some(known) = self.list_of(&version.key().namespace) {
                     *known = (*known).max(reach(version));
                 }
             }
             // A deletion has a version, too; but nobody waits for one.
-            Change::ReplaceAll { .. } | Change::Delete(_) => {}
+            Change::ReplaceAll { .. } | Change::Upsert(_) | Change::Delete(_) => {}
         }
     }
 
@@ -72,8 +71,19 @@ impl Coverage {
     }
 }
 
+fn kind(version: &Version) -> Kind {
+    match version {
+        Version::Decoded(object) => object.kind(),
+        Version::Undecodable { key, .. } => key.kind,
+    }
+}
+
 fn reach(version: &Version) -> Reach {
-    version.resource_version().and_then(number).map_or(Reach::Unknown, Reach::To)
+    let resource_version = match version {
+        Version::Decoded(object) => object.resource_version(),
+        Version::Undecodable { resource_version, .. } => resource_version.as_deref(),
+    };
+    resource_version.and_then(number).map_or(Reach::Unknown, Reach::To)
 }
 
 /// A `resourceVersion` as the number that it is, where it is one.

@@ -114,6 +114,11 @@ impl Object {
         self.metadata().1.uid.as_deref()
     }
 
+    /// Of which kind it is.
+    pub(super) fn kind(&self) -> Kind {
+        self.metadata().0
+    }
+
     /// Its `metadata.resourceVersion`, which only objects from an API server have.
     pub(super) fn resource_version(&self) -> Option<&str> {
         self.metadata().1.resource_version.as_deref()

@@ -62,14 +62,6 @@ impl Version {
             Self::Undecodable { key, .. } => key.clone(),
         }
     }
-
-    /// Which one it is, by its object's `metadata.resourceVersion`.
-    pub(super) fn resource_version(&self) -> Option<&str> {
-        match self {
-            Self::Decoded(object) => object.resource_version(),
-            Self::Undecodable { resource_version, .. } => resource_version.as_deref(),
-        }
-    }
 }
 
 /// A list that a source delivers: a kind, in one namespace or in all of them.
