@@ -24,6 +24,7 @@ pub mod source;
 pub mod leader;
 pub mod status;
 
+pub mod convergence;
 pub mod event;
 
 pub mod access_log;

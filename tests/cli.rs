@@ -226,6 +226,8 @@ fn usage_errors_are_one_line_and_exit_2() {
         (&["check"], "check needs --manifests PATH or --cluster"),
         (&["routes", "--manifests", "a", "--admin", "http://b"], "can't be used together"),
         (&["explain"], "<URL>"),
+        (&["wait", "--ingress", "a/b", "--timeout", "25h"], "invalid value for '--timeout': must be more than 0, and not more than 24h"),
+        (&["wait", "--ingress", "a/b"], "no cluster to reach"),
         (&["explain", "ftp://a/", "--manifests", "/"], "scheme must be http or https"),
     ] {
         assert_refused(&run(arguments), expected);

@@ -24,13 +24,31 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &["message", "compile"]),
     ("source", &["route", "compile", "table", "config::limits", "config::StateDir"]),
     ("leader", &["source", "config::limits"]),
-    ("event", &["compile", "source", "leader", "config::limits"]),
+    ("convergence", &["source", "status", "config::limits"]),
+    ("event", &["compile", "source", "leader", "convergence", "status", "config::limits"]),
     ("status", &["source", "leader", "config::limits", "config::Address"]),
     ("metrics", &["route", "table", "compile", "source", "event", "config::limits"]),
     ("access_log", &["route", "config::limits"]),
     ("proxy", &["certificate", "route", "message", "table", "metrics", "access_log", "config::limits"]),
     ("handover", &["config::limits"]),
-    ("admin", &["route", "message", "compile", "table", "source", "metrics", "event", "proxy", "access_log", "config", "leader", "status"]),
+    (
+        "admin",
+        &[
+            "route",
+            "message",
+            "compile",
+            "table",
+            "source",
+            "metrics",
+            "event",
+            "proxy",
+            "access_log",
+            "config",
+            "leader",
+            "status",
+            "convergence",
+        ],
+    ),
 ];
 const SEES_EVERYTHING: &[&str] = &["app", "main", "lib"];
 
@@ -41,8 +59,8 @@ const IMPURE_WORDS: &str = r"\b(tokio|tracing|hyper|hyper_util|socket2|std::(fs|
 /// Crates that only some modules may name: `route/path.rs` means that file, `route` the module.
 const CRATES: &[(&str, &[&str])] = &[
     ("matchit", &["route/path.rs"]),
-    ("k8s_openapi", &["compile", "source", "config", "app", "main", "leader", "event", "status"]),
-    ("kube", &["source", "app", "leader", "event", "status"]),
+    ("k8s_openapi", &["compile", "source", "config", "app", "main", "leader", "convergence", "event", "status"]),
+    ("kube", &["source", "app", "leader", "convergence", "event", "status"]),
     ("clap", &["config", "app", "main"]),
     ("prometheus_client", &["metrics"]),
     ("hickory_resolver", &["proxy"]),

@@ -27,7 +27,7 @@ use tokio::{
 
 pub use question::{BadQuestion, Question};
 
-use crate::{access_log, config::limits, event, leader::Role, metrics, proxy, source::Report, status, table};
+use crate::{access_log, config::limits, convergence, event, leader::Role, metrics, proxy, source::Report, status, table};
 
 /// What the pages show.
 #[derive(Debug)]
@@ -61,6 +61,8 @@ pub struct Cluster {
     pub role: Role,
     /// What it has written into Ingresses.
     pub status: Arc<status::Counters>,
+    /// What it has reported of the versions that it serves.
+    pub reports: Arc<convergence::Counters>,
 }
 
 /// A process that takes over from another on the same node, and hands over to the next ([`crate::handover`]).

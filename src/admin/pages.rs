@@ -110,6 +110,8 @@ impl Site {
                 status_writes: cluster.status.writes.load(Ordering::Relaxed),
                 status_errors: cluster.status.errors.load(Ordering::Relaxed),
                 status_contested: cluster.status.contested.load(Ordering::Relaxed),
+                reports_written: cluster.reports.written.load(Ordering::Relaxed),
+                report_errors: cluster.reports.errors.load(Ordering::Relaxed),
             }),
             started: self.state.started,
             now: SystemTime::now(),

@@ -4,6 +4,7 @@ mod commands;
 mod handover;
 mod prepare;
 mod serve;
+mod wait;
 mod writers;
 
 use std::{
@@ -23,6 +24,7 @@ pub fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
         Invocation::Run(Command::Version) => print(&format!("nodegate {}\n", env!("CARGO_PKG_VERSION"))),
         Invocation::Run(Command::Serve(args)) => serve::serve(ServeSettings::try_from(*args)?),
         Invocation::Run(Command::Check(args)) => runtime()?.block_on(commands::check(args)),
+        Invocation::Run(Command::Wait(args)) => runtime()?.block_on(wait::wait(args)),
         Invocation::Run(Command::Ready(args)) => runtime()?.block_on(commands::ready(args)),
         Invocation::Run(Command::Prepare(args)) => prepare::prepare(&args),
         Invocation::Run(Command::Routes(args)) => runtime()?.block_on(commands::routes(args)),

@@ -13,7 +13,7 @@ use crate::{
     admin,
     compile::OWN_CONTROLLER,
     config::{ClusterSettings, limits},
-    event,
+    convergence, event,
     leader::{self, Election},
     source::{self, Report, SourceError},
     status,
@@ -31,6 +31,7 @@ struct Cluster {
     election: Election,
     status: status::Settings,
     counters: Arc<status::Counters>,
+    reports: Arc<convergence::Counters>,
     report: watch::Receiver<Report>,
     leaving: watch::Sender<bool>,
     written: watch::Receiver<bool>,
@@ -41,12 +42,12 @@ impl Writers {
     pub(super) async fn start(settings: Option<ClusterSettings>, report: watch::Receiver<Report>) -> Result<Self, SourceError> {
         let (tally, events) = watch::channel(event::Tally::default());
         let Some(settings) = settings else { return Ok(Self { cluster: None, events }) };
-        let ClusterSettings { pod_name, pod_namespace, lease_name, lease_duration, publish } = settings;
+        let ClusterSettings { pod_name, pod_uid, pod_namespace, lease_name, lease_duration, publish } = settings;
         let client = source::connect(None).await?;
         let namespace = pod_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
         let manager = format!("nodegate:{namespace}/{lease_name}");
         let identity = pod_name.clone().unwrap_or_else(anonymous);
-        let reporter = event::Reporter { controller: OWN_CONTROLLER.to_owned(), instance: identity.clone() };
+        let reporter = event::Reporter { controller: OWN_CONTROLLER.to_owned(), instance: identity.clone(), namespace: namespace.clone() };
         let lease = leader::Settings { namespace: namespace.clone(), name: lease_name, identity, duration: lease_duration };
         let mut table = report.clone();
         // What has no table serves nothing, and must not lead those that do; nor must what knows the cluster from its disk alone.
@@ -55,14 +56,19 @@ impl Writers {
             let _ = table.wait_for(Report::is_live).await;
         };
         let election = leader::stand(client.clone(), lease, ready);
-        tokio::spawn(event::run(client.clone(), reporter, report.clone(), election.role(), tally));
+        let (siblings, known_siblings) = watch::channel(None);
+        tokio::spawn(event::run(client.clone(), reporter, report.clone(), known_siblings, election.role(), tally));
+        let reports = Arc::default();
+        let reporting = convergence::Settings { namespace: namespace.clone(), pod: pod_name.clone(), uid: pod_uid };
+        tokio::spawn(convergence::run(client.clone(), reporting, report.clone(), Arc::clone(&reports)));
         let status = status::Settings { namespace, pod: pod_name, publish, manager };
         let counters = Arc::default();
         let (leaving, left) = watch::channel(false);
         let (all_written, written) = watch::channel(false);
+        let told = status::Told { written: all_written, siblings };
         let (role, counted) = (election.role(), Arc::clone(&counters));
-        tokio::spawn(status::run(client.clone(), status.clone(), role, report.clone(), left, all_written, counted));
-        Ok(Self { cluster: Some(Cluster { client, election, status, counters, report, leaving, written }), events })
+        tokio::spawn(status::run(client.clone(), status.clone(), role, report.clone(), left, told, counted));
+        Ok(Self { cluster: Some(Cluster { client, election, status, counters, reports, report, leaving, written }), events })
     }
 
     /// What the writer of Events has done.
@@ -72,14 +78,14 @@ impl Writers {
 
     /// What the admin pages tell of it.
     pub(super) fn shown(&self) -> Option<admin::Cluster> {
-        let Cluster { election, counters, .. } = self.cluster.as_ref()?;
-        Some(admin::Cluster { role: election.role(), status: Arc::clone(counters) })
+        let Cluster { election, counters, reports, .. } = self.cluster.as_ref()?;
+        Some(admin::Cluster { role: election.role(), status: Arc::clone(counters), reports: Arc::clone(reports) })
     }
 
     /// Before the node stops accepting: waits until no Ingress sends clients here any more, at most for the limit. From then on this process leads, if it
     /// does, only as long as something is left to write, and at most until the `deadline`, the drain's.
     pub(super) async fn withdraw(self, deadline: Instant) -> Resigned {
-        let Some(Cluster { client, election, status, counters: _, report, leaving, mut written }) = self.cluster else {
+        let Some(Cluster { client, election, status, counters: _, reports: _, report, leaving, mut written }) = self.cluster else {
             return Resigned(None);
         };
         // Should this process lead, it knows before its pod says so.

@@ -1,9 +1,11 @@
 //! Which Ingresses are ours, and whose they were before.
 
-use k8s_openapi::api::networking::v1::IngressClass;
+use std::sync::Arc;
+
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 
 use super::{
-    Diagnostic, OWN_CONTROLLER, Options, Subject,
+    Diagnostic, OWN_CONTROLLER, Objects, Options, Subject,
     index::{Index, IndexedIngress, name},
 };
 
@@ -27,6 +29,20 @@ pub(super) enum Origin {
     Traefik,
     /// Somebody's whom we can't tell: adopted without a class, or of a class of a third controller.
     Unknown,
+}
+
+/// Whether this Ingress is ours, with these IngressClasses, as [`super::compile`] has it.
+///
+/// # Errors
+/// It isn't; with what compiling it would find in that, which is nothing where it is plainly another controller's.
+pub fn claim(ingress: Ingress, classes: Vec<IngressClass>, options: &Options) -> Result<(), Vec<Diagnostic>> {
+    let classes = classes.into_iter().map(Arc::new).collect();
+    let objects = Objects { ingresses: vec![Arc::new(ingress)], classes, ..Objects::default() };
+    let index = Index::new(&objects);
+    let classes = Classes::new(&index, options);
+    let mut findings = Vec::new();
+    let origin = index.ingresses.first().and_then(|ingress| classes.claim(ingress, &mut findings));
+    origin.map(|_| ()).ok_or(findings)
 }
 
 /// The classes of the moment, and what the options say about them.

@@ -25,6 +25,7 @@ use k8s_openapi::api::{
 
 pub use admit::admit;
 pub(crate) use certificates::SECRET_KEYS;
+pub use class::claim;
 pub use diagnostic::{Diagnostic, Severity, Subject};
 pub use incremental::{Delta, Edit, Incremental, Standing, Update};
 pub use options::{HostOwnership, Https, OWN_CONTROLLER, Options, Tls};

@@ -4,6 +4,7 @@
 
 mod limits;
 mod state;
+mod wait;
 
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf};
 
@@ -13,6 +14,7 @@ use ipnet::IpNet;
 pub use self::{
     limits::LimitArgs,
     state::{Owner, PrepareArgs, StateArgs},
+    wait::{IngressName, WaitArgs},
 };
 use super::{handover::AfterHandover, limits as defaults, secret_name::SecretName, span::Span};
 
@@ -36,6 +38,8 @@ pub enum Command {
     Routes(RoutesArgs),
     /// Say which rule a URL meets, which lost and why, and where it leads
     Explain(Box<ExplainArgs>),
+    /// Wait until every node serves an Ingress as it is now; exit 1 if one doesn't (in-cluster account, else KUBECONFIG)
+    Wait(WaitArgs),
     /// Exit 0 if the process in this container serves, 1 if it doesn't yet: for a startup probe
     Ready(ReadyArgs),
     /// Make the directory for the state, and give it to the user that serves: as root, once on each node
@@ -122,6 +126,9 @@ pub struct ClusterArgs {
     /// The pod that this runs in (downward API: metadata.name); without it, no node's address is written into Ingresses
     #[arg(long, env = "NODEGATE_POD_NAME", value_name = "NAME")]
     pub pod_name: Option<String>,
+    /// That pod's uid (downward API: metadata.uid); without it, this node doesn't report which versions it serves, and `nodegate wait` waits in vain
+    #[arg(long, env = "NODEGATE_POD_UID", value_name = "UID")]
+    pub pod_uid: Option<String>,
     /// Its namespace, and that of the leader's Lease [default: the service account's, or the kubeconfig's]
     #[arg(long, env = "NODEGATE_POD_NAMESPACE", value_name = "NS")]
     pub pod_namespace: Option<String>,

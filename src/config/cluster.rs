@@ -20,6 +20,8 @@ const LEASE_NAME_MAX: usize = 50;
 pub struct ClusterSettings {
     /// The name of the pod that this process runs in, if it does.
     pub pod_name: Option<String>,
+    /// Which of all pods that ever had that name: its `metadata.uid`.
+    pub pod_uid: Option<String>,
     /// Its namespace, which also has the Lease; `None`: that of the service account, or of the kubeconfig.
     pub pod_namespace: Option<String>,
     /// The name of the Lease.
@@ -43,7 +45,7 @@ impl TryFrom<ClusterArgs> for ClusterSettings {
     type Error = SettingsError;
 
     fn try_from(args: ClusterArgs) -> Result<Self, SettingsError> {
-        let ClusterArgs { pod_name, pod_namespace, lease_name, lease_duration, publish_address } = args;
+        let ClusterArgs { pod_name, pod_uid, pod_namespace, lease_name, lease_duration, publish_address } = args;
         for (flag, name) in
             [("--pod-name", pod_name.as_deref()), ("--pod-namespace", pod_namespace.as_deref()), ("--lease-name", Some(&lease_name))]
         {
@@ -59,7 +61,8 @@ impl TryFrom<ClusterArgs> for ClusterSettings {
             return Err(bad("--lease-duration", &"must be from 1s to 5m"));
         }
         let publish = publish_address.iter().map(|text| Address::parse(text)).collect::<Result<_, _>>()?;
-        Ok(Self { pod_name, pod_namespace, lease_name, lease_duration: lease_duration.0, publish })
+        let pod_uid = pod_uid.filter(|uid| !uid.is_empty());
+        Ok(Self { pod_name, pod_uid, pod_namespace, lease_name, lease_duration: lease_duration.0, publish })
     }
 }
 
@@ -89,9 +92,10 @@ fn is_domain(name: &str) -> bool {
 
 /// The flags by name, with the values in force.
 pub(super) fn shown(args: &ClusterArgs) -> Value {
-    let ClusterArgs { pod_name, pod_namespace, lease_name, lease_duration, publish_address } = args;
+    let ClusterArgs { pod_name, pod_uid, pod_namespace, lease_name, lease_duration, publish_address } = args;
     json!({
         "pod-name": pod_name,
+        "pod-uid": pod_uid,
         "pod-namespace": pod_namespace,
         "lease-name": lease_name,
         "lease-duration": lease_duration.to_string(),
@@ -107,6 +111,7 @@ mod tests {
     fn arguments(addresses: &[&str]) -> ClusterArgs {
         ClusterArgs {
             pod_name: Some("nodegate-x7k2p".into()),
+            pod_uid: None,
             pod_namespace: None,
             lease_name: "nodegate".into(),
             lease_duration: Span(LEASE_DURATION),

@@ -2,6 +2,7 @@
 
 mod adjustable;
 mod cluster;
+mod convergence;
 mod dial;
 mod dns;
 mod event;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 pub use adjustable::Limits;
 pub use cluster::*;
+pub use convergence::*;
 pub use dial::*;
 pub use dns::*;
 pub use event::*;

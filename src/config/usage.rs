@@ -38,7 +38,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
         },
         Command::Routes(routes) => choose(&mut routes.source, written("manifests"), written("admin"), "routes")?,
         Command::Explain(explain) => choose(&mut explain.source, written("manifests"), written("admin"), "explain")?,
-        Command::Serve(_) | Command::Ready(_) | Command::Prepare(_) | Command::Version => {}
+        Command::Wait(_) | Command::Serve(_) | Command::Ready(_) | Command::Prepare(_) | Command::Version => {}
     }
     Ok(Invocation::Run(command))
 }

@@ -112,7 +112,7 @@ fn cut(mut text: String) -> String {
 }
 
 /// The object's name, as is the custom, and a hash of what makes the finding.
-fn event_name(object: &str, parts: &[&str]) -> Arc<str> {
+pub(super) fn event_name(object: &str, parts: &[&str]) -> Arc<str> {
     let suffix = format!(".{:016x}", hash(parts));
     let stem = object.get(..object.floor_char_boundary(NAME_BYTES - suffix.len())).unwrap_or_default();
     // A label may end neither in a dot nor in a hyphen.

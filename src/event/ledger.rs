@@ -139,6 +139,23 @@ impl Ledger {
         Next::Wait(self.queue.first())
     }
 
+    /// Takes the room for one more request about an object, which is about no finding. Call it when [`Ledger::next`] has none to send.
+    ///
+    /// # Errors
+    /// There is no room before that moment.
+    pub(super) fn spare(&mut self, object: &Arc<Object>, now: Instant) -> Result<(), Instant> {
+        let bucket = self.objects.entry(Arc::clone(object)).or_default();
+        let left_alone = self.refused.get(object.event_namespace()).copied();
+        let free = self.overall.free_at(OVERALL, now).max(bucket.free_at(PER_OBJECT, now));
+        let free = [left_alone, self.paused].into_iter().flatten().fold(free, Instant::max);
+        if free > now {
+            return Err(free);
+        }
+        bucket.take(PER_OBJECT, now);
+        self.overall.take(OVERALL, now);
+        Ok(())
+    }
+
     /// Takes note of what became of the request that [`Ledger::next`] gave. Returns whether this is worth a line in the log: the first of its
     /// kind, or the end of such trouble.
     pub(super) fn done(&mut self, request: &Request, outcome: &Outcome, now: Instant) -> bool {

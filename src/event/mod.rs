@@ -1,9 +1,10 @@
 //! Diagnostics as Kubernetes Events on the objects that they are about, where `kubectl describe` shows them. The leader writes them, at its leisure:
-//! what should be said is compared with what was written, so that nothing is lost, only late.
+//! what should be said is compared with what was written, so that nothing is lost, only late. And, where there is room, that an edit is in force everywhere.
 
 mod bucket;
 mod finding;
 mod ledger;
+mod programmed;
 mod queue;
 mod request;
 mod write;
@@ -16,8 +17,15 @@ use tokio::{
     time::{self, Instant},
 };
 
-use crate::{config::limits::EVENT_COUNT, leader::Role, source::Report};
+use crate::{
+    config::limits::{EVENT_COUNT, PROGRAMMED_LOOK_TIMEOUT},
+    convergence::{self, Progress, Seen, Target},
+    leader::Role,
+    source::{Report, reason},
+    status::Siblings,
+};
 use ledger::{Ledger, Next};
+use programmed::{Notice, Programmed};
 use request::{Outcome, Request};
 
 /// Who speaks.
@@ -27,6 +35,8 @@ pub struct Reporter {
     pub controller: String,
     /// The pod's name.
     pub instance: String,
+    /// Its namespace, where all of our pods report what they serve.
+    pub namespace: String,
 }
 
 /// The writer's numbers, since the start.
@@ -45,6 +55,7 @@ pub async fn run(
     client: Client,
     reporter: Reporter,
     mut report: watch::Receiver<Report>,
+    siblings: watch::Receiver<Siblings>,
     mut role: Role,
     tally: watch::Sender<Tally>,
 ) -> std::convert::Infallible {
@@ -53,15 +64,27 @@ pub async fn run(
         let mut lost = role.clone();
         tokio::select! {
             () = lost.lost() => {}
-            () = lead(&client, &reporter, &mut report, &role, &tally) => {}
+            () = lead(Writer { client: &client, reporter: &reporter, siblings: &siblings, role: &role, tally: &tally }, &mut report) => {}
         }
         tally.send_modify(|tally| tally.pending = 0);
     }
 }
 
+/// What a leader writes with.
+#[derive(Clone, Copy)]
+struct Writer<'a> {
+    client: &'a Client,
+    reporter: &'a Reporter,
+    siblings: &'a watch::Receiver<Siblings>,
+    role: &'a Role,
+    tally: &'a watch::Sender<Tally>,
+}
+
 /// Until the role is lost. Begins without knowing what others wrote: each Event that exists already is met by its name.
-async fn lead(client: &Client, reporter: &Reporter, report: &mut watch::Receiver<Report>, role: &Role, tally: &watch::Sender<Tally>) {
+async fn lead(writer: Writer<'_>, report: &mut watch::Receiver<Report>) {
+    let Writer { client, reporter, siblings: _, role, tally } = writer;
     let mut ledger = Ledger::default();
+    let mut programmed = Programmed::default();
     let mut seen = Report::default();
     let mut news = true;
     loop {
@@ -72,11 +95,12 @@ async fn lead(client: &Client, reporter: &Reporter, report: &mut watch::Receiver
             if (differs || ledger.is_crowded()) && ledger.want(&new, Instant::now()) {
                 log_crowd(ledger.is_crowded());
             }
+            programmed.note(&new.ingresses, &new.held, Instant::now());
             seen = new;
         }
         match ledger.next(Instant::now()) {
             Next::Send(request) if role.leads() => {
-                let (outcome, why) = write::send(client, reporter, &request).await;
+                let (outcome, why) = write::send(client, reporter, request.words()).await;
                 if ledger.done(&request, &outcome, Instant::now()) {
                     log(&request, &outcome, &why);
                 }
@@ -86,13 +110,64 @@ async fn lead(client: &Client, reporter: &Reporter, report: &mut watch::Receiver
             // This process was stopped for longer than its role lasted.
             Next::Send(_) => return,
             Next::Wait(until) => {
+                let Some(again) = tell(writer, &mut ledger, &mut programmed).await else { return };
                 news = tokio::select! {
                     () = changed(report) => true,
-                    () = sleep_until(until) => false,
+                    () = sleep_until(until.into_iter().chain(again).min()) => false,
+                    () = sleep_until(programmed.look_at()) => {
+                        look(writer, &mut programmed).await;
+                        false
+                    }
                 }
             }
         }
         tally.send_modify(|tally| tally.pending = ledger.pending() as u64);
+    }
+}
+
+/// Writes one Event about an edit, if one is due and there is room. Returns when to try again, if nothing else happens; `None` where this process doesn't lead
+/// any more.
+async fn tell(writer: Writer<'_>, ledger: &mut Ledger, programmed: &mut Programmed) -> Option<Option<Instant>> {
+    let now = Instant::now();
+    let Some((notice, at)) = programmed.next() else { return Some(None) };
+    if at > now {
+        return Some(Some(at));
+    }
+    if let Err(until) = ledger.spare(&notice.object, now) {
+        programmed.put_off(&notice, until);
+        return Some(Some(until));
+    }
+    if !writer.role.leads() {
+        return None;
+    }
+    let (outcome, why) = write::send(writer.client, writer.reporter, notice.words()).await;
+    writer.tally.send_modify(|tally| count(tally, &outcome));
+    log_untold(&notice, &outcome, &why);
+    programmed.done(&notice, &outcome, Instant::now());
+    Some(Some(now))
+}
+
+/// Reads how far the edits have come.
+async fn look(writer: Writer<'_>, programmed: &mut Programmed) {
+    let Some(pods) = writer.siblings.borrow().clone() else {
+        // Whoever doesn't know where our pods are has nothing to compare.
+        programmed.looked(Some(&|_: &Target| Progress::default()), Instant::now());
+        return;
+    };
+    let reports = convergence::reports(writer.client, &writer.reporter.namespace);
+    let (reports, error) = match time::timeout(PROGRAMMED_LOOK_TIMEOUT, reports).await {
+        Ok(Ok(reports)) => (Some(reports), String::new()),
+        Ok(Err(error)) => (None, reason(&error)),
+        Err(_) => (None, "no answer in time".to_owned()),
+    };
+    let progress = reports.map(|reports: Seen| move |target: &Target| convergence::progress(pods.values(), &reports, target));
+    let failed = progress.is_none();
+    match (programmed.looked(progress.as_ref(), Instant::now()), failed) {
+        (false, _) => {}
+        (true, true) => {
+            tracing::warn!(error, "what the nodes serve can't be read (list leases): no Event says that an edit is in force; trying again");
+        }
+        (true, false) => tracing::info!("what the nodes serve can be read again"),
     }
 }
 
@@ -128,6 +203,14 @@ fn log_crowd(is_crowded: bool) {
         );
     } else {
         tracing::info!("every finding has room for its Event again");
+    }
+}
+
+/// Nobody misses it; but whoever looks for it finds why.
+fn log_untold(notice: &Notice, outcome: &Outcome, why: &str) {
+    if let Outcome::Hopeless | Outcome::Refused | Outcome::Unreachable = outcome {
+        let (namespace, event) = (notice.object.event_namespace(), &*notice.event);
+        tracing::debug!(namespace, event, error = why, "that an edit is in force couldn't be written");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::finding::Finding;
+use super::finding::{Finding, Object};
 
 /// What an Event says of its finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,40 @@ pub(super) struct Request {
     pub phase: Phase,
     /// Whether it is new.
     pub how: How,
+}
+
+/// An Event as it is to be written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Words<'a> {
+    /// Its name.
+    pub event: &'a str,
+    /// What it is about.
+    pub object: &'a Object,
+    /// `fieldPath`; empty for the object as a whole.
+    pub field: &'a str,
+    /// `Normal` or `Warning`.
+    pub kind: &'static str,
+    /// `reason`.
+    pub reason: &'a str,
+    /// `message`.
+    pub message: &'a str,
+    /// The version of the object that it is about, where it is about one.
+    pub version: Option<&'a str>,
+    /// Whether it is new.
+    pub how: How,
+}
+
+impl Request {
+    /// What the Event is to say.
+    pub(super) fn words(&self) -> Words<'_> {
+        let Self { finding, phase, how } = self;
+        let Finding { event, object, field, reason, note, fixed } = &**finding;
+        let (kind, reason, message) = match phase {
+            Phase::Broken => ("Warning", reason.as_str(), note),
+            Phase::Fixed => ("Normal", "Fixed", fixed),
+        };
+        Words { event, object, field, kind, reason, message, version: None, how: *how }
+    }
 }
 
 /// What became of a request.

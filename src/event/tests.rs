@@ -49,8 +49,8 @@ async fn only_the_leader_writes_and_a_new_one_begins_anew() {
     let (leading, role) = watch::channel(None);
     let (reports, report_receiver) = watch::channel(report("Ingress", "n", &["bad"]));
     let (tally, numbers) = watch::channel(Tally::default());
-    let reporter = Reporter { controller: "nodegate.dev/ingress-controller".into(), instance: "pod".into() };
-    let task = tokio::spawn(run(client, reporter, report_receiver, Role::from_channel(role), tally));
+    let reporter = Reporter { controller: "nodegate.dev/ingress-controller".into(), instance: "pod".into(), namespace: "home".into() };
+    let task = tokio::spawn(run(client, reporter, report_receiver, watch::channel(None).1, Role::from_channel(role), tally));
     time::sleep(WHILE).await;
     assert_eq!(taken(&mut requests), Vec::<String>::new());
 
@@ -79,8 +79,8 @@ async fn events_of_objects_without_a_namespace_are_in_the_default_one() {
     let (_leading, role) = watch::channel(Some(Clock::now() + Duration::from_hours(1)));
     let (_reports, report_receiver) = watch::channel(report("IngressClass", "", &["bad"]));
     let (tally, _numbers) = watch::channel(Tally::default());
-    let reporter = Reporter { controller: "nodegate.dev/ingress-controller".into(), instance: "pod".into() };
-    let task = tokio::spawn(run(client, reporter, report_receiver, Role::from_channel(role), tally));
+    let reporter = Reporter { controller: "nodegate.dev/ingress-controller".into(), instance: "pod".into(), namespace: "home".into() };
+    let task = tokio::spawn(run(client, reporter, report_receiver, watch::channel(None).1, Role::from_channel(role), tally));
     time::sleep(Duration::from_secs(10)).await;
     assert_eq!(taken(&mut requests), ["POST /api/v1/namespaces/default/events"]);
     task.abort();

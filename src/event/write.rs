@@ -17,23 +17,23 @@ use tokio::time;
 use super::{
     Reporter,
     finding::Object,
-    request::{How, Outcome, Phase, Request},
+    request::{How, Outcome, Words},
 };
 use crate::config::limits::EVENT_WRITE_TIMEOUT;
 
 /// Sends it. Returns what became of it, and why where it failed.
-pub(super) async fn send(client: &Client, reporter: &Reporter, request: &Request) -> (Outcome, String) {
-    let events = Api::<Event>::namespaced(client.clone(), request.finding.object.event_namespace());
+pub(super) async fn send(client: &Client, reporter: &Reporter, words: Words<'_>) -> (Outcome, String) {
+    let events = Api::<Event>::namespaced(client.clone(), words.object.event_namespace());
     let now = Time(Timestamp::now());
     let answer = time::timeout(EVENT_WRITE_TIMEOUT, async {
-        match patch(request, reporter, &now) {
-            None => events.create(&PostParams::default(), &event(request, reporter, now)).await,
-            Some(patch) => events.patch(&request.finding.event, &PatchParams::default(), &Patch::Merge(patch)).await,
+        match patch(words, reporter, &now) {
+            None => events.create(&PostParams::default(), &event(words, reporter, now)).await,
+            Some(patch) => events.patch(words.event, &PatchParams::default(), &Patch::Merge(patch)).await,
         }
     });
     match answer.await {
         Ok(Ok(stored)) => (Outcome::Stored(stored.count.unwrap_or(1)), String::new()),
-        Ok(Err(Error::Api(status))) => (refusal(&status, request.how), status.message.clone()),
+        Ok(Err(Error::Api(status))) => (refusal(&status, words.how), status.message.clone()),
         Ok(Err(error)) => (Outcome::Unreachable, chain(&error)),
         Err(_) => (Outcome::Unreachable, format!("no answer within {EVENT_WRITE_TIMEOUT:?}")),
     }
@@ -58,15 +58,15 @@ fn is_terminating(status: &Status) -> bool {
     causes.any(|cause| cause.reason == "NamespaceTerminating")
 }
 
-fn event(request: &Request, reporter: &Reporter, now: Time) -> Event {
-    let Request { finding, phase, how: _ } = request;
-    let Object { name, api_version, uid } = &*finding.object;
-    let Reporter { controller, instance } = reporter;
+fn event(words: Words<'_>, reporter: &Reporter, now: Time) -> Event {
+    let Words { event, object, field, kind, reason, message, version, how: _ } = words;
+    let Object { name, api_version, uid } = object;
+    let Reporter { controller, instance, namespace: _ } = reporter;
     let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     Event {
         metadata: ObjectMeta {
-            name: Some(finding.event.to_string()),
-            namespace: Some(finding.object.event_namespace().to_owned()),
+            name: Some(event.to_owned()),
+            namespace: Some(object.event_namespace().to_owned()),
             ..ObjectMeta::default()
         },
         involved_object: ObjectReference {
@@ -75,12 +75,12 @@ fn event(request: &Request, reporter: &Reporter, now: Time) -> Event {
             namespace: text(&name.namespace),
             name: Some(name.name.to_string()),
             uid: Some(uid.to_string()),
-            field_path: text(&finding.field),
-            resource_version: None,
+            field_path: text(field),
+            resource_version: version.map(str::to_owned),
         },
-        type_: Some(kind(*phase).to_owned()),
-        reason: Some(reason(request).to_owned()),
-        message: Some(message(request)),
+        type_: Some(kind.to_owned()),
+        reason: Some(reason.to_owned()),
+        message: Some(message.to_owned()),
         count: Some(1),
         first_timestamp: Some(now.clone()),
         last_timestamp: Some(now),
@@ -96,45 +96,27 @@ fn event(request: &Request, reporter: &Reporter, now: Time) -> Event {
 }
 
 /// What changes of an Event that exists; `None` where none does.
-fn patch(request: &Request, reporter: &Reporter, now: &Time) -> Option<Value> {
+fn patch(words: Words<'_>, reporter: &Reporter, now: &Time) -> Option<Value> {
     let mut patch = json!({
-        "type": kind(request.phase),
-        "reason": reason(request),
-        "message": message(request),
+        "type": words.kind,
+        "reason": words.reason,
+        "message": words.message,
         "lastTimestamp": now,
         "reportingInstance": reporter.instance,
     });
-    let more = match request.how {
+    let more = match words.how {
         How::Create => return None,
         How::Adopt => json!({}),
         How::Turn => json!({ "count": 1, "firstTimestamp": now }),
         How::Repeat { count } => json!({ "count": count }),
     };
-    if let (Value::Object(patch), Value::Object(more)) = (&mut patch, more) {
-        patch.extend(more);
+    let about = words.version.map_or_else(|| json!({}), |version| json!({ "involvedObject": { "resourceVersion": version } }));
+    for more in [more, about] {
+        if let (Value::Object(patch), Value::Object(more)) = (&mut patch, more) {
+            patch.extend(more);
+        }
     }
     Some(patch)
-}
-
-fn kind(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Broken => "Warning",
-        Phase::Fixed => "Normal",
-    }
-}
-
-fn reason(request: &Request) -> &str {
-    match request.phase {
-        Phase::Broken => &request.finding.reason,
-        Phase::Fixed => "Fixed",
-    }
-}
-
-fn message(request: &Request) -> String {
-    match request.phase {
-        Phase::Broken => request.finding.note.clone(),
-        Phase::Fixed => request.finding.fixed.clone(),
-    }
 }
 
 /// The error and its causes in one line.

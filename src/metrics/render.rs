@@ -58,6 +58,10 @@ pub struct ClusterNumbers {
     pub status_errors: u64,
     /// Times that another writer changed a status of ours.
     pub status_contested: u64,
+    /// Reports of what is served.
+    pub reports_written: u64,
+    /// Such reports that couldn't be written.
+    pub report_errors: u64,
 }
 
 /// The whole exposition, the workers summed up.
@@ -194,6 +198,8 @@ fn configuration(scrape: &Scrape, out: &mut Out<'_>) -> fmt::Result {
         diagnostics,
         identities: _,
         ingresses: _,
+        coverage: _,
+        held: _,
         state: _,
         rebuilds,
         compile_seconds,
@@ -241,11 +247,14 @@ fn state(scrape: &Scrape, out: &mut Out<'_>) -> fmt::Result {
 }
 
 fn cluster(numbers: Option<ClusterNumbers>, out: &mut Out<'_>) -> fmt::Result {
-    let Some(ClusterNumbers { leads, status_writes, status_errors, status_contested }) = numbers else { return Ok(()) };
+    let Some(numbers) = numbers else { return Ok(()) };
+    let ClusterNumbers { leads, status_writes, status_errors, status_contested, reports_written, report_errors } = numbers;
     out.gauge("nodegate_leader", "1 if this is the one that writes to the cluster.", u64::from(leads))?;
     out.counter("nodegate_status_writes", "Writes of an Ingress's status.", status_writes)?;
     out.counter("nodegate_status_errors", "Writes of an Ingress's status that failed.", status_errors)?;
-    out.counter("nodegate_status_contested", "Times that another writer changed the addresses in an Ingress's status.", status_contested)
+    out.counter("nodegate_status_contested", "Times that another writer changed the addresses in an Ingress's status.", status_contested)?;
+    out.counter("nodegate_reports_written", "Reports of which versions are served here.", reports_written)?;
+    out.counter("nodegate_report_errors", "Reports of which versions are served here that couldn't be written.", report_errors)
 }
 
 fn process(process: &process::Process, scrape: &Scrape, out: &mut Out<'_>) -> fmt::Result {

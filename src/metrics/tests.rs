@@ -11,7 +11,7 @@ use crate::{
     compile::{Diagnostic, Severity, Subject},
     event,
     route::{Backend, BackendId, Builder, Endpoints, Policy, Protocol, Snapshot, Target},
-    source::{Report, State},
+    source::{Coverage, Report, State},
     table::Published,
 };
 
@@ -255,6 +255,8 @@ fn configuration_is_shown() {
         published_at: Some(base.now - Duration::from_millis(2500)),
         diagnostics: [Severity::Error, Severity::Warning, Severity::Warning].map(finding).into(),
         ingresses: Arc::default(),
+        coverage: Coverage::default(),
+        held: Arc::default(),
         state: State {
             restored: Some(base.now - Duration::from_secs(90)),
             saved: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(31)),
@@ -266,13 +268,16 @@ fn configuration_is_shown() {
         config_to_live_sum: 12.5,
     };
     let events = event::Tally { written: 5, errors: 6, pending: 7 };
-    let cluster = ClusterNumbers { leads: true, status_writes: 21, status_errors: 22, status_contested: 23 };
+    let cluster =
+        ClusterNumbers { leads: true, status_writes: 21, status_errors: 22, status_contested: 23, reports_written: 24, report_errors: 25 };
     let samples = parse(&render(Scrape { report, events, ready: false, missing_workers: 2, cluster: Some(cluster), ..base }));
     for (series, expected) in [
         ("nodegate_leader", 1.0),
         ("nodegate_status_writes_total", 21.0),
         ("nodegate_status_errors_total", 22.0),
         ("nodegate_status_contested_total", 23.0),
+        ("nodegate_reports_written_total", 24.0),
+        ("nodegate_report_errors_total", 25.0),
         ("nodegate_ready", 0.0),
         ("nodegate_workers_missing", 2.0),
         ("nodegate_snapshot_generation", 7.0),

@@ -1,6 +1,7 @@
 //! Where objects come from: the stores, the `cluster` and `file` sources that fill them, and the rebuild loop that empties them into the table.
 
 mod cluster;
+mod coverage;
 mod file;
 mod identity;
 mod object;
@@ -15,6 +16,7 @@ use std::{convert::Infallible, future::pending, path::PathBuf};
 use tokio::{sync::watch, time::Instant};
 
 pub use cluster::{connect, list_cluster, reason};
+pub use coverage::{Coverage, Covers, NoCoverage, number as version_number};
 pub use file::{LoadError, load};
 pub use report::{CONFIG_TO_LIVE_BUCKETS, Identity, ObjectName, Report, Served, State};
 

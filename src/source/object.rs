@@ -114,6 +114,16 @@ impl Object {
         self.metadata().1.uid.as_deref()
     }
 
+    /// Of which kind it is.
+    pub(super) fn kind(&self) -> Kind {
+        self.metadata().0
+    }
+
+    /// Its `metadata.resourceVersion`, which only objects from an API server have.
+    pub(super) fn resource_version(&self) -> Option<&str> {
+        self.metadata().1.resource_version.as_deref()
+    }
+
     /// Whether the table made with the other version is the table made with this one: true for two versions of an Ingress that differ in nothing but
     /// the status, who keeps it, and the version's number. Of other kinds what isn't read was dropped; a version that comes is taken for a change.
     pub(super) fn routes_like(&self, other: &Self) -> bool {

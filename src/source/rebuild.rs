@@ -18,6 +18,7 @@ use crate::{
     route::Snapshot,
     source::{
         Identity, ObjectName, Report, Served, SourceError, identity,
+        object::{Key, Kind},
         report::CONFIG_TO_LIVE_BUCKETS,
         shared::{Inputs, Shared, Work},
     },
@@ -58,13 +59,16 @@ pub(super) async fn run(
             () = publisher.reclaim() => continue,
         }
         settle(shared, pace).await;
-        let Inputs { delta, diagnostics, held, since, restored } = match shared.take() {
+        let Inputs { delta, diagnostics, held, coverage, since, restored } = match shared.take() {
             None => continue,
             Some(Work::Rebuild(inputs)) => inputs,
-            Some(Work::Refresh(ingresses)) if ingresses.is_empty() => continue,
-            Some(Work::Refresh(ingresses)) => {
+            Some(Work::Refresh(ingresses, _)) if ingresses.is_empty() => continue,
+            Some(Work::Refresh(ingresses, coverage)) => {
                 incremental.refresh(ingresses);
-                report.send_modify(|report| report.ingresses = served(&incremental));
+                report.send_modify(|report| {
+                    report.ingresses = served(&incremental);
+                    report.coverage = coverage;
+                });
                 continue;
             }
         };
@@ -80,11 +84,12 @@ pub(super) async fn run(
             let findings: BTreeSet<Diagnostic> = diagnostics.into_iter().chain(found).collect();
             let identities = identity::identify(&incremental, &held, &known, &findings);
             let ingresses = served(&incremental);
-            (Built { snapshot, findings, identities, ingresses, compiled, compile_seconds }, incremental)
+            let held = not_in_force(&held, &ingresses);
+            (Built { snapshot, findings, identities, ingresses, held, compiled, compile_seconds }, incremental)
         });
         let built;
         (built, incremental) = compiled.await.map_err(|_| SourceError::Stopped("compiling"))?;
-        let Built { snapshot, findings, identities, ingresses, compiled, compile_seconds } = built;
+        let Built { snapshot, findings, identities, ingresses, held, compiled, compile_seconds } = built;
 
         let differs = current.generation == 0 || snapshot.is_some();
         let generation = if differs { publisher.publish(snapshot.unwrap_or_default()) } else { current.generation };
@@ -97,6 +102,8 @@ pub(super) async fn run(
             report.diagnostics = findings.into_iter().collect();
             report.identities = Arc::new(identities);
             report.ingresses = ingresses;
+            report.coverage = coverage;
+            report.held = held;
             if differs {
                 report.generation = generation;
                 report.published_at = Some(SystemTime::now());
@@ -117,6 +124,21 @@ fn served(incremental: &Incremental) -> Arc<[Served]> {
     shown.map(served).collect()
 }
 
+/// The Ingresses whose newest version isn't in force, since it wasn't understood, or is worse than the one before it; sorted.
+fn not_in_force(held: &[(Key, Arc<str>)], ingresses: &[Served]) -> Arc<[ObjectName]> {
+    let ingress = |namespace: &Arc<str>, name: &Arc<str>| ObjectName {
+        kind: Kind::Ingress.name(),
+        namespace: Arc::clone(namespace),
+        name: Arc::clone(name),
+    };
+    let not_understood = held.iter().filter(|(key, _)| key.kind == Kind::Ingress).map(|(key, _)| ingress(&key.namespace, &key.name));
+    let worse = ingresses.iter().filter(|served| served.previous.is_some()).filter_map(|served| {
+        let metadata = &served.object.metadata;
+        Some(ingress(&metadata.namespace.as_deref()?.into(), &metadata.name.as_deref()?.into()))
+    });
+    not_understood.chain(worse).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 /// What one compilation makes of the objects.
 struct Built {
     /// Where it is another one than before.
@@ -124,6 +146,7 @@ struct Built {
     findings: BTreeSet<Diagnostic>,
     identities: BTreeMap<ObjectName, Identity>,
     ingresses: Arc<[Served]>,
+    held: Arc<[ObjectName]>,
     /// How many Ingresses had to be looked at.
     compiled: usize,
     compile_seconds: f64,

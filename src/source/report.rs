@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use k8s_openapi::api::networking::v1::Ingress;
 
+use super::Coverage;
 use crate::compile::Diagnostic;
 
 /// The state of the configuration after the last rebuild.
@@ -22,6 +23,11 @@ pub struct Report {
     pub identities: Arc<BTreeMap<ObjectName, Identity>>,
     /// The Ingresses that the table in force was made of, in versions that make the same table; and those of other controllers whose status somebody keeps.
     pub ingresses: Arc<[Served]>,
+    /// Which versions of Ingresses are behind the table in force: each as it is in [`Report::ingresses`], or is in [`Report::held`]. Empty where the table isn't
+    /// the source's own, or the source has no versions.
+    pub coverage: Coverage,
+    /// The Ingresses whose newest version isn't in force, sorted.
+    pub held: Arc<[ObjectName]>,
     /// The copy on disk.
     pub state: State,
     /// Rebuilds since the start, whether or not they changed the table.

@@ -12,6 +12,7 @@ use tokio::{sync::Notify, time::Instant};
 use crate::{
     compile::{Delta, Diagnostic, Edit},
     source::{
+        Coverage,
         object::{Key, Object},
         stores::{Change, Effect, List, Stores},
     },
@@ -27,6 +28,8 @@ pub(super) struct Shared {
 #[derive(Debug)]
 struct State {
     stores: Stores,
+    /// How far the stores have taken in what the source says.
+    coverage: Coverage,
     /// What was in force before, from disk, until the stores are complete.
     restored: Option<Restored>,
     /// Lists that the source has refused last.
@@ -66,7 +69,7 @@ pub(super) enum Work {
     /// A table is to be made.
     Rebuild(Inputs),
     /// The table is what it was; these Ingresses have another status.
-    Refresh(Vec<Edit<Ingress>>),
+    Refresh(Vec<Edit<Ingress>>, Coverage),
 }
 
 /// What a table is made of.
@@ -78,6 +81,8 @@ pub(super) struct Inputs {
     pub diagnostics: Vec<Diagnostic>,
     /// The uids of objects whose newest version isn't in force.
     pub held: Vec<(Key, Arc<str>)>,
+    /// How far all of this is what the source says; empty where it comes from disk.
+    pub coverage: Coverage,
     /// When the first of the events arrived that led here.
     pub since: Instant,
     /// When the objects were written to disk, if that is where they come from.
@@ -88,7 +93,14 @@ impl Shared {
     /// Nothing has happened yet.
     pub(super) fn new(stores: Stores) -> Self {
         Self {
-            state: Mutex::new(State { stores, restored: None, refused: HashSet::new(), findings: Vec::new(), since: None }),
+            state: Mutex::new(State {
+                stores,
+                coverage: Coverage::default(),
+                restored: None,
+                refused: HashSet::new(),
+                findings: Vec::new(),
+                since: None,
+            }),
             dirty: Notify::new(),
         }
     }
@@ -157,6 +169,7 @@ impl Shared {
             effect = Effect::Table;
         }
         for change in changes {
+            state.coverage.take(&change);
             effect = effect.max(state.stores.apply(change));
         }
         if let Some(findings) = findings {
@@ -179,7 +192,7 @@ impl Shared {
     /// What there is to do; nothing before the stores are complete, or others are in their place.
     pub(super) fn take(&self) -> Option<Work> {
         let mut state = self.lock();
-        let State { stores, restored, refused: _, findings, since } = &mut *state;
+        let State { stores, coverage, restored, refused: _, findings, since } = &mut *state;
         let mut earlier = Vec::new();
         if stores.complete()
             && let Some(Restored { stores: before, .. }) = restored.take()
@@ -192,10 +205,11 @@ impl Shared {
             _ => return None,
         };
         let delta = Delta { earlier, ..stores.delta() };
-        let Some(since) = since.take() else { return Some(Work::Refresh(delta.ingresses)) };
+        let coverage = if restored.is_none() { coverage.clone() } else { Coverage::default() };
+        let Some(since) = since.take() else { return Some(Work::Refresh(delta.ingresses, coverage)) };
         let diagnostics = findings.iter().chain(stores.diagnostics()).cloned().collect();
         let held = stores.held().map(|(key, uid)| (key.clone(), Arc::clone(uid))).collect();
-        Some(Work::Rebuild(Inputs { delta, diagnostics, held, since, restored }))
+        Some(Work::Rebuild(Inputs { delta, diagnostics, held, coverage, since, restored }))
     }
 
     /// A thread that panicked while it held the lock left whole objects behind: every write replaces entries one by one.

@@ -49,6 +49,8 @@ pub(super) enum Version {
         key: Key,
         /// Its `metadata.uid`, where it has one.
         uid: Option<Arc<str>>,
+        /// Its `metadata.resourceVersion`, where it has one.
+        resource_version: Option<String>,
         /// What is wrong with it.
         problem: Box<Diagnostic>,
     },
@@ -206,7 +208,7 @@ impl Stores {
                 }
                 Some(problems) => self.hold(object.key(), object.uid().map(Arc::from), problems),
             },
-            Version::Undecodable { key, uid, problem } => self.hold(key, uid, vec![*problem]),
+            Version::Undecodable { key, uid, resource_version: _, problem } => self.hold(key, uid, vec![*problem]),
         }
         Effect::Table
     }
@@ -302,7 +304,7 @@ mod tests {
         let key = Key { kind: Kind::Service, namespace: namespace.into(), name: name.into() };
         let subject = Subject::File { path: "f".into(), document: 1, line: 1 };
         let problem = Diagnostic { severity: Severity::Error, code: "undecodable", subject, message: "bad".into(), help: "fix".into() };
-        Version::Undecodable { key, uid: None, problem: Box::new(problem) }
+        Version::Undecodable { key, uid: None, resource_version: None, problem: Box::new(problem) }
     }
 
     fn list(namespace: Option<&str>) -> List {

@@ -13,7 +13,9 @@ use crate::config::Address;
 
 /// What is known of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PodFacts {
+pub struct PodFacts {
+    /// `metadata.uid`: which of all pods that ever had its name.
+    pub uid: String,
     /// `spec.nodeName`; empty before it is scheduled.
     pub node: String,
     /// The uid of its controller, such as our DaemonSet; pods without one are nobody's siblings.
@@ -121,6 +123,7 @@ pub(super) fn pod(pod: PodExcerpt) -> (String, PodFacts) {
     let ended = matches!(&*status.phase, "Failed" | "Succeeded");
     let owners = metadata.owner_references.unwrap_or_default();
     let facts = PodFacts {
+        uid: metadata.uid.unwrap_or_default(),
         node: spec.node_name,
         controller: owners.into_iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid),
         ready: is_ready(&status.conditions),

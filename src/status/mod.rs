@@ -11,7 +11,7 @@ mod watch;
 mod writer;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, atomic::AtomicU64},
     time::Instant,
 };
@@ -23,6 +23,8 @@ use tokio::{
 };
 
 pub use drain::withdrawn;
+pub use facts::PodFacts;
+pub use watch::list_pods;
 
 use crate::{
     config::{Address, limits::STATUS_SETTLE},
@@ -46,6 +48,18 @@ pub struct Settings {
     pub manager: String,
 }
 
+/// Our pods, those that leave left out, by name; nothing while this process doesn't lead, or doesn't know.
+pub type Siblings = Option<Arc<HashMap<String, PodFacts>>>;
+
+/// What others are told.
+#[derive(Debug)]
+pub struct Told {
+    /// This process leads, has seen that our own node leaves, and has no write queued or under way.
+    pub written: Sender<bool>,
+    /// Our pods.
+    pub siblings: Sender<Siblings>,
+}
+
 /// What a leader has written; kept for the whole life of the process.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -57,15 +71,14 @@ pub struct Counters {
     pub contested: AtomicU64,
 }
 
-/// Keeps every status right while this process leads, until the future is dropped. `leaving`: our own node is to be withdrawn. `written`: this process
-/// leads, has seen that, and has no write queued or under way.
+/// Keeps every status right while this process leads, until the future is dropped. `leaving`: our own node is to be withdrawn.
 pub async fn run(
     client: Client,
     settings: Settings,
     mut role: Role,
     report: Receiver<Report>,
     leaving: Receiver<bool>,
-    written: Sender<bool>,
+    told: Told,
     counters: Arc<Counters>,
 ) {
     if settings.pod.is_none() && settings.publish.is_empty() {
@@ -77,9 +90,10 @@ pub async fn run(
         let writer = Writer::new(client.clone(), settings.manager.clone(), role.clone(), Arc::clone(&counters));
         let mut lost = role.clone();
         tokio::select! {
-            () = lead(&client, &settings, writer, report.clone(), leaving.clone(), &written) => {}
+            () = lead(&client, &settings, writer, report.clone(), leaving.clone(), &told) => {}
             () = lost.lost() => {}
         }
+        told.siblings.send_replace(None);
     }
 }
 
@@ -90,7 +104,7 @@ async fn lead(
     mut writer: Writer,
     mut report: Receiver<Report>,
     mut leaving: Receiver<bool>,
-    written: &Sender<bool>,
+    Told { written, siblings }: &Told,
 ) {
     let mut has_left = false;
     let mut addresses = Addresses::new(client, settings);
@@ -116,7 +130,7 @@ async fn lead(
             () = change(&mut report) => true,
             () = change(&mut leaving) => true,
             again = writer.next() => again,
-            () = addresses.changed() => true,
+            () = addresses.changed(siblings) => true,
             () = sleep_until(wake) => false,
         };
         if soon {
@@ -155,10 +169,13 @@ impl Addresses {
     }
 
     /// Waits until something is different.
-    async fn changed(&mut self) {
+    async fn changed(&mut self, siblings: &Sender<Siblings>) {
         let Some(Followed { peers, watches, lost }) = &mut self.followed else { return std::future::pending().await };
         match watches.next().await {
-            Seen::Pods(facts) => peers.pods(facts),
+            Seen::Pods(facts) => {
+                peers.pods(facts);
+                siblings.send_replace(peers.siblings().map(Arc::new));
+            }
             Seen::Nodes(facts) => peers.nodes(facts),
         }
         if peers.lost_itself() != *lost {

@@ -83,6 +83,11 @@ impl Peers {
         Some(!self.staying(leaving)?.is_empty())
     }
 
+    /// The same, each with what is known of it.
+    pub(super) fn siblings(&self) -> Option<HashMap<String, PodFacts>> {
+        Some(self.staying(false)?.into_iter().map(|(name, pod)| (name.clone(), pod.clone())).collect())
+    }
+
     /// Those of our pods that don't leave. Nothing before the list of pods is complete and our own pod is known.
     fn staying(&self, leaving: bool) -> Option<Vec<(&String, &PodFacts)>> {
         let pods = self.pods.as_ref()?;

@@ -5,6 +5,7 @@ use std::{collections::HashMap, fmt::Debug, pin::pin, time::Duration};
 use futures_util::StreamExt;
 use kube::{
     Api, Client, Resource,
+    api::ListParams,
     runtime::watcher::{self, Event, watcher},
 };
 use serde::de::DeserializeOwned;
@@ -63,6 +64,15 @@ impl Watches {
             None => std::future::pending().await,
         }
     }
+}
+
+/// The pods of a namespace with these labels, by name.
+///
+/// # Errors
+/// An API server that can't be reached, or refuses.
+pub async fn list_pods(client: &Client, namespace: &str, labels: &str) -> kube::Result<HashMap<String, PodFacts>> {
+    let pods = Api::<PodExcerpt>::namespaced(client.clone(), namespace).list(&ListParams::default().labels(labels)).await?;
+    Ok(pods.items.into_iter().map(facts::pod).collect())
 }
 
 async fn follow<K, T>(api: Api<K>, what: &'static str, facts: fn(K) -> (String, T), seen: fn(Facts<T>) -> Seen, sender: mpsc::Sender<Seen>)

@@ -110,6 +110,11 @@ impl Cluster {
         self.kubectl_with(arguments, "")
     }
 
+    /// A kubeconfig with every right.
+    pub fn kubeconfig(&self) -> &str {
+        &self.kubeconfig
+    }
+
     /// As [`Self::kubectl`], with something on its standard input.
     pub fn kubectl_with(&self, arguments: &[&str], input: &str) -> anyhow::Result<String> {
         let mut command = Command::new(self.binaries.join("kubectl"));

@@ -13,6 +13,7 @@ mod rig;
 mod issued;
 
 mod commands;
+mod convergence;
 mod events;
 mod last_good;
 mod latency;

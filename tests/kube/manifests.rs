@@ -81,9 +81,9 @@ async fn with_the_shipped_roles_nothing_is_refused_and_no_right_is_left_unused()
     let _app = App::deploy(&client, "shop", "app").await;
     objects::create(&client, "shop", &objects::ingress("web", "shop.example", "app")).await;
 
-    pretend_to_be_a_pod(&client).await;
+    let uid = pretend_to_be_a_pod(&client).await;
 
-    let mut nodegate = Nodegate::start_with(&kubeconfig, &["--pod-name", POD, "--pod-namespace", NAMESPACE]).await;
+    let mut nodegate = Nodegate::start_with(&kubeconfig, &["--pod-name", POD, "--pod-uid", &uid, "--pod-namespace", NAMESPACE]).await;
     nodegate.ready().await;
     nodegate.serves("shop.example", "app").await;
     // As people run it, with `kubectl exec` in the pod.
@@ -123,8 +123,8 @@ async fn with_the_shipped_roles_nothing_is_refused_and_no_right_is_left_unused()
     assert!(refused.is_empty(), "{refused:#?}");
 }
 
-/// There is no kubelet: a Ready pod on a Ready node, by word of mouth.
-async fn pretend_to_be_a_pod(client: &kube::Client) {
+/// There is no kubelet: a Ready pod on a Ready node, by word of mouth. Returns its uid.
+async fn pretend_to_be_a_pod(client: &kube::Client) -> String {
     let ready = json!([{ "type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z" }]);
     let node: Node = objects::object(json!({ "metadata": { "name": "node-1" } }));
     objects::create_cluster_wide(client, &node).await;
@@ -140,7 +140,8 @@ async fn pretend_to_be_a_pod(client: &kube::Client) {
     objects::create(client, NAMESPACE, &pod).await;
     let status = json!({ "status": { "phase": "Running", "conditions": ready } });
     let pods = Api::<Pod>::namespaced(client.clone(), NAMESPACE);
-    pods.patch_status(POD, &PatchParams::default(), &Patch::Merge(status)).await.expect("the pod's status");
+    let pod = pods.patch_status(POD, &PatchParams::default(), &Patch::Merge(status)).await.expect("the pod's status");
+    pod.metadata.uid.expect("its uid")
 }
 
 /// Waits for an Event of that reason.

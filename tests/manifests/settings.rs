@@ -27,6 +27,7 @@ fn the_base_differs_from_the_defaults_in_memory_and_in_what_the_pod_is_called() 
     let (ours, mut expected) = (settings(&INSTALLATIONS[0]).shown, parse(Vec::new()).shown);
     expected["limits"]["max-connections"] = ours["limits"]["max-connections"].clone();
     expected["cluster"]["pod-name"] = "metadata.name".into();
+    expected["cluster"]["pod-uid"] = "metadata.uid".into();
     expected["cluster"]["pod-namespace"] = "metadata.namespace".into();
     assert_eq!(ours, expected);
 }
@@ -141,7 +142,7 @@ fn what_depends_on_a_flag_follows_it_in_the_chart() {
         let lease = &of_kind(&objects, "Role")["rules"][0];
         assert_eq!((&lease["resources"][0], &lease["resourceNames"][0]), (&"leases".into(), &"another".into()));
     }
-    for flag in ["pod-name", "pod-namespace"] {
+    for flag in ["pod-name", "pod-uid", "pod-namespace"] {
         let said = chart_refuses(&[&format!("flags.{flag}=x")]);
         assert!(said.contains(flag), "{said}");
     }

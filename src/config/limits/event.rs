@@ -32,6 +32,25 @@ pub const EVENTS_PER_OBJECT: usize = 20;
 /// others are gone, and one line in the log says so. Some 20 MB here and in etcd.
 pub const EVENT_COUNT: usize = 20_000;
 
+/// Edits of Ingresses that are on their way to all nodes, and of which an Event is to say that they have arrived. Beyond: they have none. Whoever changes so many
+/// within a second doesn't read an Event of each.
+pub const PROGRAMMED_PENDING: usize = 1_000;
+
+/// Between two looks at what the nodes report while an edit is on its way; more rarely the longer that takes, a tenth of the time. About a kilobyte for each pod.
+pub const PROGRAMMED_POLL: Duration = Duration::from_secs(1);
+
+/// One such look. Beyond: as one that failed.
+pub const PROGRAMMED_LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long an edit may be on its way. Beyond: it has no Event; a node that lags for so long has trouble of its own.
+pub const PROGRAMMED_PATIENCE: Duration = Duration::from_mins(10);
+
+/// Events of that kind whose count is remembered. Beyond: all are forgotten, and cost one more request each the next time.
+pub const PROGRAMMED_TOLD: usize = 10_000;
+
+/// Tries to write such an Event while the API server doesn't answer, ever more rarely. Beyond: it isn't written.
+pub const PROGRAMMED_TRIES: u32 = 5;
+
 /// Bytes of an Event's message. Beyond: cut, with an ellipsis. The API's own limit (events.k8s.io/v1, `note`).
 pub const EVENT_NOTE_BYTES: usize = 1024;
 

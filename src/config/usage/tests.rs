@@ -51,6 +51,8 @@ fn wrong_lines_are_one_clear_line() {
         ("serve --tls-min-version 1.1", "invalid value '1.1' for '--tls-min-version <VERSION>'; [possible values: 1.2, 1.3]"),
         ("serve --default-certificate cert", "expected the Secret's namespace and name, as in shop/certificate"),
         ("serve --default-certificate a/b --watch-namespace c", "the namespace a isn't watched"),
+        ("wait", "the following required arguments were not provided: --ingress <NS/NAME>"),
+        ("wait --ingress web", "expected the Ingress's namespace and name, as in shop/web"),
         ("check", "check needs --manifests PATH or --cluster"),
         ("check --manifests a --cluster", "--manifests and --cluster can't be used together"),
         ("routes", "routes needs --manifests PATH or --admin URL"),

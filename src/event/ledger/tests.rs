@@ -410,3 +410,34 @@ fn what_can_not_be_stored_is_not_tried_again_soon() {
     world.pass(EVENT_LIFETIME);
     assert_eq!(world.requests.len(), 1);
 }
+
+#[test]
+fn what_is_no_finding_takes_room_from_the_same_budget_and_waits_where_there_is_none() {
+    let object = |namespace: &str, name: &str| {
+        let name = ObjectName { kind: "Ingress", namespace: namespace.into(), name: name.into() };
+        Arc::new(Object { name, api_version: "networking.k8s.io/v1", uid: "u".into() })
+    };
+    let mut world = World::new();
+    for number in 0..EVENT_BURST {
+        assert_eq!(world.ledger.spare(&object("n", &format!("web-{number}")), world.now), Ok(()));
+    }
+    assert_eq!(world.ledger.spare(&object("n", "one-more"), world.now), Err(world.now + EVENT_INTERVAL));
+    world.pass(EVENT_INTERVAL * EVENT_BURST);
+    // One object alone is told no more often than its findings.
+    let all = (0..EVENT_OBJECT_BURST * 2).filter(|_| {
+        world.pass(EVENT_INTERVAL);
+        world.ledger.spare(&object("n", "mad"), world.now).is_ok()
+    });
+    assert_eq!(u32::try_from(all.count()), Ok(EVENT_OBJECT_BURST));
+
+    // Nor where Events are refused, or nobody answers.
+    world.trouble = |request| (request.finding.object.event_namespace() == "shut").then_some(Outcome::Refused);
+    world.want(&[("shut/web", "bad")], &["shut/web"]);
+    world.pass(SETTLED);
+    assert!(world.ledger.spare(&object("shut", "api"), world.now).is_err());
+    assert_eq!(world.ledger.spare(&object("open", "api"), world.now), Ok(()));
+    world.trouble = |_| Some(Outcome::Unreachable);
+    world.want(&[("shut/web", "bad"), ("open/web", "bad")], &["shut/web", "open/web"]);
+    world.pass(EVENT_BACKOFF_MAX * 4);
+    assert!(world.ledger.spare(&object("open", "other"), world.now).is_err());
+}

@@ -63,6 +63,7 @@ pub(super) fn version<K: Stored>(object: DeserializeGuard<K>) -> Version {
             Version::Undecodable {
                 key,
                 uid: invalid.metadata.uid.map(Arc::from),
+                resource_version: invalid.metadata.resource_version,
                 problem: Box::new(Diagnostic { severity: Severity::Error, code: "undecodable", subject, message, help }),
             }
         }

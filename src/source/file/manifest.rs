@@ -177,7 +177,11 @@ impl Reader<'_> {
                 let help = format!("write apiVersion: {}", known.api_version());
                 let problem = self.problem("unsupported_version", at, message, help);
                 match key(known, &value) {
-                    Some(key) => self.define(key.clone(), Version::Undecodable { key, uid: None, problem: Box::new(problem) }, at),
+                    Some(key) => self.define(
+                        key.clone(),
+                        Version::Undecodable { key, uid: None, resource_version: None, problem: Box::new(problem) },
+                        at,
+                    ),
                     None => self.give_up(problem),
                 }
             }
@@ -222,7 +226,12 @@ impl Reader<'_> {
         let at = place(error.path());
         let message = format!("{key} can't be understood: {error}");
         let help = "compare the field with `kubectl explain`, and quote text that looks like a number or true/false".into();
-        Version::Undecodable { key: key.clone(), uid: None, problem: Box::new(self.problem("undecodable", at, message, help)) }
+        Version::Undecodable {
+            key: key.clone(),
+            uid: None,
+            resource_version: None,
+            problem: Box::new(self.problem("undecodable", at, message, help)),
+        }
     }
 
     fn define(&mut self, key: Key, version: Version, at: Position) {

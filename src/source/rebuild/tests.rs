@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     source::{
-        object::{Key, Kind, Stored},
+        object::Stored,
         stores::{Change, List, Stores, Version},
     },
     table::{self, Reader},
@@ -198,4 +198,32 @@ fn the_histogram_is_cumulative() {
     }
     assert_eq!(report.config_to_live, [1, 3, 3, 3, 3, 4, 4, 4, 5]);
     assert!((report.config_to_live_sum - 90.52).abs() < 1e-9);
+}
+
+/// The Ingress of the other tests, in a version of an API server.
+fn numbered(host: &str, path: &str, version: &str) -> Version {
+    let path = json!({"path": path, "pathType": "Prefix", "backend": {"service": {"name": "s", "port": {"number": 80}}}});
+    let value = json!({"metadata": {"name": "i", "namespace": "n", "uid": "u", "resourceVersion": version},
+        "spec": {"ingressClassName": "nodegate", "rules": [{"host": host, "http": {"paths": [path]}}]}});
+    Version::Decoded(serde_json::from_value::<Ingress>(value).unwrap().into_object())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_covers_the_versions_that_were_taken_in_and_names_those_that_are_not_in_force() {
+    let mut rig = rig();
+    let list_of = |version| Change::ReplaceAll { list: list(), versions: vec![version] };
+    let steps = [
+        ("a list", list_of(numbered("a.example", "/", "5")), "5", 0),
+        ("nothing but a status", Change::Upsert(numbered("a.example", "/", "7")), "7", 0),
+        ("another table", Change::Upsert(numbered("b.example", "/", "8")), "8", 0),
+        ("a version that is no good", Change::Upsert(numbered("b.example", "not-absolute", "9")), "9", 1),
+        ("one that is", Change::Upsert(numbered("b.example", "/", "11")), "11", 0),
+        ("a backup", list_of(numbered("a.example", "/", "4")), "4", 0),
+    ];
+    for (step, change, covered, held) in steps {
+        rig.apply(change);
+        let report = rig.rebuilt().await;
+        assert_eq!((report.coverage.to_string().as_str(), report.held.len()), (covered, held), "{step}");
+    }
+    assert!(rig.serves("a.example"));
 }

@@ -7,7 +7,7 @@ use super::*;
 #[test]
 fn facts_are_read_from_the_objects_as_kubernetes_writes_them() {
     let object = json!({
-        "metadata": {"name": "p", "ownerReferences": [
+        "metadata": {"name": "p", "uid": "u", "ownerReferences": [
             {"apiVersion": "v1", "kind": "Node", "name": "x", "uid": "not-it"},
             {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "d", "uid": "ours", "controller": true}]},
         "spec": {"nodeName": "n1", "containers": []},
@@ -21,7 +21,7 @@ fn facts_are_read_from_the_objects_as_kubernetes_writes_them() {
         }
         pod(serde_json::from_value(object).unwrap()).1
     };
-    let up = PodFacts { node: "n1".into(), controller: Some("ours".into()), ready: true, leaving: false };
+    let up = PodFacts { uid: "u".into(), node: "n1".into(), controller: Some("ours".into()), ready: true, leaving: false };
     assert_eq!(read(json!({})), up);
     assert_eq!(read(json!({"/status/conditions": [{"type": "Ready", "status": "Unknown"}]})), PodFacts { ready: false, ..up.clone() });
     assert_eq!(read(json!({"/metadata/deletionTimestamp": "2026-01-01T00:00:00Z"})), PodFacts { leaving: true, ..up.clone() });

@@ -1,5 +1,6 @@
 //! Install, upgrade of the configuration, uninstall, as shipped: no request fails, no right is missing or spare, nothing is left. Both ways to port 80.
 
+mod edit;
 mod inventory;
 mod process;
 mod right;
@@ -56,6 +57,7 @@ pub async fn lifecycle(cluster: &Cluster) -> anyhow::Result<()> {
     upgrade(cluster, &installed).await?;
     listens_by_its_file_capability(cluster)?;
     shop::was_left_alone(cluster, &written).await?;
+    edit::is_in_force_once_it_was_waited_for(cluster, shop::NAMESPACE, shop::SERVICE).await?;
     let roles = Roles::of(cluster).await?;
     every_right_is_used(cluster, &requests, &roles).await?;
     let began = Instant::now();

@@ -143,8 +143,10 @@ async fn events_tell(cluster: &Cluster, findings: Findings) -> anyhow::Result<()
     .await
 }
 
+/// That one is in force is no finding.
 fn is_ours(event: &Event) -> bool {
-    event.source.as_ref().and_then(|source| source.component.as_deref()) == Some(CONTROLLER)
+    event.reason.as_deref() != Some("Programmed")
+        && event.source.as_ref().and_then(|source| source.component.as_deref()) == Some(CONTROLLER)
 }
 
 /// The object, the reason, the message.

@@ -33,7 +33,7 @@ pub const WATCHED: [(&str, &str); 4] =
 /// Everything else that Nodegate may do: (API group, resource, verbs).
 const WRITTEN: [(&str, &str, &[&str]); 5] = [
     ("", "events", &["create", "patch"]),
-    ("coordination.k8s.io", "leases", &["get", "create", "update"]),
+    ("coordination.k8s.io", "leases", &["get", "create", "update", "patch", "list"]),
     ("networking.k8s.io", "ingresses/status", &["patch"]),
     ("", "pods", &["list", "watch"]),
     ("", "nodes", &["list", "watch"]),

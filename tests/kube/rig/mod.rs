@@ -27,6 +27,7 @@ pub use http::{Answer, Client, get};
 pub use load::Load;
 pub use nodegate::Nodegate;
 pub use peers::Site;
+pub use process::Process;
 
 /// How long anything that must happen may take before the test fails. Generous, since machines that test are slow and shared; a passing
 /// test never waits for it.

@@ -79,10 +79,16 @@ impl Site {
     async fn pod_of(&self, uid: &str, name: &str, node: &str) {
         let owner = json!({ "apiVersion": "apps/v1", "kind": "DaemonSet", "name": "nodegate", "uid": uid, "controller": true });
         let pod = json!({
-            "metadata": { "name": name, "ownerReferences": [owner] },
+            "metadata": { "name": name, "labels": { "app.kubernetes.io/name": "nodegate" }, "ownerReferences": [owner] },
             "spec": { "nodeName": self.node_name(node), "containers": [{ "name": "nodegate", "image": "nodegate" }] },
         });
         objects::create::<Pod>(&self.client, self.namespace, &objects::object(pod)).await;
+    }
+
+    /// Which of all pods that ever had its name.
+    pub async fn pod_uid(&self, name: &str) -> String {
+        let pod = Api::<Pod>::namespaced(self.client.clone(), self.namespace).get(name).await.expect("a pod");
+        pod.metadata.uid.expect("its uid")
     }
 
     /// Says of a pod that it is Ready or not, as the kubelet would.
@@ -105,8 +111,9 @@ impl Site {
 
     /// Starts the Nodegate of a pod, on ports of its own. It is Ready, and its pod isn't yet.
     pub async fn nodegate(&self, kubeconfig: &Path, pod: &str) -> Nodegate {
+        let uid = self.pod_uid(pod).await;
         let mut flags: Vec<&str> = self.flags.iter().map(String::as_str).collect();
-        flags.extend(["--pod-name", pod]);
+        flags.extend(["--pod-name", pod, "--pod-uid", &uid]);
         let mut nodegate = Nodegate::start_with(kubeconfig, &flags).await;
         nodegate.ready().await;
         nodegate

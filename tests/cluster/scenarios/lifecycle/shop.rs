@@ -20,8 +20,10 @@ use crate::{
 };
 
 pub const HOST: &str = "install.example";
-const NAMESPACE: &str = "rig-install";
-const WEB: Sample<'_> = Sample { namespace: NAMESPACE, name: "web", port: 8000, answers_as: "$(NODE)" };
+pub const NAMESPACE: &str = "rig-install";
+/// The Service that answers.
+pub const SERVICE: &str = "web";
+const WEB: Sample<'_> = Sample { namespace: NAMESPACE, name: SERVICE, port: 8000, answers_as: "$(NODE)" };
 /// A Service of the same pods, which an Ingress is to name before it is there.
 const LATE: &str = "late";
 
@@ -140,12 +142,13 @@ pub async fn mends_it(cluster: &Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until the Ingress has that Event, and no other one.
+/// Waits until the Ingress has that Event about what is wrong with it, and no other one. It is in force all the same, which has one of its own.
 async fn event(cluster: &Cluster, reason: &str) -> anyhow::Result<()> {
     let events: Api<Event> = Api::namespaced(cluster.client(), NAMESPACE);
     let about = ListParams::default().fields("involvedObject.kind=Ingress,involvedObject.name=hasty");
     eventually(&format!("an Event {reason}"), PATIENCE, async || {
-        let found: Vec<_> = events.list(&about).await?.into_iter().filter_map(|event| event.reason).collect();
+        let found: Vec<_> =
+            events.list(&about).await?.into_iter().filter_map(|event| event.reason).filter(|reason| reason != "Programmed").collect();
         ensure!(found == [reason], "its Events are {found:?}");
         Ok(())
     })
