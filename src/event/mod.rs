@@ -74,7 +74,10 @@ async fn lead(client: &Client, reporter: &Reporter, report: &mut watch::Receiver
             }
             seen = new;
         }
-        match ledger.next(Instant::now()) {
+        let next = ledger.next(Instant::now());
+        // Before the wait: it may be long.
+        tally.send_modify(|tally| tally.pending = ledger.pending() as u64);
+        match next {
             Next::Send(request) if role.leads() => {
                 let (outcome, why) = write::send(client, reporter, &request).await;
                 if ledger.done(&request, &outcome, Instant::now()) {
@@ -92,7 +95,6 @@ async fn lead(client: &Client, reporter: &Reporter, report: &mut watch::Receiver
                 }
             }
         }
-        tally.send_modify(|tally| tally.pending = ledger.pending() as u64);
     }
 }
 
