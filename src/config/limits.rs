@@ -260,6 +260,9 @@ pub const ADMIN_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 /// Establishing a connection to the API server. Beyond: tried again after a pause.
 pub const API_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a service account's token is used before its file is read again. A kubelet replaces it when a fifth of its time is left, which is minutes.
+pub const API_TOKEN_AGE: Duration = Duration::from_secs(60);
+
 /// Seconds that the API server keeps one watch open before it ends it; then it is resumed where it was. This is what bounds how long a dead
 /// TCP connection goes unnoticed. Rarer than client-go's 5-10 minutes would be kinder to the API server, but a resumed watch costs it nothing.
 pub const API_WATCH_SECONDS: u32 = 60;
