@@ -186,8 +186,8 @@ pub const REDRAW_BURST: Duration = Duration::from_secs(1);
 /// How long after a pod has come the connections are all replaced once: kube-proxy hears of it when we do, and has its rules a second or more later.
 pub const SPREAD_SETTLE: Duration = Duration::from_secs(5);
 
-/// Attempts for one request, the first included, after which one that fails has no successor. Dials that get no answer at all are bounded by
-/// [`DIALS_AT_ONCE`].
+/// Attempts for one request, the first included, after which one that fails has no successor. Dials that get no answer at all, or are refused by one of several
+/// pods, are bounded by [`DIALS_AT_ONCE`].
 pub const MAX_ATTEMPTS: u32 = 3;
 
 /// Retries allowed as a share of requests: one retry for each so many requests, so that retries can't multiply an outage.
