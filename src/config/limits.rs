@@ -189,8 +189,8 @@ pub const REDRAW_BURST: Duration = Duration::from_secs(1);
 /// How long after a pod has come the connections are all replaced once: kube-proxy hears of it when we do, and has its rules a second or more later.
 pub const SPREAD_SETTLE: Duration = Duration::from_secs(5);
 
-/// Attempts for one request, the first included, after which one that fails has no successor. Dials that get no answer at all are bounded by
-/// [`DIALS_AT_ONCE`].
+/// Attempts for one request, the first included, after which one that fails has no successor. Dials that get no answer at all, or are refused by one of several
+/// pods, are bounded by [`DIALS_AT_ONCE`].
 pub const MAX_ATTEMPTS: u32 = 3;
 
 /// Retries allowed as a share of requests: one retry for each so many requests, so that retries can't multiply an outage.
@@ -262,6 +262,9 @@ pub const ADMIN_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 
 /// Establishing a connection to the API server. Beyond: tried again after a pause.
 pub const API_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a service account's token is used before its file is read again. A kubelet replaces it when a fifth of its time is left, which is minutes.
+pub const API_TOKEN_AGE: Duration = Duration::from_secs(60);
 
 /// Seconds that the API server keeps one watch open before it ends it; then it is resumed where it was. This is what bounds how long a dead
 /// TCP connection goes unnoticed. Rarer than client-go's 5-10 minutes would be kinder to the API server, but a resumed watch costs it nothing.

@@ -98,7 +98,10 @@ async fn lead(writer: Writer<'_>, report: &mut watch::Receiver<Report>) {
             programmed.note(&new.ingresses, &new.held, Instant::now());
             seen = new;
         }
-        match ledger.next(Instant::now()) {
+        let next = ledger.next(Instant::now());
+        // Before the wait: it may be long.
+        tally.send_modify(|tally| tally.pending = ledger.pending() as u64);
+        match next {
             Next::Send(request) if role.leads() => {
                 let (outcome, why) = write::send(client, reporter, request.words()).await;
                 if ledger.done(&request, &outcome, Instant::now()) {
@@ -121,7 +124,6 @@ async fn lead(writer: Writer<'_>, report: &mut watch::Receiver<Report>) {
                 }
             }
         }
-        tally.send_modify(|tally| tally.pending = ledger.pending() as u64);
     }
 }
 

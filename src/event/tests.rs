@@ -73,6 +73,26 @@ async fn only_the_leader_writes_and_a_new_one_begins_anew() {
     task.abort();
 }
 
+/// What is found and gone within two seconds is nobody's to be told: the number of those to be told says so at once, though there is nothing to do.
+#[tokio::test(start_paused = true)]
+async fn what_is_gone_before_it_was_told_is_not_pending() {
+    let (client, mut requests) = server();
+    let (_leading, role) = watch::channel(Some(Clock::now() + Duration::from_hours(1)));
+    let (reports, report_receiver) = watch::channel(report("Ingress", "n", &["old"]));
+    let (tally, numbers) = watch::channel(Tally::default());
+    let reporter = Reporter { controller: "nodegate.dev/ingress-controller".into(), instance: "pod".into() };
+    let task = tokio::spawn(run(client, reporter, report_receiver, Role::from_channel(role), tally));
+    time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(taken(&mut requests).len(), 1);
+    for (found, pending) in [(&["old", "bad"][..], 1), (&["old"], 0)] {
+        reports.send_replace(report("Ingress", "n", found));
+        time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(numbers.borrow().pending, pending);
+    }
+    assert_eq!(taken(&mut requests), Vec::<String>::new());
+    task.abort();
+}
+
 #[tokio::test(start_paused = true)]
 async fn events_of_objects_without_a_namespace_are_in_the_default_one() {
     let (client, mut requests) = server();

@@ -42,6 +42,8 @@ mod tests {
             (784_111_777_000, "Sun, 06 Nov 1994 08:49:37 GMT"),
             (784_111_777_999, "Sun, 06 Nov 1994 08:49:37 GMT"),
             (784_111_778_000, "Sun, 06 Nov 1994 08:49:38 GMT"),
+            // The clock was set back, by a day.
+            (784_025_378_000, "Sat, 05 Nov 1994 08:49:38 GMT"),
         ] {
             assert_eq!(date.at(UNIX_EPOCH + Duration::from_millis(millis)), expected);
         }

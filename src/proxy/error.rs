@@ -1,5 +1,7 @@
 //! What can go wrong with a request, as data: the reason a client is told, whose fault it was, and the cause for our own log.
 
+use std::io;
+
 use http::StatusCode;
 
 /// Why we answer ourselves: the reason codes of the access log, the metric, and the `X-Nodegate-Reason` header.
@@ -166,6 +168,12 @@ impl ProxyError {
 
     pub(crate) fn caused(reason: Reason, detail: &'static str, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self { reason, detail, cause: Some(cause.into()) }
+    }
+
+    /// Whether a host has said that nobody listens there.
+    pub(crate) fn is_refusal(&self) -> bool {
+        let cause = self.cause.as_ref().and_then(|cause| cause.downcast_ref::<io::Error>());
+        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
     }
 }
 

@@ -6,7 +6,7 @@ use std::{borrow::Cow, convert::Infallible, rc::Rc, sync::Arc};
 use h2::ext::Protocol;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, CONTENT_LENGTH, EXPECT, LOCATION, SEC_WEBSOCKET_KEY, SERVER, TRAILER, TRANSFER_ENCODING},
+    header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, LOCATION, SEC_WEBSOCKET_KEY, SERVER, TRAILER, TRANSFER_ENCODING},
     request,
     uri::PathAndQuery,
 };
@@ -37,7 +37,8 @@ const ADDED_FIELDS: usize = 6;
 pub(super) async fn handle_http1(lane: Rc<Lane>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
     let connection = Rc::clone(lane.connection());
     let is_chunked = is_chunked(request.body());
-    let Answer { mut response, body_taken } = handle(lane, request.map(ArrivingBody::Http1)).await;
+    let Answer { mut response, body_taken } = handle(Rc::clone(&lane), request.map(ArrivingBody::Http1)).await;
+    response.headers_mut().entry(DATE).or_insert_with(|| lane.worker().date());
     // With part of the request's body unread, the server closes the connection behind the response: the client is to know before it sends another. Of one in
     // chunks it reads no more than one to find its end, so that it may be all there, and unread.
     let unread = connection.has_unread_body() || (is_chunked && !body_taken);

@@ -1,9 +1,10 @@
 //! The `cluster` source: one watch for each kind and namespace, whose raw events go to the stores as they come. A lost API server changes nothing.
 
 mod feed;
+mod token;
 mod trouble;
 
-use std::{convert::Infallible, fmt::Debug, sync::Arc};
+use std::{convert::Infallible, fmt::Debug, path::PathBuf, sync::Arc};
 
 use futures_util::StreamExt;
 use k8s_openapi::{
@@ -17,11 +18,13 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Config, Resource,
     api::ListParams,
+    client::{AuthError, ClientBuilder},
     core::DeserializeGuard,
     runtime::watcher::{self, watcher},
 };
 use serde::de::DeserializeOwned;
 use tokio::{task::JoinSet, time::Instant};
+use tower::util::MapRequestLayer;
 
 use crate::{
     compile::{Diagnostic, Objects},
@@ -30,6 +33,7 @@ use crate::{
         SourceError,
         cluster::{
             feed::{Feed, version},
+            token::TokenFile,
             trouble::{Trouble, is_refusal},
         },
         object::{Kind, Stored},
@@ -90,8 +94,15 @@ async fn configuration(config: Option<Box<Config>>) -> Result<Config, SourceErro
     Ok(config)
 }
 
-fn client(config: Config) -> Result<Client, SourceError> {
-    Client::try_from(config).map_err(|error| SourceError::Client(Box::new(error)))
+fn client(mut config: Config) -> Result<Client, SourceError> {
+    // One that is given as it is goes before a file.
+    let file = config.auth_info.token_file.take_if(|_| config.auth_info.token.is_none()).map(PathBuf::from);
+    let refused = |error| SourceError::Client(Box::new(error));
+    let builder = ClientBuilder::try_from(config).map_err(refused)?;
+    let Some(path) = file else { return Ok(builder.build()) };
+    let file = TokenFile::open(path.clone()).map_err(|error| refused(kube::Error::Auth(AuthError::ReadTokenFile(error, path))))?;
+    let file = Arc::new(file);
+    Ok(builder.with_layer(&MapRequestLayer::new(move |request| file.authorize(request))).build())
 }
 
 impl Debug for Cluster {

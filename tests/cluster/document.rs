@@ -4,8 +4,8 @@ use std::{env, fs, path::Path};
 
 use anyhow::{Context, ensure};
 
-const BEGIN: &str = "<!-- measured: begin -->\n";
-const END: &str = "<!-- measured: end -->\n";
+/// What most documents' only table is called in its markers.
+const ONLY: &str = "measured";
 /// At 1, the measured table replaces the document's.
 const WRITE: &str = "NODEGATE_WRITE_DOCS";
 
@@ -14,14 +14,21 @@ pub fn keep(document: &str, table: &str) -> anyhow::Result<()> {
     keep_columns(document, table, 1)
 }
 
-/// Compares the first columns, so many, of a document's table and of the measured one: the figures in the others differ from run to run. Or writes it.
+/// As [`keep_table`], of the document's only table.
 pub fn keep_columns(document: &str, table: &str, columns: usize) -> anyhow::Result<()> {
+    keep_table(document, ONLY, table, columns)
+}
+
+/// Compares the first columns, so many, of a document's table and of the measured one: the figures in the others differ from run to run. Or writes it. The table is
+/// between two comments, which have its name.
+pub fn keep_table(document: &str, name: &str, table: &str, columns: usize) -> anyhow::Result<()> {
+    let (begin, end) = (format!("<!-- {name}: begin -->\n"), format!("<!-- {name}: end -->\n"));
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
     let text = fs::read_to_string(&path).with_context(|| format!("{document} can't be read"))?;
-    let (head, rest) = text.split_once(BEGIN).with_context(|| format!("{document} has no line {BEGIN:?}"))?;
-    let (written, tail) = rest.split_once(END).with_context(|| format!("{document} has no line {END:?}"))?;
+    let (head, rest) = text.split_once(&begin).with_context(|| format!("{document} has no line {begin:?}"))?;
+    let (written, tail) = rest.split_once(&end).with_context(|| format!("{document} has no line {end:?}"))?;
     if env::var_os(WRITE).is_some_and(|value| value == "1") {
-        return fs::write(&path, [head, BEGIN, table, END, tail].concat()).with_context(|| format!("{document} can't be written"));
+        return fs::write(&path, [head, &begin, table, &end, tail].concat()).with_context(|| format!("{document} can't be written"));
     }
     let (written, measured) = (stable(written, columns), stable(table, columns));
     ensure!(written == measured, "{document} says {written:#?}, and measured was {measured:#?}: run this with {WRITE}=1");

@@ -13,6 +13,7 @@
 mod addresses;
 mod answers;
 mod bodies;
+mod clock;
 mod dials;
 mod drain;
 mod endpoints;

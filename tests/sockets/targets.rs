@@ -2,7 +2,10 @@
 
 use std::{net::Ipv6Addr, time::Duration};
 
-use nodegate::{compile::Options, config::limits::MAX_ATTEMPTS};
+use nodegate::{
+    compile::Options,
+    config::limits::{DIALS_AT_ONCE, MAX_ATTEMPTS},
+};
 
 use crate::support::{
     Backend,
@@ -87,6 +90,17 @@ fn a_refused_connection_is_retried_a_few_times() {
     assert_eq!(proxy.numbers().upstream_dials, u64::from(MAX_ATTEMPTS));
     let backend = refusing.listen().serve("hello");
     assert_eq!((proxy.get("a", "/").text(), backend), ("hello", backend));
+}
+
+#[test]
+fn of_several_pods_behind_one_address_more_are_drawn_where_those_before_refuse() {
+    let refusing = Refusing::start();
+    let pods = ["192.0.2.1:80", "192.0.2.2:80"].map(|pod| Ready(pod.parse().unwrap()));
+    let mut proxy = Proxy::start(&service(Service::ClusterIp(refusing.address()), &pods));
+    proxy.exchange("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab").assert_own(502, "upstream_connect");
+    assert_eq!(proxy.record()["attempts"], DIALS_AT_ONCE);
+    let numbers = proxy.numbers();
+    assert_eq!((numbers.upstream_dials, numbers.retries), (DIALS_AT_ONCE as u64, DIALS_AT_ONCE as u64 - 1));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod accepts_any;
 mod backend;
+mod clock;
 pub mod frames;
 mod http2;
 mod http2_backend;
@@ -19,6 +20,7 @@ use std::{
 };
 
 pub use backend::{Backend, Refusing};
+pub use clock::Clock;
 pub use http2::{Call, Http2};
 pub use http2_backend::{BIG, Http2Backend, TOGETHER};
 pub use issued::{Authority, Issued, issue};

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{PATIENCE, Wire};
+use super::{Clock, PATIENCE, Wire};
 
 /// How long the process may take until it is ready: a debug build reads 10,000 Ingresses in 15 to 25 s.
 const STARTUP: Duration = Duration::from_mins(1);
@@ -43,6 +43,13 @@ impl Nodegate {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_nodegate")]);
         Self::serve_by(command, manifests, &[])
+    }
+
+    /// With a wall clock of its own.
+    pub fn serve_by_clock(clock: &Clock, manifests: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nodegate"));
+        command.envs(clock.environment());
+        Self::serve_by(command, manifests, arguments)
     }
 
     fn serve_by(mut command: Command, manifests: &str, arguments: &[&str]) -> Self {

@@ -62,6 +62,8 @@ fn server_builder(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     // The guard keeps the deadlines; without a timer the builder's own would be off silently.
     builder.keep_alive(true).half_close(false).header_read_timeout(None);
+    // Its own date stands still when the clock is set back, until the old time has come again.
+    builder.auto_date_header(false);
     builder.max_buf_size(limits.request_head_bytes.max(limits::SERVER_BUFFER_BYTES));
     if limits.request_header_count != limits::REQUEST_HEADER_COUNT {
         // Any number but its own costs the server an allocation for each request.

@@ -119,6 +119,7 @@ impl<'a> Candidates<'a> {
     async fn dial(&mut self, lane: &Lane, trail: &mut Trail, first: Destination) -> Result<Lease, ProxyError> {
         let worker = lane.worker();
         let mut race = Race::new(worker, self.patience, self.at_once);
+        let mut draws = self.draws();
         race.start(&first);
         self.tried.push(first.address);
         loop {
@@ -136,7 +137,9 @@ impl<'a> Candidates<'a> {
                 Event::Failed(destination, error) => {
                     let address = destination.address;
                     count_failed(worker, trail, 1);
-                    let may_retry = error.reason == Reason::UpstreamConnect && trail.attempts < MAX_ATTEMPTS;
+                    draws = draws.saturating_sub(1);
+                    let another_draw = draws > 0 && error.is_refusal();
+                    let may_retry = error.reason == Reason::UpstreamConnect && (another_draw || trail.attempts < MAX_ATTEMPTS);
                     if !may_retry && race.len() == 0 {
                         trail.upstream = Some(address);
                         return Err(error);
@@ -185,6 +188,15 @@ impl<'a> Candidates<'a> {
         let lease = if self.pooled { worker.pools.take(worker, destination, self.hints, self.order()) } else { None }?;
         self.spread(worker, destination);
         Some(lease)
+    }
+
+    /// How many pods may be drawn for one request, those that refuse included: kube-proxy goes on for seconds to draw one that has stopped. Its host answers at
+    /// once, so that asking again costs next to nothing.
+    fn draws(&self) -> usize {
+        match self.addresses {
+            Addresses::InOrder(_) if self.hints.is_some_and(|pods| pods.len() > 1) => DIALS_AT_ONCE,
+            Addresses::InOrder(_) | Addresses::Pods(_) => 0,
+        }
     }
 
     fn order(&self) -> Order {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use kube::core::Status;
+use kube::{config::AuthInfo, core::Status};
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::{io::AsyncReadExt, net::TcpListener, sync::mpsc};
 
 use super::*;
 use crate::config::limits::{API_BACKOFF_MAX, API_BACKOFF_MIN};
@@ -32,6 +32,38 @@ async fn an_api_server_that_is_down_fails_a_single_reading_and_names_what_was_re
     let config = Config::new("http://127.0.0.1:1".parse().unwrap());
     let error = list_cluster(Some(Box::new(config)), vec![]).await.unwrap_err().to_string();
     assert!(error.starts_with("listing Ingress failed:"), "{error}");
+}
+
+/// The head of a request that a client of these credentials sends.
+async fn sent(auth_info: AuthInfo) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut config = Config::new(format!("http://{}", listener.local_addr().unwrap()).parse().unwrap());
+    config.auth_info = auth_info;
+    let client = client(config).unwrap();
+    let task = tokio::spawn(async move { client.apiserver_version().await });
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        assert!(stream.read_buf(&mut head).await.unwrap() > 0, "the client is gone");
+    }
+    task.abort();
+    String::from_utf8(head).unwrap()
+}
+
+#[tokio::test]
+async fn requests_carry_the_token_that_is_given_or_else_that_of_the_file() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "from-the-file\n").unwrap();
+    let token_file = Some(file.path().to_str().unwrap().to_owned());
+    for (token, expected) in [(None, "from-the-file"), (Some("given"), "given")] {
+        let head = sent(AuthInfo { token: token.map(Into::into), token_file: token_file.clone(), ..AuthInfo::default() }).await;
+        assert!(head.contains(&format!("authorization: Bearer {expected}\r\n")), "{head}");
+    }
+    let missing = AuthInfo { token_file: Some("/nowhere/token".to_owned()), ..AuthInfo::default() };
+    let mut config = Config::new("http://127.0.0.1:1".parse().unwrap());
+    config.auth_info = missing;
+    let error = client(config).map(drop).unwrap_err().to_string();
+    assert!(error.contains("/nowhere/token"), "{error}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod edit;
 mod inventory;
-mod process;
+pub mod process;
 mod right;
 pub mod rights;
 pub mod shop;

@@ -1,5 +1,6 @@
 //! What a cluster with Nodegate has to do, one file for each scenario. A scenario makes its own namespaces, and leaves the cluster as it found it.
 
+mod changes;
 mod failures;
 mod faults;
 mod https;
@@ -35,6 +36,7 @@ pub const ALL: &[Scenario] = &[
     Scenario { name: "reference", nodes: 3, run: |cluster| Box::pin(reference::reference(cluster)) },
     Scenario { name: "leaders", nodes: 3, run: |cluster| Box::pin(leaders::leaders(cluster)) },
     Scenario { name: "failures", nodes: 3, run: |cluster| Box::pin(failures::failures(cluster)) },
+    Scenario { name: "changes", nodes: 3, run: |cluster| Box::pin(changes::changes(cluster, &changes::SHORT)) },
     Scenario { name: "semantics", nodes: 3, run: |cluster| Box::pin(semantics::semantics(cluster)) },
     Scenario { name: "takeover", nodes: 1, run: |cluster| Box::pin(takeover::takeover(cluster)) },
 ];

@@ -3,6 +3,8 @@
 mod backend;
 #[path = "../../support/built.rs"]
 mod built;
+#[path = "../../support/clock.rs"]
+mod clock;
 mod cluster;
 mod directory;
 mod forwarder;
@@ -20,6 +22,7 @@ use std::{
 
 pub use backend::{App, Backend};
 pub use built::built;
+pub use clock::Clock;
 pub use cluster::{Cluster, WATCHED};
 pub use directory::Directory;
 pub use forwarder::Forwarder;

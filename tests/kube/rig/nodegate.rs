@@ -4,7 +4,7 @@ use std::{ffi::OsStr, net::SocketAddr, path::Path};
 
 use serde_json::Value;
 
-use super::{Answer, directory::Directory, eventually, get, process::Process};
+use super::{Answer, Clock, directory::Directory, eventually, get, process::Process};
 
 /// A running Nodegate. Fields are dropped in this order: the process, then its log.
 #[derive(Debug)]
@@ -23,8 +23,16 @@ impl Nodegate {
 
     /// As [`Nodegate::start`], with more flags.
     pub async fn start_with(kubeconfig: &Path, flags: &[&str]) -> Self {
+        Self::start_by(kubeconfig, flags, None).await
+    }
+
+    /// As [`Nodegate::start_with`], with a wall clock of its own.
+    pub async fn start_by(kubeconfig: &Path, flags: &[&str], clock: Option<&Clock>) -> Self {
         let directory = Directory::create("nodegate");
-        let environment = [("KUBECONFIG", kubeconfig.as_os_str()), ("NO_COLOR", OsStr::new("1"))];
+        let clock = clock.map(Clock::environment);
+        let clock = clock.iter().flatten().map(|(name, value)| (*name, value.as_os_str()));
+        let environment: Vec<_> =
+            [("KUBECONFIG", kubeconfig.as_os_str()), ("NO_COLOR", OsStr::new("1"))].into_iter().chain(clock).collect();
         let arguments = ["serve", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"].iter().chain(flags);
         let mut process = Process::start("nodegate", Path::new(env!("CARGO_BIN_EXE_nodegate")), arguments, &environment, directory.path());
         let (http, admin) = eventually("Nodegate listens", async || {

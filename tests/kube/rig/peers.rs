@@ -9,7 +9,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{Cluster, Nodegate, objects};
+use super::{Clock, Cluster, Nodegate, objects};
 
 /// The uid of a DaemonSet that nobody has created.
 const DAEMON_SET: &str = "5f1d7a52-0f6c-4d1c-9a0c-3a1c6c1b6f00";
@@ -111,19 +111,28 @@ impl Site {
 
     /// Starts the Nodegate of a pod, on ports of its own. It is Ready, and its pod isn't yet.
     pub async fn nodegate(&self, kubeconfig: &Path, pod: &str) -> Nodegate {
+        self.nodegate_by(kubeconfig, pod, None).await
+    }
+
+    async fn nodegate_by(&self, kubeconfig: &Path, pod: &str, clock: Option<&Clock>) -> Nodegate {
         let uid = self.pod_uid(pod).await;
         let mut flags: Vec<&str> = self.flags.iter().map(String::as_str).collect();
         flags.extend(["--pod-name", pod, "--pod-uid", &uid]);
-        let mut nodegate = Nodegate::start_with(kubeconfig, &flags).await;
+        let mut nodegate = Nodegate::start_by(kubeconfig, &flags, clock).await;
         nodegate.ready().await;
         nodegate
     }
 
     /// A node with one InternalIP, and a Ready pod of the same name on it with its Nodegate.
     pub async fn member(&self, kubeconfig: &Path, name: &str, address: &str) -> Nodegate {
+        self.member_by(kubeconfig, name, address, None).await
+    }
+
+    /// As [`Site::member`], where the Nodegate has a wall clock of its own.
+    pub async fn member_by(&self, kubeconfig: &Path, name: &str, address: &str, clock: Option<&Clock>) -> Nodegate {
         self.node(name, &[("InternalIP", address)]).await;
         self.pod(name, name).await;
-        let nodegate = self.nodegate(kubeconfig, name).await;
+        let nodegate = self.nodegate_by(kubeconfig, name, clock).await;
         self.pod_ready(name, true).await;
         nodegate
     }

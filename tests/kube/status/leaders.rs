@@ -1,9 +1,10 @@
 //! Who writes: leaders that are killed, cut off, or drain, and what an Ingress bears meanwhile.
 
+use jiff::{SignedDuration, Timestamp};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::rig::Forwarder;
+use crate::rig::{Clock, Forwarder};
 
 const ALL: [&str; 3] = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
 
@@ -63,6 +64,34 @@ async fn a_leader_without_the_api_server_stops_leading_before_another_begins() {
     cut.serves("late.example", "app").await;
     site.bears("late", &ALL[..2]).await;
     assert_eq!((cut.metric("nodegate_leader").await, site.holder().await.as_deref()), (Ok(0), Some("b")));
+    assert_eq!(history.changes().await, [&ALL[..2]]);
+}
+
+/// Its term is longer than the Lease's duration in each of its new times, so that another would have begun if it believed them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_clock_jumps_by_a_day_goes_on_to_lead() {
+    const DAY: SignedDuration = SignedDuration::from_hours(24);
+    let (site, kubeconfig, _app) = begin("status-clock").await;
+    let clock = Clock::new();
+    let leader = site.member_by(&kubeconfig, "a", ALL[0], Some(&clock)).await;
+    leads(&leader).await;
+    let _other = site.member(&kubeconfig, "b", ALL[1]).await;
+    site.bears("web", &ALL[..2]).await;
+    let history = site.history("web").await;
+    let lease = async || site.lease().await.expect("a Lease");
+    let before = lease().await;
+    for ahead in [DAY, -DAY, SignedDuration::ZERO] {
+        clock.set(ahead.as_secs());
+        // Of a renewal by the clock's new time, and of one so much later.
+        let later = Timestamp::now() + ahead + SignedDuration::from_secs(5);
+        eventually("the Lease is renewed by the new time", async || {
+            let renewed = lease().await.renew_time.expect("a time").0;
+            if renewed >= later && renewed < later + DAY / 2 { Ok(()) } else { Err(format!("at {renewed}, and not {later}")) }
+        })
+        .await;
+    }
+    let after = lease().await;
+    assert_eq!((after.holder_identity.as_deref(), after.lease_transitions), (Some("a"), before.lease_transitions));
     assert_eq!(history.changes().await, [&ALL[..2]]);
 }
 

@@ -11,7 +11,10 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use k8s_openapi::api::{coordination::v1::Lease, networking::v1::Ingress};
+use k8s_openapi::api::{
+    coordination::v1::{Lease, LeaseSpec},
+    networking::v1::Ingress,
+};
 use kube::{
     Api,
     api::{WatchEvent, WatchParams},
@@ -61,8 +64,12 @@ impl Site {
 
     /// Who holds the Lease now.
     async fn holder(&self) -> Option<String> {
-        let lease = Api::<Lease>::namespaced(self.client.clone(), self.namespace).get_opt("nodegate").await.expect("an answer");
-        lease?.spec?.holder_identity
+        self.lease().await?.holder_identity
+    }
+
+    /// What the Lease says now.
+    async fn lease(&self) -> Option<LeaseSpec> {
+        Api::<Lease>::namespaced(self.client.clone(), self.namespace).get_opt("nodegate").await.expect("an answer")?.spec
     }
 
     /// Waits until another holds the Lease than `before`; returns who.

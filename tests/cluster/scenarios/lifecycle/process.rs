@@ -9,7 +9,7 @@ use crate::cluster::Cluster;
 /// The bit of the capability to listen on ports below the unprivileged ones.
 pub const NET_BIND_SERVICE: u64 = 1 << 10;
 /// Whom the image and the manifests make it.
-const USER: &str = "65532";
+pub const USER: &str = "65532";
 
 /// One that serves.
 #[derive(Debug)]

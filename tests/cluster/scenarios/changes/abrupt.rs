@@ -1,0 +1,127 @@
+//! Pods that stop without a word, killed or deleted by force: requests that were on their way to one go to another, where that is allowed.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use kube::ResourceExt;
+
+use super::{
+    Extent,
+    held::{HELD, Held},
+    site::{NAMESPACE, Site},
+    table::Row,
+};
+use crate::{
+    install,
+    load::{Failure, Load, Tally},
+    tools,
+    wait::{PATIENCE, eventually},
+};
+
+/// Requests before the first pod's end, and again behind the last.
+const AROUND: u32 = 60;
+
+/// When a pod's process ended, as the load counts: not before the one, not after the other.
+type Death = (Duration, Duration);
+
+pub async fn pods_stop_abruptly(site: &Site<'_>, extent: &Extent) -> anyhow::Result<Row> {
+    let load = site.load(extent.rate);
+    load.ended(AROUND).await?;
+    let retries = retries(site)?;
+    let (mut deaths, mut lost) = (Vec::new(), 0);
+    for _ in 0..extent.deaths {
+        // The same pod in both ways: a container that dies a second time is started again later.
+        let pod = site.pods().await?.pop().context("no pod")?.name_any();
+        lost += killed(site, &load, &pod, &mut deaths).await?;
+        deaths.push(deleted_by_force(site, &load, &pod).await?);
+    }
+    load.ended(AROUND).await?;
+    let tally = load.stop();
+    let retries = self::retries(site)? - retries;
+    let surprised = surprised(&tally, &deaths)?;
+    ensure!(retries > u64::try_from(lost)?, "of the requests that a pod was at, {lost} were lost, and no more than {retries} sent again");
+    Ok(Row {
+        change: "a pod killed with SIGKILL, and one deleted by force",
+        seen: "nothing, but for requests without a body that were on their way to that pod over a connection which was new: few of these, with 502".to_owned(),
+        measured: format!(
+            "{} killed and {} deleted; of {} requests, {surprised} failed, and of {} that the pods took their time for when one was killed, {lost}; {retries} were sent again",
+            extent.deaths,
+            extent.deaths,
+            tally.sent,
+            extent.deaths * HELD
+        ),
+    })
+}
+
+/// Kills a pod's process while pods are busy with requests, and waits until it is started again. How many of these requests were lost.
+async fn killed(site: &Site<'_>, load: &Load, pod: &str, deaths: &mut Vec<Death>) -> anyhow::Result<usize> {
+    let held = Held::begin(site);
+    held.is_under_way(site).await?;
+    let process = process(pod)?;
+    let began = load.now();
+    tools::run(Command::new("kill").arg("-KILL").arg(process.file_name().context("a process")?));
+    is_gone(&process).await?;
+    deaths.push((began, load.now()));
+    let lost = held.lost()?;
+    eventually(&format!("{pod} runs again"), PATIENCE, async || {
+        let pods = site.pods().await?;
+        let status = pods.into_iter().find(|other| other.name_any() == pod).and_then(|pod| pod.status).unwrap_or_default();
+        let container = status.container_statuses.into_iter().flatten().next().context("no container")?;
+        ensure!(container.restart_count == 1 && container.ready, "{container:?}");
+        Ok(())
+    })
+    .await?;
+    site.is_whole().await?;
+    Ok(lost)
+}
+
+/// Deletes a pod without any grace, and waits until there is another one.
+async fn deleted_by_force(site: &Site<'_>, load: &Load, pod: &str) -> anyhow::Result<Death> {
+    let (process, namespace, began) = (process(pod)?, format!("--namespace={NAMESPACE}"), load.now());
+    site.cluster.kubectl(&["delete", "pod", pod, &namespace, "--grace-period=0", "--force"])?;
+    is_gone(&process).await?;
+    let ended = load.now();
+    eventually(&format!("there is another pod instead of {pod}"), PATIENCE, async || {
+        let pods: Vec<String> = site.pods().await?.iter().map(ResourceExt::name_any).collect();
+        ensure!(!pods.iter().any(|other| other == pod), "{pods:?}");
+        Ok(())
+    })
+    .await?;
+    site.is_whole().await?;
+    Ok((began, ended))
+}
+
+/// The directory of the process of a pod, which has the pod's name as an argument.
+fn process(pod: &str) -> anyhow::Result<PathBuf> {
+    let of_the_pod = |directory: &PathBuf| {
+        // What isn't there any more is none of them.
+        let line = fs::read_to_string(directory.join("cmdline")).unwrap_or_default();
+        line.starts_with("/echo\0") && line.split('\0').any(|argument| argument == pod)
+    };
+    let processes = fs::read_dir("/proc")?.flatten().map(|entry| entry.path());
+    processes.into_iter().find(of_the_pod).with_context(|| format!("pod {pod} has no process"))
+}
+
+async fn is_gone(process: &Path) -> anyhow::Result<()> {
+    eventually("a pod's process is gone", PATIENCE, async || if process.exists() { Err("it is there") } else { Ok(()) }).await
+}
+
+/// How many requests failed, all of which were on their way when a pod's process ended.
+fn surprised(tally: &Tally, deaths: &[Death]) -> anyhow::Result<usize> {
+    let explained = |failure: &Failure| {
+        let under_way = |(began, ended): &Death| failure.sent <= *ended && failure.sent + failure.took >= *began;
+        failure.what.starts_with("502") && deaths.iter().any(under_way)
+    };
+    let other = tally.failed.iter().find(|failure| !explained(failure));
+    ensure!(other.is_none(), "not for the end of a pod, which were at {deaths:?}: {}", other.map(ToString::to_string).unwrap_or_default());
+    Ok(tally.failed.len())
+}
+
+fn retries(site: &Site<'_>) -> anyhow::Result<u64> {
+    site.cluster.nodes.iter().map(|node| install::metric(node, "nodegate_retries_total")).sum()
+}
