@@ -4,24 +4,26 @@ use std::{env, fs, path::Path};
 
 use anyhow::{Context, ensure};
 
-const BEGIN: &str = "<!-- measured: begin -->\n";
-const END: &str = "<!-- measured: end -->\n";
+/// What the marks around a document's only table say.
+const ONLY: &str = "measured";
 /// At 1, the measured table replaces the document's.
 const WRITE: &str = "NODEGATE_WRITE_DOCS";
 
-/// As [`keep_columns`], where the first column alone is the same in every run.
+/// As [`keep_columns`], of a document's only table, whose first column alone is the same in every run.
 pub fn keep(document: &str, table: &str) -> anyhow::Result<()> {
-    keep_columns(document, table, 1)
+    keep_columns(document, ONLY, table, 1)
 }
 
-/// Compares the first columns, so many, of a document's table and of the measured one: the figures in the others differ from run to run. Or writes it.
-pub fn keep_columns(document: &str, table: &str, columns: usize) -> anyhow::Result<()> {
+/// Compares the first columns, so many, of a document's table, between its marks, and of the measured one: the figures in the others differ from run to run.
+/// Or writes it.
+pub fn keep_columns(document: &str, mark: &str, table: &str, columns: usize) -> anyhow::Result<()> {
+    let [begin, end] = ["begin", "end"].map(|side| format!("<!-- {mark}: {side} -->\n"));
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
     let text = fs::read_to_string(&path).with_context(|| format!("{document} can't be read"))?;
-    let (head, rest) = text.split_once(BEGIN).with_context(|| format!("{document} has no line {BEGIN:?}"))?;
-    let (written, tail) = rest.split_once(END).with_context(|| format!("{document} has no line {END:?}"))?;
+    let (head, rest) = text.split_once(&begin).with_context(|| format!("{document} has no line {begin:?}"))?;
+    let (written, tail) = rest.split_once(&end).with_context(|| format!("{document} has no line {end:?}"))?;
     if env::var_os(WRITE).is_some_and(|value| value == "1") {
-        return fs::write(&path, [head, BEGIN, table, END, tail].concat()).with_context(|| format!("{document} can't be written"));
+        return fs::write(&path, [head, &begin, table, &end, tail].concat()).with_context(|| format!("{document} can't be written"));
     }
     let (written, measured) = (stable(written, columns), stable(table, columns));
     ensure!(written == measured, "{document} says {written:#?}, and measured was {measured:#?}: run this with {WRITE}=1");

@@ -8,6 +8,7 @@ mod lifecycle;
 mod nodes;
 mod reference;
 mod semantics;
+mod table;
 mod takeover;
 
 use std::{future::Future, pin::Pin};
