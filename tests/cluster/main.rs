@@ -29,6 +29,7 @@ mod sandbox;
 mod scenarios;
 mod tools;
 mod wait;
+mod websockets;
 
 #[path = "../support/accepts_any.rs"]
 mod accepts_any;

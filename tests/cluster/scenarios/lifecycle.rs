@@ -1,7 +1,7 @@
 //! Install, upgrade of the configuration, uninstall, as shipped: no request fails, no right is missing or spare, nothing is left. Both ways to port 80.
 
 mod inventory;
-mod process;
+pub mod process;
 mod right;
 pub mod rights;
 pub mod shop;

@@ -10,6 +10,7 @@ mod reference;
 mod semantics;
 mod table;
 mod takeover;
+mod upgrades;
 
 use std::{future::Future, pin::Pin};
 
@@ -36,6 +37,7 @@ pub const ALL: &[Scenario] = &[
     Scenario { name: "reference", nodes: 3, run: |cluster| Box::pin(reference::reference(cluster)) },
     Scenario { name: "leaders", nodes: 3, run: |cluster| Box::pin(leaders::leaders(cluster)) },
     Scenario { name: "failures", nodes: 3, run: |cluster| Box::pin(failures::failures(cluster)) },
+    Scenario { name: "upgrades", nodes: 3, run: |cluster| Box::pin(upgrades::upgrades(cluster)) },
     Scenario { name: "semantics", nodes: 3, run: |cluster| Box::pin(semantics::semantics(cluster)) },
     Scenario { name: "takeover", nodes: 1, run: |cluster| Box::pin(takeover::takeover(cluster)) },
 ];

@@ -27,23 +27,23 @@ pub struct Rows {
     name: &'static str,
     /// What the first column is called.
     events: &'static str,
-    rows: Vec<Row>,
+    all: Vec<Row>,
 }
 
 impl Rows {
     pub fn of(name: &'static str, events: &'static str) -> Self {
-        Self { name, events, rows: Vec::new() }
+        Self { name, events, all: Vec::new() }
     }
 
     pub fn push(&mut self, row: Row) {
         println!("{}: {}: {}; {}", self.name, row.event, row.seen, row.measured);
-        self.rows.push(row);
+        self.all.push(row);
     }
 
     /// Compares the document with them, or writes it.
     pub fn check(&self) -> anyhow::Result<()> {
         let head = format!("| {} | What clients see | Measured |\n|---|---|---|\n", self.events);
-        let lines: String = self.rows.iter().map(Row::line).collect();
+        let lines: String = self.all.iter().map(Row::line).collect();
         document::keep_columns(DOCUMENT, &format!("measured {}", self.name), &[head, lines].concat(), 2)
     }
 }
