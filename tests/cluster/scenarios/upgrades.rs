@@ -15,6 +15,8 @@ use site::Site;
 
 const SHORT: Length =
     Length { event: "`kubectl rollout restart daemonset/nodegate`, and once more as soon as that is done", upgrades: 2, requests: 0 };
+const LONG: Length =
+    Length { event: "`kubectl rollout restart daemonset/nodegate`, again and again (`make soak`)", upgrades: 10, requests: 100_000 };
 
 pub async fn upgrades(cluster: &Cluster) -> anyhow::Result<()> {
     let site = Site::create(cluster).await?;
@@ -27,4 +29,11 @@ pub async fn upgrades(cluster: &Cluster) -> anyhow::Result<()> {
     rows.push(traefik::restarts(&bare).await?);
     bare.remove()?;
     rows.check()
+}
+
+/// The upgrades alone, many of them.
+pub async fn soak(cluster: &Cluster) -> anyhow::Result<()> {
+    let site = Site::create(cluster).await?;
+    Rows::of("soak", "What happens").push(restarts::nodegate(&site, LONG).await?);
+    site.uninstall()?.remove()
 }

@@ -10,7 +10,7 @@ use super::{
     site::Site,
     watch::{WEBSOCKETS, Watch},
 };
-use crate::install;
+use crate::{install, load::Tally};
 
 /// If all WebSockets of one of three nodes were told at once, it were twice as many.
 const AT_ONCE: usize = WEBSOCKETS as usize / 6;
@@ -34,6 +34,8 @@ pub async fn nodegate(site: &Site<'_>, length: Length) -> anyhow::Result<Row> {
         site.rollout(&["restart"])?;
         site.rollout(&["status", "--timeout=180s"])?;
         upgrades += 1;
+        // At once, while the pods have their logs.
+        watch.load.so_far(Tally::all_succeeded)?;
     }
     install::rolled_out(cluster).await?;
     let took = began.elapsed();
