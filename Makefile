@@ -2,6 +2,7 @@
 #   make run    two sample backends and Nodegate on 127.0.0.1:8080, from examples/quickstart
 #   make test   everything that needs no root: format, lints, dependencies, every test, a real kube-apiserver included
 #   make e2e    three real Kubernetes nodes on this machine, and every scenario on them; as root
+#   make soak   three nodes again, and what their scenarios do at length: upgrade after upgrade under 100,000 requests, for a quarter of an hour; as root
 #   make bench  Nodegate and its peers, measured side by side for about an hour: loadtest/README.md
 #   make image  the container image, without a container engine, into target/container
 
@@ -18,7 +19,7 @@ DENY := $(CACHE)/cargo-deny/$(DENY_VERSION)/bin/cargo-deny
 # In CI the lock file is what was committed.
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: help run test image fmt lint deny kube check e2e bench
+.PHONY: help run test image fmt lint deny kube check e2e soak bench
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -70,6 +71,10 @@ e2e:
 	@echo '== three nodes'
 	cargo test $(LOCKED) --test cluster
 	tests/cluster/killed.sh
+
+soak:
+	@echo '== three nodes, at length'
+	cargo test $(LOCKED) --test cluster -- --long
 
 # It installs the peers and the load generators.
 bench:

@@ -4,25 +4,20 @@ use std::{env, fs, path::Path};
 
 use anyhow::{Context, ensure};
 
-/// What most documents' only table is called in its markers.
+/// What the marks around a document's only table say.
 const ONLY: &str = "measured";
 /// At 1, the measured table replaces the document's.
 const WRITE: &str = "NODEGATE_WRITE_DOCS";
 
-/// As [`keep_columns`], where the first column alone is the same in every run.
+/// As [`keep_columns`], of a document's only table, whose first column alone is the same in every run.
 pub fn keep(document: &str, table: &str) -> anyhow::Result<()> {
-    keep_columns(document, table, 1)
+    keep_columns(document, ONLY, table, 1)
 }
 
-/// As [`keep_table`], of the document's only table.
-pub fn keep_columns(document: &str, table: &str, columns: usize) -> anyhow::Result<()> {
-    keep_table(document, ONLY, table, columns)
-}
-
-/// Compares the first columns, so many, of a document's table and of the measured one: the figures in the others differ from run to run. Or writes it. The table is
-/// between two comments, which have its name.
-pub fn keep_table(document: &str, name: &str, table: &str, columns: usize) -> anyhow::Result<()> {
-    let (begin, end) = (format!("<!-- {name}: begin -->\n"), format!("<!-- {name}: end -->\n"));
+/// Compares the first columns, so many, of a document's table, between its marks, and of the measured one: the figures in the others differ from run to run.
+/// Or writes it.
+pub fn keep_columns(document: &str, mark: &str, table: &str, columns: usize) -> anyhow::Result<()> {
+    let [begin, end] = ["begin", "end"].map(|side| format!("<!-- {mark}: {side} -->\n"));
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
     let text = fs::read_to_string(&path).with_context(|| format!("{document} can't be read"))?;
     let (head, rest) = text.split_once(&begin).with_context(|| format!("{document} has no line {begin:?}"))?;

@@ -23,6 +23,9 @@ use crate::{
     wait::{PATIENCE, eventually},
 };
 
+/// What takes longer is told of beside a failure.
+const SLOW: Duration = Duration::from_millis(500);
+
 /// A running load: each target gets its turn, first over a connection that is kept, the next time over a fresh one. A request that takes
 /// long doesn't hold the next ones up.
 #[derive(Debug)]
@@ -129,11 +132,28 @@ impl Drop for Stop {
 }
 
 impl Tally {
-    /// An error that counts the failures and shows the first ones, if there are any.
+    /// An error that counts the failures and shows the first ones, if there are any; and what was slow, as more than one request suffers where a machine does.
     pub fn all_succeeded(&self) -> anyhow::Result<()> {
+        if self.failed.is_empty() {
+            return Ok(());
+        }
         let shown: Vec<String> = self.failed.iter().take(5).map(ToString::to_string).collect();
-        anyhow::ensure!(self.failed.is_empty(), "{} of {} requests failed:\n  {}", self.failed.len(), self.sent, shown.join("\n  "));
-        Ok(())
+        let slow: Vec<String> = self.succeeded.iter().filter(|success| success.took > SLOW).map(ToString::to_string).collect();
+        anyhow::bail!(
+            "{} of {} requests failed:\n  {}\nand {} took more than {SLOW:?}:\n  {}",
+            self.failed.len(),
+            self.sent,
+            shown.join("\n  "),
+            slow.len(),
+            slow.iter().take(20).map(String::as_str).collect::<Vec<_>>().join("\n  ")
+        );
+    }
+}
+
+impl fmt::Display for Success {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sent, took) = (self.sent.as_secs_f32(), self.took.as_secs_f32());
+        write!(formatter, "at {sent:.2} s to {}, answered by {:?} after {took:.2} s", self.target, self.backend)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Three real Kubernetes nodes on this machine, and what Nodegate has to do on them. Needs root; `make e2e` fetches everything else.
 //!
-//! `cargo test --test cluster -- [--nodes 1|3] [--list] [--keep] [NAME...]`
+//! `cargo test --test cluster -- [--nodes 1|3] [--long] [--list] [--keep] [NAME...]`
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
 #![allow(unreachable_pub, reason = "`pub` marks what a module of the rig is for, as in the crate itself")]
@@ -29,6 +29,7 @@ mod sandbox;
 mod scenarios;
 mod tools;
 mod wait;
+mod websockets;
 
 #[path = "../support/accepts_any.rs"]
 mod accepts_any;
@@ -50,6 +51,9 @@ pub struct Arguments {
     /// How many nodes.
     #[arg(long, default_value_t = 3, value_parser = PossibleValuesParser::new(["1", "3"]).try_map(|number| number.parse::<u8>()))]
     nodes: u8,
+    /// Runs the long forms, of those scenarios that have one: `make soak`.
+    #[arg(long)]
+    long: bool,
     /// Prints the scenarios' names, and runs none.
     #[arg(long)]
     list: bool,
@@ -71,22 +75,29 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::parse();
     if arguments.list {
-        for scenario in ALL {
+        for scenario in available(&arguments) {
             println!("{}", scenario.name);
         }
         return ExitCode::SUCCESS;
     }
-    if let Err(unknown) = chosen(&arguments.names) {
-        eprintln!("there is no scenario {unknown}; --list names them");
+    if let Err(unknown) = chosen(&arguments) {
+        eprintln!("there is no scenario {unknown}{}; --list names them", if arguments.long { " in a long form" } else { "" });
         return ExitCode::from(2);
     }
     sandbox::enter()
 }
 
-/// The scenarios of these names, all where none is named; or the name that there is none of.
-pub fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>, &str> {
-    if names.is_empty() {
-        return Ok(ALL.iter().collect());
+/// The scenarios that were asked for, all where none is named; or a name that there is none of.
+pub fn chosen(arguments: &Arguments) -> Result<Vec<&'static Scenario>, &str> {
+    if arguments.names.is_empty() {
+        return Ok(available(arguments).collect());
     }
-    names.iter().map(|name| ALL.iter().find(|scenario| scenario.name == name).ok_or(name.as_str())).collect()
+    let of = |name: &String| available(arguments).find(|scenario| scenario.name == name);
+    arguments.names.iter().map(|name| of(name).ok_or(name.as_str())).collect()
+}
+
+/// Those there are in the form that was asked for.
+fn available(arguments: &Arguments) -> impl Iterator<Item = &'static Scenario> {
+    let long = arguments.long;
+    ALL.iter().filter(move |scenario| !long || scenario.long.is_some())
 }

@@ -14,20 +14,22 @@ use crate::{Arguments, artifacts, chosen, cluster::Cluster, scenarios::Scenario}
 
 /// No scenario may take longer, nor the cluster to come up. Longer than a few deadlines of the waits in them: those say more.
 const LONGEST: Duration = Duration::from_mins(10);
+/// The same for a scenario's long form.
+const LONGEST_AT_LENGTH: Duration = Duration::from_hours(1);
 /// How much later a scenario is left behind that waits where no timeout of the runtime reaches it.
 const MARGIN: Duration = Duration::from_mins(1);
 /// What is asked for a failure's traces may not answer either.
 const COLLECTING: Duration = Duration::from_mins(2);
 /// What all scenarios together take at most, says the README.
-const EXPECTED: Duration = Duration::from_mins(15);
+const EXPECTED: Duration = Duration::from_mins(20);
 
 /// Brings the cluster up and runs the scenarios that were asked for, until one fails. Success if all of them pass.
 pub fn run(arguments: &Arguments) -> ExitCode {
-    let scenarios = chosen(&arguments.names).expect("checked before");
+    let scenarios = chosen(arguments).expect("checked before");
     // Both live as long as the process: a thread that is stuck may still use them.
     let runtime: &Runtime = Box::leak(Box::new(Runtime::new().expect("a runtime")));
     let nodes = arguments.nodes;
-    let cluster: &Cluster = match attempt(runtime, async move || Cluster::up(nodes).await) {
+    let cluster: &Cluster = match attempt(runtime, LONGEST, async move || Cluster::up(nodes).await) {
         Ok(cluster) => Box::leak(Box::new(cluster)),
         Err(error) => {
             eprintln!("the cluster did not come up: {error:#}");
@@ -42,21 +44,21 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         } else if failed > 0 {
             // The one that failed may have left anything behind; what came out here would tell nothing.
             println!("not run  {}", scenario.name);
-        } else if passes(runtime, cluster, scenario) {
+        } else if passes(runtime, cluster, scenario, arguments.long) {
             passed += 1;
         } else {
             failed += 1;
         }
     }
     println!("the scenarios took {:.0} s", began.elapsed().as_secs_f32());
-    if began.elapsed() > EXPECTED {
+    if began.elapsed() > EXPECTED && !arguments.long {
         println!("warning: that is more than {EXPECTED:?}");
     }
     if arguments.keep {
         println!("The cluster stays up until Ctrl-C. To look inside:\n{}", cluster.look_inside());
         _ = runtime.block_on(tokio::signal::ctrl_c());
     }
-    if arguments.names.is_empty() && failed == 0 {
+    if arguments.names.is_empty() && !arguments.long && failed == 0 {
         artifacts::note_passed(passed);
     }
     // The last line, for CI.
@@ -65,9 +67,13 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 }
 
 /// One scenario, and its line.
-fn passes(runtime: &'static Runtime, cluster: &'static Cluster, scenario: &'static Scenario) -> bool {
+fn passes(runtime: &'static Runtime, cluster: &'static Cluster, scenario: &'static Scenario, long: bool) -> bool {
     let began = Instant::now();
-    let result = attempt(runtime, async || (scenario.run)(cluster).await);
+    let (longest, run) = match scenario.long {
+        Some(run) if long => (LONGEST_AT_LENGTH, run),
+        _ => (LONGEST, scenario.run),
+    };
+    let result = attempt(runtime, longest, async move || run(cluster).await);
     let took = began.elapsed().as_secs_f32();
     if let Err(error) = result {
         println!("FAILED  {:<24} {took:6.1} s\n{error:#}", scenario.name);
@@ -78,13 +84,14 @@ fn passes(runtime: &'static Runtime, cluster: &'static Cluster, scenario: &'stat
     true
 }
 
-/// Work that has [`LONGEST`], and then [`MARGIN`] to notice that.
+/// Work that has so long, and then [`MARGIN`] to notice that.
 fn attempt<T: Send + 'static>(
     runtime: &'static Runtime,
+    longest: Duration,
     work: impl AsyncFnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
-    let late = || anyhow!("not done after {LONGEST:?}");
-    aside(LONGEST + MARGIN, move || runtime.block_on(async { timeout(LONGEST, work()).await.map_err(|_elapsed| late())? }))
+    let late = move || anyhow!("not done after {longest:?}");
+    aside(longest + MARGIN, move || runtime.block_on(async { timeout(longest, work()).await.map_err(|_elapsed| late())? }))
 }
 
 /// Collects a failure's traces, and says where they are.

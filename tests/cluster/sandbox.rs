@@ -153,7 +153,7 @@ fn owner(name: &str) -> Option<(u32, &str)> {
 }
 
 /// When a process started, in clock ticks since boot: with its id, this names it for ever. None if there is no such process.
-fn start_time(pid: u32) -> Option<String> {
+pub fn start_time(pid: u32) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command's name, in parentheses, may hold spaces. Field 22 is the 20th after it.
     status.rsplit_once(')')?.1.split_whitespace().nth(19).map(str::to_owned)

@@ -9,13 +9,12 @@ mod edits;
 mod held;
 mod rollouts;
 mod site;
-mod table;
 mod usage;
 
+use super::table::Rows;
 use crate::cluster::Cluster;
 use disk::FullDisk;
 use site::Site;
-use table::Rows;
 
 /// How much of everything.
 #[derive(Debug)]
@@ -34,13 +33,12 @@ pub struct Extent {
 /// About three minutes.
 pub const SHORT: Extent = Extent { rate: 100, updates: 2, requests: 3_000, deaths: 1, edits: 200 };
 /// For a machine that has nothing else to do, for eight minutes.
-#[expect(dead_code, reason = "the figures of a longer run")]
 pub const LONG: Extent = Extent { rate: 250, updates: 4, requests: 50_000, deaths: 4, edits: 1_000 };
 
 pub async fn changes(cluster: &Cluster, extent: &Extent) -> anyhow::Result<()> {
     let full = FullDisk::mount(cluster.node(3));
     let site = Site::create(cluster, &full).await?;
-    let mut rows = Rows::default();
+    let mut rows = Rows::of("changes", "What changes");
     let seen = full.is_told(&site).await?;
     rows.push(rollouts::backend_is_updated(&site, extent).await?);
     rows.push(abrupt::pods_stop_abruptly(&site, extent).await?);

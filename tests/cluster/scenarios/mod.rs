@@ -9,12 +9,16 @@ mod lifecycle;
 mod nodes;
 mod reference;
 mod semantics;
+mod table;
 mod takeover;
+mod upgrades;
 
 use std::{future::Future, pin::Pin};
 
 use crate::cluster::Cluster;
 
+/// How a scenario is run.
+pub type Run = fn(&Cluster) -> Outcome<'_>;
 type Outcome<'a> = Pin<Box<dyn Future<Output = anyhow::Result<()>> + 'a>>;
 
 /// One of them.
@@ -24,19 +28,32 @@ pub struct Scenario {
     pub name: &'static str,
     /// With how many nodes at least.
     pub nodes: usize,
-    pub run: fn(&Cluster) -> Outcome<'_>,
+    pub run: Run,
+    /// What of it `--long` runs, for up to an hour.
+    pub long: Option<Run>,
 }
 
 /// All of them, in the order in which they run.
 pub const ALL: &[Scenario] = &[
-    Scenario { name: "nodes", nodes: 1, run: |cluster| Box::pin(nodes::nodes(cluster)) },
-    Scenario { name: "faults", nodes: 3, run: |cluster| Box::pin(faults::faults(cluster)) },
-    Scenario { name: "install", nodes: 3, run: |cluster| Box::pin(lifecycle::lifecycle(cluster)) },
-    Scenario { name: "https", nodes: 3, run: |cluster| Box::pin(https::https(cluster)) },
-    Scenario { name: "reference", nodes: 3, run: |cluster| Box::pin(reference::reference(cluster)) },
-    Scenario { name: "leaders", nodes: 3, run: |cluster| Box::pin(leaders::leaders(cluster)) },
-    Scenario { name: "failures", nodes: 3, run: |cluster| Box::pin(failures::failures(cluster)) },
-    Scenario { name: "changes", nodes: 3, run: |cluster| Box::pin(changes::changes(cluster, &changes::SHORT)) },
-    Scenario { name: "semantics", nodes: 3, run: |cluster| Box::pin(semantics::semantics(cluster)) },
-    Scenario { name: "takeover", nodes: 1, run: |cluster| Box::pin(takeover::takeover(cluster)) },
+    Scenario { name: "nodes", nodes: 1, run: |cluster| Box::pin(nodes::nodes(cluster)), long: None },
+    Scenario { name: "faults", nodes: 3, run: |cluster| Box::pin(faults::faults(cluster)), long: None },
+    Scenario { name: "install", nodes: 3, run: |cluster| Box::pin(lifecycle::lifecycle(cluster)), long: None },
+    Scenario { name: "https", nodes: 3, run: |cluster| Box::pin(https::https(cluster)), long: None },
+    Scenario { name: "reference", nodes: 3, run: |cluster| Box::pin(reference::reference(cluster)), long: None },
+    Scenario { name: "leaders", nodes: 3, run: |cluster| Box::pin(leaders::leaders(cluster)), long: None },
+    Scenario { name: "failures", nodes: 3, run: |cluster| Box::pin(failures::failures(cluster)), long: None },
+    Scenario {
+        name: "changes",
+        nodes: 3,
+        run: |cluster| Box::pin(changes::changes(cluster, &changes::SHORT)),
+        long: Some(|cluster| Box::pin(changes::changes(cluster, &changes::LONG))),
+    },
+    Scenario {
+        name: "upgrades",
+        nodes: 3,
+        run: |cluster| Box::pin(upgrades::upgrades(cluster)),
+        long: Some(|cluster| Box::pin(upgrades::soak(cluster))),
+    },
+    Scenario { name: "semantics", nodes: 3, run: |cluster| Box::pin(semantics::semantics(cluster)), long: None },
+    Scenario { name: "takeover", nodes: 1, run: |cluster| Box::pin(takeover::takeover(cluster)), long: None },
 ];

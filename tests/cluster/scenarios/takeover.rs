@@ -2,7 +2,7 @@
 
 mod compare;
 mod gap;
-mod objects;
+pub mod objects;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +14,7 @@ use k8s_openapi::api::networking::v1::Ingress;
 use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::Value;
 
-use self::{compare::Accounts, gap::Window};
+use self::{compare::Accounts, gap::Window, objects::Port};
 use super::lifecycle::{
     rights::{Requests, Roles},
     shop::{every_address, shown},
@@ -82,7 +82,7 @@ async fn serve_by_traefik(cluster: &Cluster, addresses: &[SocketAddr]) -> anyhow
     cluster.load(TRAEFIK);
     cluster.apply(&objects::backends())?;
     cluster.apply(objects::INGRESSES)?;
-    cluster.apply(&objects::traefik())?;
+    cluster.apply(&objects::traefik(Port::Forwarded))?;
     cluster.kubectl(&["rollout", "status", "daemonset/traefik", "--namespace=takeover-traefik", "--timeout=90s"])?;
     for backend in objects::BACKENDS {
         cluster.rolled_out(objects::SHOP, backend, PATIENCE).await?;
@@ -134,7 +134,7 @@ async fn remove_traefik(cluster: &Cluster, addresses: &[SocketAddr]) -> anyhow::
         eventually(&format!("Nodegate alone answers at {address}"), PATIENCE, async || answers_alone(cluster, *address)).await?;
     }
     let alone = load.now();
-    cluster.kubectl_with(&["delete", "--ignore-not-found", "--timeout=90s", "--filename=-"], &objects::traefik())?;
+    cluster.kubectl_with(&["delete", "--ignore-not-found", "--timeout=90s", "--filename=-"], &objects::traefik(Port::Forwarded))?;
     load.ended(RATE).await?;
     gap::report(&load.stop(), RATE, &Window { began, alone })
 }

@@ -11,10 +11,10 @@ use anyhow::{Context, ensure};
 use kube::ResourceExt;
 
 use super::{
+    super::table::Row,
     Extent,
     held::{HELD, Held},
     site::{NAMESPACE, Site},
-    table::Row,
 };
 use crate::{
     install,
@@ -46,7 +46,7 @@ pub async fn pods_stop_abruptly(site: &Site<'_>, extent: &Extent) -> anyhow::Res
     let surprised = surprised(&tally, &deaths)?;
     ensure!(retries > u64::try_from(lost)?, "of the requests that a pod was at, {lost} were lost, and no more than {retries} sent again");
     Ok(Row {
-        change: "a pod killed with SIGKILL, and one deleted by force",
+        event: "a pod killed with SIGKILL, and one deleted by force",
         seen: "nothing, but for requests without a body that were on their way to that pod over a connection which was new: few of these, with 502".to_owned(),
         measured: format!(
             "{} killed and {} deleted; of {} requests, {surprised} failed, and of {} that the pods took their time for when one was killed, {lost}; {retries} were sent again",

@@ -5,9 +5,9 @@ use std::{collections::BTreeSet, fs, process::Command};
 use anyhow::{Context, bail, ensure};
 
 use super::{
+    super::table::Row,
     connection::{Connection, Kept},
     site::{self, HOST, Site},
-    table::Row,
 };
 use crate::{
     install,
@@ -48,7 +48,7 @@ pub async fn run_out(site: &Site<'_>) -> anyhow::Result<Row> {
     others.all_succeeded().context("at the other nodes")?;
     let Seen { inside, waited } = seen;
     Ok(Row {
-        change: "the limit of open files of a node's Nodegate lowered, and reached",
+        event: "the limit of open files of a node's Nodegate lowered, and reached",
         seen: "through that node, whoever is connected is served as ever, and others wait, or get 503, until somebody goes; the log says so; through the other nodes, nothing".to_owned(),
         measured: format!(
             "room for {ROOM} files, and {CLIENTS} clients came: {} were served, {} got 503, and {} waited, of whom {} were served when others had gone, and {} got 503; 0 of \

@@ -6,8 +6,8 @@ use anyhow::{Context, ensure};
 use nodegate::config::limits::STATE_RETRY;
 
 use super::{
+    super::table::Row,
     site::{self, HOST, Site},
-    table::Row,
 };
 use crate::{
     install,
@@ -69,7 +69,7 @@ impl<'a> FullDisk<'a> {
         eventually("the copy is kept", KEPT_WITHIN, async || install::metric(node, SAVED)).await?;
         node.run(&["test", "-s", &format!("{DIRECTORY}/objects")]);
         Ok(Row {
-            change: "a node's disk full where the copy of the cluster's objects is kept",
+            event: "a node's disk full where the copy of the cluster's objects is kept",
             seen: format!("nothing; the log says so, and the copy is kept at most {} s after there is room", KEPT_WITHIN.as_secs()),
             measured: format!("0 of {} requests to that node failed", full.requests),
         })

@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 use tokio::time::interval;
 
 use super::{
+    super::table::Row,
     Extent,
     site::{HOST, NAMESPACE, Site, WEB},
-    table::Row,
     usage::Usage,
 };
 use crate::{
@@ -57,7 +57,7 @@ pub async fn others_are_edited(site: &Site<'_>, extent: &Extent) -> anyhow::Resu
     tally.all_succeeded().context("to a host that nobody edited")?;
     nothing_is_left(&before, &after)?;
     Ok(Row {
-        change: "1,000 edits a minute of other hosts' Ingresses, half of them mistakes",
+        event: "1,000 edits a minute of other hosts' Ingresses, half of them mistakes",
         seen: format!(
             "nothing; each mistake becomes an Event; once the Ingresses are deleted, memory is within {MORE_MEMORY} MiB of what it was, and the processor as idle as before"
         ),

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use anyhow::{Context, ensure};
 
 use super::{
+    super::table::Row,
     Extent,
     site::{NAMESPACE, Site, WEB},
-    table::Row,
 };
 use crate::wait::PATIENCE;
 
@@ -31,7 +31,7 @@ pub async fn backend_is_updated(site: &Site<'_>, extent: &Extent) -> anyhow::Res
     let answered: BTreeSet<_> = tally.by_backend.keys().filter_map(|pod| pod.rsplit_once('-')).map(|(revision, _)| revision).collect();
     ensure!(answered.len() > updates, "{updates} updates, and pods of these revisions answered: {answered:?}");
     Ok(Row {
-        change: "rolling update of the backend, again and again",
+        event: "rolling update of the backend, again and again",
         seen: "nothing".to_owned(),
         measured: format!(
             "{updates} updates, {} pods answered; {} of {} requests failed, the slowest took {:.1} s",

@@ -6,8 +6,8 @@ use anyhow::ensure;
 use nodegate::config::limits::{API_TIMEOUT, LEASE_DURATION};
 
 use super::{
+    super::table::Row,
     site::{HOST, Site, WEB},
-    table::Row,
     watch::{Span, Watch},
 };
 use crate::{
@@ -56,7 +56,7 @@ pub async fn api_server_stops(site: &Site<'_>) -> anyhow::Result<Row> {
     ensure!(in_force < IN_FORCE_WITHIN, "an edit was in force {in_force:?} after the API server was back");
     ensure!(in_status < IN_STATUS_WITHIN, "a new Ingress had its addresses {in_status:?} after the API server was back");
     Ok(Row {
-        fault: "API server stopped",
+        event: "API server stopped",
         seen: format!(
             "nothing; edits are refused, and after its return in force within {} s, and a new Ingress has its addresses within {} s",
             IN_FORCE_WITHIN.as_secs(),
@@ -110,7 +110,7 @@ pub async fn all_of_it_stops(site: &Site<'_>) -> anyhow::Result<Row> {
     let last = seen.last_failure(&[3], served.ended);
     ensure!(last.is_zero(), "a request through {} failed {last:?} after it served again", node.name);
     Ok(Row {
-        fault: "the whole control plane stopped, then a node's Nodegate killed",
+        event: "the whole control plane stopped, then a node's Nodegate killed",
         seen: format!(
             "through that node, until it serves from its disk, no connection or 503, at most {} s in all; through the others, nothing; edits are in force after its return",
             FROM_DISK_WITHIN.as_secs()

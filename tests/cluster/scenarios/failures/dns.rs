@@ -6,8 +6,8 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use super::{
+    super::table::Row,
     site::{Site, WEB},
-    table::Row,
     watch::{Span, Watch},
 };
 use crate::{
@@ -75,7 +75,7 @@ async fn with_server(site: &Site<'_>) -> anyhow::Result<Row> {
     ensure!([502, 504].contains(&new.status), "a name that was never resolved: {new}");
     ensure!(resolved < RESOLVED_WITHIN, "the new name was served {resolved:?} after cluster DNS was back");
     Ok(Row {
-        fault: "cluster DNS stopped",
+        event: "cluster DNS stopped",
         seen: format!(
             "nothing, nor at an ExternalName that was resolved before; one that wasn't is answered with 502 or 504, and is served within {} s of its return",
             RESOLVED_WITHIN.as_secs()

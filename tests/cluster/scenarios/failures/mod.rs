@@ -4,16 +4,15 @@ mod control_plane;
 mod dns;
 mod network;
 mod site;
-mod table;
 mod watch;
 
+use super::table::Rows;
 use crate::cluster::Cluster;
 use site::Site;
-use table::Rows;
 
 pub async fn failures(cluster: &Cluster) -> anyhow::Result<()> {
     let site = Site::create(cluster).await?;
-    let mut rows = Rows::default();
+    let mut rows = Rows::of("failures", "What fails");
     rows.push(control_plane::api_server_stops(&site).await?);
     rows.push(network::overlay_breaks(&site).await?);
     rows.push(network::overlay_is_blocked(&site).await?);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::ensure;
 
 use super::{
+    super::table::Row,
     site::Site,
-    table::Row,
     watch::{ANSWERED_WITHIN, FEW, OVER_WITHIN, Span, Watch, Way},
 };
 use crate::{cluster::Cluster, network, wait::PATIENCE};
@@ -22,7 +22,7 @@ pub async fn overlay_breaks(site: &Site<'_>) -> anyhow::Result<Row> {
     let broken = |broken| network::set_overlay(first, second, broken);
     let measured = overlay(site, broken, &[(1, 2), (2, 1)], &[1, 2]).await?;
     Ok(Row {
-        fault: "overlay broken between two nodes",
+        event: "overlay broken between two nodes",
         seen: format!("through these two, {}; the other's pod isn't reached, all others are; {}", few(), over()),
         measured,
     })
@@ -32,7 +32,7 @@ pub async fn overlay_is_blocked(site: &Site<'_>) -> anyhow::Result<Row> {
     let blocked = |blocked| [2, 3].iter().for_each(|other| network::set_overlay(site.cluster.node(1), site.cluster.node(*other), blocked));
     let measured = overlay(site, blocked, &[(1, 2), (1, 3), (2, 1), (3, 1)], &[1, 2, 3]).await?;
     Ok(Row {
-        fault: "UDP 8472 blocked by one node's firewall",
+        event: "UDP 8472 blocked by one node's firewall",
         seen: format!("through all nodes, {}; that node reaches its own pod alone, the others each other's; {}", few(), over()),
         measured,
     })
@@ -75,7 +75,7 @@ pub async fn kube_proxy_stops(site: &Site<'_>) -> anyhow::Result<Row> {
     seen.harms_little(&[1], &["502", "504"], Span { began: moved, ended: fault.ended })?;
     seen.is_over_within(PROXIES_AGAIN_WITHIN)?;
     Ok(Row {
-        fault: "kube-proxy of one node stopped, then a pod replaced",
+        event: "kube-proxy of one node stopped, then a pod replaced",
         seen: format!(
             "through that node, few requests fail (under {FEW} %), with 502 or 504, none slower than {:.1} s; the new pod isn't reached until kube-proxy is back, all \
              others are; through the other nodes, nothing",
@@ -121,7 +121,7 @@ pub async fn link_goes_down(site: &Site<'_>) -> anyhow::Result<Row> {
     seen.is_over_within(OVER_WITHIN)?;
     let after = |moment: Duration, since| moment.saturating_sub(since).as_secs_f32();
     Ok(Row {
-        fault: "a node's link down",
+        event: "a node's link down",
         seen: format!(
             "through that node, no answer; through the others, {}, and for less than {} s; {}",
             few(),

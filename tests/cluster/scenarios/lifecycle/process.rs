@@ -1,10 +1,10 @@
 //! Nodegate's processes on the nodes, as the kernel sees them.
 
-use std::{fmt, fs};
+use std::{fmt, fs, time::Duration};
 
 use anyhow::{Context, ensure};
 
-use crate::cluster::Cluster;
+use crate::{cluster::Cluster, sandbox};
 
 /// The bit of the capability to listen on ports below the unprivileged ones.
 pub const NET_BIND_SERVICE: u64 = 1 << 10;
@@ -15,7 +15,7 @@ pub const USER: &str = "65532";
 #[derive(Debug)]
 pub struct Process {
     pub pid: String,
-    node: String,
+    pub node: String,
     /// Of /proc/PID/status.
     status: String,
 }
@@ -49,6 +49,16 @@ impl Process {
         let wanted: Vec<&String> = cluster.nodes.iter().map(|node| &node.name).collect();
         ensure!(of == wanted, "expected a process on each of {wanted:?}, found them on {of:?}");
         Ok(found)
+    }
+
+    /// How long ago it started, to a few hundredths of a second. The container's runtime starts it, and becomes Nodegate.
+    pub fn age(&self) -> anyhow::Result<Duration> {
+        let started = sandbox::start_time(self.pid.parse()?).with_context(|| format!("process {} is gone", self.pid))?;
+        let uptime = fs::read_to_string("/proc/uptime")?;
+        let uptime: f64 = uptime.split_whitespace().next().context("the time since boot")?.parse()?;
+        #[expect(clippy::cast_precision_loss, reason = "a hundred or so")]
+        let second = rustix::param::clock_ticks_per_second() as f64;
+        Ok(Duration::try_from_secs_f64(uptime - started.parse::<f64>()? / second)?)
     }
 
     /// Whether it is an ordinary user's, has these capabilities, and can't get any other.

@@ -13,9 +13,22 @@ pub const NOT_OURS: &str = "not-ours";
 /// Where Traefik is.
 pub const TRAEFIK_NAMESPACE: &str = "takeover-traefik";
 
-/// Traefik itself. K3s's ServiceLB takes port 80 of a node by a host port, which is rules for packets and no socket, and so does this.
-pub fn traefik() -> String {
-    PROXY.replace("IMAGE", TRAEFIK)
+/// How Traefik gets port 80 of its node.
+#[derive(Debug, Clone, Copy)]
+pub enum Port {
+    /// By a host port, as K3s's ServiceLB does it: rules for packets, and no socket.
+    Forwarded,
+    /// In the node's own network, by a socket there. Its chart wants an update strategy then that ends the old pod first.
+    Own,
+}
+
+/// Traefik itself.
+pub fn traefik(port: Port) -> String {
+    let (number, network) = match port {
+        Port::Forwarded => ("8000", "hostNetwork: false"),
+        Port::Own => ("80", "hostNetwork: true"),
+    };
+    PROXY.replace("IMAGE", TRAEFIK).replace("NUMBER", number).replace("NETWORK", network)
 }
 
 /// Backends that tell their names.
@@ -63,9 +76,11 @@ kind: DaemonSet
 metadata: { name: traefik, namespace: takeover-traefik }
 spec:
   selector: { matchLabels: { app: traefik } }
+  updateStrategy: { rollingUpdate: { maxSurge: 0, maxUnavailable: 1 } }
   template:
     metadata: { labels: { app: traefik } }
     spec:
+      NETWORK
       serviceAccountName: traefik
       terminationGracePeriodSeconds: 60
       securityContext: { runAsNonRoot: true, runAsUser: 65532, runAsGroup: 65532, seccompProfile: { type: RuntimeDefault } }
@@ -77,12 +92,12 @@ spec:
         - --global.checknewversion=false
         - --global.sendanonymoususage=false
         - --entryPoints.traefik.address=:8080/tcp
-        - --entryPoints.web.address=:8000/tcp
+        - --entryPoints.web.address=:NUMBER/tcp
         - --ping=true
         - --providers.kubernetesingress
         - --providers.kubernetesingress.allowEmptyServices=true
         ports:
-        - { name: web, containerPort: 8000, hostPort: 80 }
+        - { name: web, containerPort: NUMBER, hostPort: 80 }
         readinessProbe: { httpGet: { path: /ping, port: 8080 }, periodSeconds: 1 }
         securityContext:
           allowPrivilegeEscalation: false
