@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 use crate::images::ECHO;
 
+/// How long a pod that is to stop goes on as if nothing had happened, in seconds: what kube-proxy has to take it out of its rules.
+const PRE_STOP: u64 = 2;
+
 /// Pods of the sample backend, labelled `app: NAME`, ready once they answer, gone a second after they are told to.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample<'a> {
@@ -22,6 +25,15 @@ impl Sample<'_> {
         object["spec"]["template"]["spec"]["topologySpreadConstraints"] = json!([{
             "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": { "matchLabels": { "app": self.name } },
         }]);
+        object
+    }
+
+    /// As [`Self::deployment`], of pods that leave as Kubernetes recommends it: a fourth of three is there while they are replaced.
+    pub fn leaving_in_peace(&self, replicas: usize) -> Value {
+        let mut object = self.deployment(replicas);
+        let pod = &mut object["spec"]["template"]["spec"];
+        pod["terminationGracePeriodSeconds"] = json!(PRE_STOP + 3);
+        pod["containers"][0]["lifecycle"] = json!({ "preStop": { "sleep": { "seconds": PRE_STOP } } });
         object
     }
 

@@ -7,6 +7,7 @@ mod https;
 mod leaders;
 mod lifecycle;
 mod nodes;
+mod random;
 mod reference;
 mod semantics;
 mod table;
@@ -53,6 +54,12 @@ pub const ALL: &[Scenario] = &[
         nodes: 3,
         run: |cluster| Box::pin(upgrades::upgrades(cluster)),
         long: Some(|cluster| Box::pin(upgrades::soak(cluster))),
+    },
+    Scenario {
+        name: "random",
+        nodes: 3,
+        run: |cluster| Box::pin(random::random(cluster)),
+        long: Some(|cluster| Box::pin(random::soak(cluster))),
     },
     Scenario { name: "semantics", nodes: 3, run: |cluster| Box::pin(semantics::semantics(cluster)), long: None },
     Scenario { name: "takeover", nodes: 1, run: |cluster| Box::pin(takeover::takeover(cluster)), long: None },

@@ -6,7 +6,6 @@ use std::{fs, net::SocketAddr};
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::ListParams};
-use serde_json::{Value, json};
 
 use super::disk::FullDisk;
 use crate::{
@@ -23,8 +22,6 @@ pub const HOST: &str = "changes.example";
 pub const NAMESPACE: &str = "changes";
 /// Each pod answers with its own name.
 pub const WEB: Sample<'_> = Sample { namespace: NAMESPACE, name: "web", port: 8000, answers_as: "$(POD)" };
-/// How long a pod that is to stop goes on as if nothing had happened, in seconds: what kube-proxy has to take it out of its rules.
-const PRE_STOP: u64 = 2;
 const PODS: usize = 3;
 
 /// Nodegate and the pods.
@@ -38,7 +35,12 @@ impl<'a> Site<'a> {
     /// Installs everything, and waits until each node answers. On the node `full`, Nodegate finds no room on its disk.
     pub async fn create(cluster: &'a Cluster, _full: &FullDisk<'_>) -> anyhow::Result<Self> {
         let installed = install::nodegate(cluster, "overlays/state", &[]).await?;
-        cluster.apply(&list(&[namespace(NAMESPACE), deployment(), WEB.service(80), ingress(NAMESPACE, WEB.name, HOST, WEB.name)]))?;
+        cluster.apply(&list(&[
+            namespace(NAMESPACE),
+            WEB.leaving_in_peace(PODS),
+            WEB.service(80),
+            ingress(NAMESPACE, WEB.name, HOST, WEB.name),
+        ]))?;
         cluster.rolled_out(NAMESPACE, WEB.name, PATIENCE).await?;
         cluster.serves(HOST).await?;
         Ok(Self { cluster, targets: cluster.doors(80), installed })
@@ -88,13 +90,4 @@ pub fn log(node: &Node) -> anyhow::Result<String> {
         }
     }
     Ok(log)
-}
-
-/// One pod on each node; a fourth one while they are replaced.
-fn deployment() -> Value {
-    let mut object = WEB.deployment(PODS);
-    let pod = &mut object["spec"]["template"]["spec"];
-    pod["terminationGracePeriodSeconds"] = json!(PRE_STOP + 3);
-    pod["containers"][0]["lifecycle"] = json!({ "preStop": { "sleep": { "seconds": PRE_STOP } } });
-    object
 }

@@ -28,15 +28,9 @@ impl Usage {
         load.ended(MEASURED).await?;
         let (took, after) = (load.now().saturating_sub(began), spent()?);
         let share = |(after, before): (Duration, Duration)| 100.0 * after.saturating_sub(before).as_secs_f64() / took.as_secs_f64();
-        let memory = processes.iter().map(|process| resident(&process.pid)).collect::<anyhow::Result<_>>()?;
+        let memory = processes.iter().map(Process::resident).collect::<anyhow::Result<_>>()?;
         Ok(Self { memory, processor: after.into_iter().zip(before).map(share).collect() })
     }
-}
-
-fn resident(pid: &str) -> anyhow::Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("a process of Nodegate's has ended")?;
-    let size = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")).context("no VmRSS")?;
-    Ok(size.parse::<f64>()? / 1024.0)
 }
 
 /// In user mode and in the kernel, to the nanosecond: what all of its threads have had. None of them ends.

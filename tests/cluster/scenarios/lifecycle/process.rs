@@ -61,6 +61,13 @@ impl Process {
         Ok(Duration::try_from_secs_f64(uptime - started.parse::<f64>()? / second)?)
     }
 
+    /// Resident memory, in MiB.
+    pub fn resident(&self) -> anyhow::Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).with_context(|| format!("{self} has ended"))?;
+        let size = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")).context("no VmRSS")?;
+        Ok(size.parse::<f64>()? / 1024.0)
+    }
+
     /// Whether it is an ordinary user's, has these capabilities, and can't get any other.
     pub fn is_restricted_to(&self, capabilities: u64) -> anyhow::Result<()> {
         let ids = format!("{USER}\t{USER}\t{USER}\t{USER}");

@@ -1,0 +1,89 @@
+//! Everything that happens to a cluster, one after the other at random, under requests and WebSockets to all nodes: each failure is one that docs/failures.md
+//! explains, and no memory is left behind. A run is told by its seed: `NODEGATE_SEED` runs it again.
+
+mod account;
+mod act;
+mod site;
+
+use std::{
+    env,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+
+use super::table::{Row, Rows};
+use crate::cluster::Cluster;
+use account::Account;
+use act::Act;
+use site::Site;
+
+/// The variable that has the seed, of a run that is to be repeated.
+const SEED: &str = "NODEGATE_SEED";
+
+/// How long it goes on.
+#[derive(Debug, Clone, Copy)]
+pub struct Length {
+    /// What its row calls it.
+    pub event: &'static str,
+    pub lasts: Duration,
+}
+
+const SHORT: Length = Length { event: "some of that at random, one after the other", lasts: Duration::from_secs(60) };
+const LONG: Length =
+    Length { event: "all of that at random, one after the other, for half an hour (`make soak`)", lasts: Duration::from_mins(30) };
+
+/// In `make e2e`.
+pub async fn random(cluster: &Cluster) -> anyhow::Result<()> {
+    let mut rows = Rows::of("random", "What happens");
+    rows.push(run(cluster, SHORT).await?);
+    rows.check()
+}
+
+/// In `make soak`.
+pub async fn soak(cluster: &Cluster) -> anyhow::Result<()> {
+    let mut rows = Rows::of("random at length", "What happens");
+    rows.push(run(cluster, LONG).await?);
+    rows.check()
+}
+
+async fn run(cluster: &Cluster, length: Length) -> anyhow::Result<Row> {
+    let seed = seed()?;
+    println!("random: {SEED}={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let site = Site::create(cluster).await?;
+    // Processes that are new, both times: what they are compared by has the same age.
+    let before = site.memory_of_new_processes().await?;
+    let (mut account, began, mut acts) = (Account::begin(&site).await?, Instant::now(), Act::shuffled(&mut random));
+    while began.elapsed() < length.lasts {
+        let Some(act) = acts.pop() else {
+            acts = Act::shuffled(&mut random);
+            continue;
+        };
+        act.happen(&site, &mut account, &mut random).await.with_context(|| format!("{act:?}, of {SEED}={seed}"))?;
+    }
+    let took = began.elapsed();
+    let clients = account.end().await.with_context(|| format!("of {SEED}={seed}"))?;
+    let after = site.memory_of_new_processes().await?;
+    site::nothing_is_left(&before, &after)?;
+    site.remove()?;
+    Ok(Row {
+        event: length.event,
+        seen: format!("what the rows above say of each; memory of new processes is within {} % of what it was", site::MORE_MEMORY),
+        measured: format!(
+            "{} in {:.0} s; {}; memory of the three processes {} MiB before and {} MiB after",
+            clients.acts(),
+            took.as_secs_f32(),
+            clients.account(),
+            site::listed(&before),
+            site::listed(&after),
+        ),
+    })
+}
+
+fn seed() -> anyhow::Result<u64> {
+    match env::var(SEED) {
+        Ok(text) => text.parse().with_context(|| format!("{SEED}={text} is no number")),
+        Err(_) => Ok(fastrand::u64(..)),
+    }
+}

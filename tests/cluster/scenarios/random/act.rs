@@ -1,0 +1,138 @@
+//! What may happen, and what it excuses.
+
+use anyhow::Context;
+use kube::ResourceExt;
+use serde_json::json;
+
+use super::{
+    account::{Account, Excuse},
+    site::{NAMESPACE, Site, WEB},
+};
+use crate::{
+    install,
+    sample::{ingress, list},
+    wait::{PATIENCE, eventually},
+};
+
+/// How long the API server is away, in requests of the load: some seconds.
+const AWAY: u32 = 800;
+/// Ingresses that are edited at once, every other one wrongly.
+const EDITED: usize = 30;
+/// A version that isn't this one.
+const ANOTHER_VERSION: &str = "--of-another-version";
+
+/// One thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Act {
+    Upgrade,
+    BrokenUpgrade,
+    Kill,
+    KillWithoutApiServer,
+    ApiServerStops,
+    BackendUpdate,
+    BackendDeletedByForce,
+    Edits,
+}
+
+const ALL: [Act; 8] = [
+    Act::Upgrade,
+    Act::BrokenUpgrade,
+    Act::Kill,
+    Act::KillWithoutApiServer,
+    Act::ApiServerStops,
+    Act::BackendUpdate,
+    Act::BackendDeletedByForce,
+    Act::Edits,
+];
+
+impl Act {
+    /// Each once.
+    pub fn shuffled(random: &mut fastrand::Rng) -> Vec<Self> {
+        let mut acts = ALL.to_vec();
+        random.shuffle(&mut acts);
+        acts
+    }
+
+    /// Makes it happen, and waits until it is over.
+    pub async fn happen(self, site: &Site<'_>, account: &mut Account, random: &mut fastrand::Rng) -> anyhow::Result<()> {
+        let node = random.usize(1..=site.cluster.nodes.len());
+        let began = account.load.now();
+        match self {
+            Self::Upgrade => site.upgrade().await?,
+            Self::BrokenUpgrade => broken_upgrade(site, account).await?,
+            Self::Kill => account.excuse(killed(site, account, node).await?),
+            Self::KillWithoutApiServer => {
+                site.cluster.stop_api_server();
+                let excuse = killed(site, account, node).await;
+                site.cluster.start_api_server().await?;
+                account.excuse(excuse?);
+            }
+            Self::ApiServerStops => {
+                site.cluster.stop_api_server();
+                let ended = account.load.ended(AWAY).await;
+                site.cluster.start_api_server().await?;
+                ended?;
+            }
+            Self::BackendUpdate => {
+                site.cluster.kubectl(&["rollout", "restart", "deployment", WEB.name, &format!("--namespace={NAMESPACE}")])?;
+                site.is_whole().await?;
+            }
+            Self::BackendDeletedByForce => account.excuse(backend_deleted(site, account).await?),
+            Self::Edits => edits(site).await?,
+        }
+        install::rolled_out(site.cluster).await?;
+        site.cluster.serves(super::site::HOST).await?;
+        account.note(self, began);
+        Ok(())
+    }
+}
+
+/// It gets stuck on one node, and is taken back.
+async fn broken_upgrade(site: &Site<'_>, account: &Account) -> anyhow::Result<()> {
+    let container = json!({ "name": "nodegate", "args": ["serve", ANOTHER_VERSION] });
+    let patch = json!({ "spec": { "template": { "spec": { "containers": [container] } } } }).to_string();
+    site.cluster.kubectl(&["patch", "daemonset/nodegate", "--namespace", install::NAMESPACE, "--patch", &patch])?;
+    site.one_crashes().await?;
+    account.load.ended(AWAY / 4).await?;
+    site.rollout(&["undo"])
+}
+
+/// Through that node, whatever is under way ends, and connections are refused until another process answers.
+async fn killed(site: &Site<'_>, account: &Account, node: usize) -> anyhow::Result<Excuse> {
+    let (door, from) = (site.targets[node - 1], account.load.now());
+    install::kill(site.cluster.node(node)).await?;
+    let gone = account.load.now();
+    let first = eventually("the node answers again", PATIENCE, async || {
+        let find =
+            |tally: &crate::load::Tally| tally.succeeded.iter().find(|success| success.target == door && success.sent >= gone).cloned();
+        account.load.so_far(find).ok_or("no answer yet")
+    })
+    .await?;
+    // WebSockets try again every second.
+    account.websockets.all_open().await?;
+    Ok(Excuse { targets: vec![door], from, until: first.sent + first.took, and_websockets: true })
+}
+
+/// What is under way there over a new connection may not be sent again.
+async fn backend_deleted(site: &Site<'_>, account: &Account) -> anyhow::Result<Excuse> {
+    let pod = site.pods().await?.pop().context("no pod")?.name_any();
+    let from = account.load.now();
+    site.cluster.kubectl(&["delete", "pod", &pod, &format!("--namespace={NAMESPACE}"), "--grace-period=0", "--force"])?;
+    site.is_whole().await?;
+    account.websockets.all_open().await?;
+    Ok(Excuse { targets: site.targets.clone(), from, until: account.load.now(), and_websockets: true })
+}
+
+/// Of other hosts; then they go.
+async fn edits(site: &Site<'_>) -> anyhow::Result<()> {
+    let edited =
+        |number: usize, service: &str| ingress(NAMESPACE, &format!("edited-{number}"), &format!("edited-{number}.example"), service);
+    let all =
+        |wrong: &str| list(&(0..EDITED).map(|number| edited(number, if number % 2 == 0 { WEB.name } else { wrong })).collect::<Vec<_>>());
+    site.cluster.apply(&all(WEB.name))?;
+    site.cluster.apply(&all("nowhere"))?;
+    site.cluster.serves("edited-0.example").await?;
+    // The version before it is in force.
+    site.cluster.serves("edited-1.example").await?;
+    site.cluster.kubectl_with(&["delete", "--filename=-"], &all(WEB.name)).map(drop)
+}
