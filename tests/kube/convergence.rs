@@ -72,8 +72,11 @@ impl Site {
     }
 
     async fn says(&self, pod: &str, version: u64, held: &str) {
+        self.says_all(pod, &format!("{}={version}", self.namespace), held).await;
+    }
+
+    async fn says_all(&self, pod: &str, serves: &str, held: &str) {
         let owner = json!({ "apiVersion": "v1", "kind": "Pod", "name": pod, "uid": self.pod_uid(pod).await });
-        let serves = format!("{}={version}", self.namespace);
         let lease = json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {
             "name": format!("{pod}.serves"), "labels": { "nodegate.dev/report": "serves" },
             "annotations": { SERVES: serves, HELD: held }, "ownerReferences": [owner] } });
@@ -261,6 +264,16 @@ async fn wait_says_what_will_never_be_and_what_to_do() {
     wait(&["--ingress", "hopeless/misspelt", "--nodegate-namespace", "hopeless"]).fails(&["did you mean `nodegate`?"]).await;
     let stranger = cluster.kubeconfig_of("stranger", "no-token-of-this-cluster");
     site.wait(&stranger, &[]).fails(&["not allowed to get Ingress hopeless/web", "docs/wait.md"]).await;
+
+    // The only node that counts looks elsewhere; then it has no numbers.
+    site.pod_ready("n1", false).await;
+    site.says_all("n2", "other=5", "").await;
+    site.wait(&kubeconfig, &[]).fails(&["doesn't watch the namespace hopeless on", "--watch-namespace"]).await;
+    site.says_all("n2", "hopeless=?", "").await;
+    site.wait(&kubeconfig, &[]).fails(&["are no numbers on", &site.node_name("n2")]).await;
+    site.pod_ready("n2", false).await;
+    site.wait(&kubeconfig, &["--timeout", "1s"]).fails(&["no pod of Nodegate is Ready"]).await;
+    site.pod_ready("n2", true).await;
 
     // It goes while somebody waits for it.
     site.says("n2", 1, "").await;
