@@ -17,7 +17,7 @@ use super::{
 use crate::{
     config::limits::{
         API_BACKOFF_MIN, EVENT_BACKOFF_MAX, EVENT_BURST, EVENT_COUNT, EVENT_INTERVAL, EVENT_LIFETIME, EVENT_OBJECT_BURST,
-        EVENT_OBJECT_INTERVAL, EVENT_REFRESH, EVENT_REFUSED_PAUSE, EVENT_SETTLE, EVENTS_PER_OBJECT,
+        EVENT_OBJECT_INTERVAL, EVENT_REFRESH, EVENT_REFUSED_PAUSE, EVENT_SETTLE, EVENTS_PER_OBJECT, PROGRAMMED_TOLD,
     },
     source::Report,
 };
@@ -144,6 +144,10 @@ impl Ledger {
     /// # Errors
     /// There is no room before that moment.
     pub(super) fn spare(&mut self, object: &Arc<Object>, now: Instant) -> Result<(), Instant> {
+        // Nobody may have had a finding for long.
+        if self.objects.len() >= PROGRAMMED_TOLD {
+            self.objects.retain(|_, bucket| !bucket.is_full(now));
+        }
         let bucket = self.objects.entry(Arc::clone(object)).or_default();
         let left_alone = self.refused.get(object.event_namespace()).copied();
         let free = self.overall.free_at(OVERALL, now).max(bucket.free_at(PER_OBJECT, now));

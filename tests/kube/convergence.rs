@@ -72,8 +72,11 @@ impl Site {
     }
 
     async fn says(&self, pod: &str, version: u64, held: &str) {
+        self.says_all(pod, &format!("{}={version}", self.namespace), held).await;
+    }
+
+    async fn says_all(&self, pod: &str, serves: &str, held: &str) {
         let owner = json!({ "apiVersion": "v1", "kind": "Pod", "name": pod, "uid": self.pod_uid(pod).await });
-        let serves = format!("{}={version}", self.namespace);
         let lease = json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {
             "name": format!("{pod}.serves"), "labels": { "nodegate.dev/report": "serves" },
             "annotations": { SERVES: serves, HELD: held }, "ownerReferences": [owner] } });
@@ -152,10 +155,10 @@ async fn a_pod_reports_the_version_that_it_serves_and_every_edit_moves_it_on() {
     let owners = serde_json::to_value(&lease.metadata.owner_references).expect("JSON");
     assert_eq!(owners, json!([{ "apiVersion": "v1", "kind": "Pod", "name": "n1", "uid": site.pod_uid("n1").await }]));
 
-    let version = site.edit("edited.example").await;
+    let version = site.edit("reported-edited.example").await;
     let annotations = site.reports("n1", version).await;
     assert_eq!(annotations[HELD], "");
-    let answer = get(nodegate.http, "edited.example", "/").await.expect("an answer");
+    let answer = get(nodegate.http, "reported-edited.example", "/").await.expect("an answer");
     assert_eq!((answer.status, answer.body.as_str()), (200, "app"), "served at the first try");
     // Nothing but the status: the table is what it was, and the version isn't.
     let generation = nodegate.metric("nodegate_snapshot_generation").await;
@@ -202,7 +205,7 @@ async fn wait_returns_when_every_node_serves_the_edit_with_no_more_rights_than_t
 
     let before = site.version().await;
     site.says("n2", before, "").await;
-    let version = site.edit("second.example").await;
+    let version = site.edit("waited-second.example").await;
     site.wait(&kubeconfig, &["--timeout", "3s"])
         .fails(&["isn't in force everywhere after 3s: 1 of 2 nodes serve it; waiting for", &lagging])
         .await;
@@ -216,7 +219,7 @@ async fn wait_returns_when_every_node_serves_the_edit_with_no_more_rights_than_t
 
     // From now on only the real one can lag.
     for number in 0..5 {
-        let host = format!("edit-{number}.example");
+        let host = format!("waited-{number}.example");
         site.edit(&host).await;
         let (code, text) = site.wait(&kubeconfig, &[]).ended().await;
         let answer = get(nodegate.http, &host, "/").await.expect("an answer");
@@ -249,12 +252,28 @@ async fn wait_says_what_will_never_be_and_what_to_do() {
     wait(&["--ingress", "hopeless/web", "--nodegate-namespace", "default"])
         .fails(&["there is no pod of Nodegate in the namespace default", "--nodegate-namespace"])
         .await;
-    objects::create(&site.client, site.namespace, &objects::ingress_of_class("foreign", Some("other"), "foreign.example", "app")).await;
+    objects::create(&site.client, site.namespace, &objects::ingress_of_class("foreign", Some("other"), "hopeless-foreign.example", "app"))
+        .await;
     wait(&["--ingress", "hopeless/foreign", "--nodegate-namespace", "hopeless"]).fails(&["isn't Nodegate's by its class"]).await;
-    objects::create(&site.client, site.namespace, &objects::ingress_of_class("misspelt", Some("nodgate"), "misspelt.example", "app")).await;
+    objects::create(
+        &site.client,
+        site.namespace,
+        &objects::ingress_of_class("misspelt", Some("nodgate"), "hopeless-misspelt.example", "app"),
+    )
+    .await;
     wait(&["--ingress", "hopeless/misspelt", "--nodegate-namespace", "hopeless"]).fails(&["did you mean `nodegate`?"]).await;
     let stranger = cluster.kubeconfig_of("stranger", "no-token-of-this-cluster");
     site.wait(&stranger, &[]).fails(&["not allowed to get Ingress hopeless/web", "docs/wait.md"]).await;
+
+    // The only node that counts looks elsewhere; then it has no numbers.
+    site.pod_ready("n1", false).await;
+    site.says_all("n2", "other=5", "").await;
+    site.wait(&kubeconfig, &[]).fails(&["doesn't watch the namespace hopeless on", "--watch-namespace"]).await;
+    site.says_all("n2", "hopeless=?", "").await;
+    site.wait(&kubeconfig, &[]).fails(&["are no numbers on", &site.node_name("n2")]).await;
+    site.pod_ready("n2", false).await;
+    site.wait(&kubeconfig, &["--timeout", "1s"]).fails(&["no pod of Nodegate is Ready"]).await;
+    site.pod_ready("n2", true).await;
 
     // It goes while somebody waits for it.
     site.says("n2", 1, "").await;
@@ -275,12 +294,12 @@ async fn an_edit_has_one_event_once_every_node_serves_it_and_the_next_the_same_o
     })
     .await;
     assert!(nodegate.log().iter().any(|line| line["message"] == "leading"));
-    let first = site.edit("first.example").await;
+    let first = site.edit("told-first.example").await;
     site.is_told(first, "in force on 1/1 nodes", 1).await;
 
     site.puppet("n2").await;
     site.says("n2", first, "").await;
-    let second = site.edit("second.example").await;
+    let second = site.edit("told-second.example").await;
     site.reports("n1", second).await;
     assert_eq!(site.told().await.map(|told| told.0), Some(first.to_string()), "not before the other node has it");
     site.says("n2", second, "").await;
@@ -292,7 +311,7 @@ async fn an_edit_has_one_event_once_every_node_serves_it_and_the_next_the_same_o
     let version = site.version().await;
     site.reports("n1", version).await;
     site.says("n2", u64::MAX, "").await;
-    let third = site.edit("third.example").await;
+    let third = site.edit("told-third.example").await;
     site.is_told(third, "in force on 2/2 nodes", 3).await;
 
     let description = Cluster::shared().kubectl(&["describe", "ingress", "web", "--namespace", site.namespace]);

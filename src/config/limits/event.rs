@@ -45,7 +45,8 @@ pub const PROGRAMMED_LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an edit may be on its way. Beyond: it has no Event; a node that lags for so long has trouble of its own.
 pub const PROGRAMMED_PATIENCE: Duration = Duration::from_mins(10);
 
-/// Events of that kind whose count is remembered. Beyond: all are forgotten, and cost one more request each the next time.
+/// Events of that kind whose count is remembered. Beyond: all are forgotten, and cost one more request each the next time. And objects whose budget is, before
+/// those are forgotten that have used none of it lately.
 pub const PROGRAMMED_TOLD: usize = 10_000;
 
 /// Tries to write such an Event while the API server doesn't answer, ever more rarely. Beyond: it isn't written.
