@@ -34,6 +34,8 @@ pub async fn upgrades(cluster: &Cluster) -> anyhow::Result<()> {
 /// The upgrades alone, many of them.
 pub async fn soak(cluster: &Cluster) -> anyhow::Result<()> {
     let site = Site::create(cluster).await?;
-    Rows::of("soak", "What happens").push(restarts::nodegate(&site, LONG).await?);
-    site.uninstall()?.remove()
+    let mut rows = Rows::of("soak", "What happens");
+    rows.push(restarts::nodegate(&site, LONG).await?);
+    site.uninstall()?.remove()?;
+    rows.check()
 }
