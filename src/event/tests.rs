@@ -80,8 +80,8 @@ async fn what_is_gone_before_it_was_told_is_not_pending() {
     let (_leading, role) = watch::channel(Some(Clock::now() + Duration::from_hours(1)));
     let (reports, report_receiver) = watch::channel(report("Ingress", "n", &["old"]));
     let (tally, numbers) = watch::channel(Tally::default());
-    let reporter = Reporter { controller: "nodegate.dev/ingress-controller".into(), instance: "pod".into() };
-    let task = tokio::spawn(run(client, reporter, report_receiver, Role::from_channel(role), tally));
+    let reporter = Reporter { controller: "nodegate.dev/ingress-controller".into(), instance: "pod".into(), namespace: "home".into() };
+    let task = tokio::spawn(run(client, reporter, report_receiver, watch::channel(None).1, Role::from_channel(role), tally));
     time::sleep(Duration::from_secs(10)).await;
     assert_eq!(taken(&mut requests).len(), 1);
     for (found, pending) in [(&["old", "bad"][..], 1), (&["old"], 0)] {
