@@ -13,7 +13,7 @@ use crate::{
     config::{
         Span,
         args::{IngressName, WaitArgs},
-        limits::{WAIT_POLL, WAIT_REQUEST_TIMEOUT, WAIT_TIMEOUT, WAIT_TIMEOUT_MAX},
+        limits::{WAIT_HELD, WAIT_POLL, WAIT_REQUEST_TIMEOUT, WAIT_TIMEOUT, WAIT_TIMEOUT_MAX},
         options,
     },
     convergence::{self, Lag, Progress, Target},
@@ -56,7 +56,7 @@ impl Wait {
     /// Returns what to say in the end.
     async fn until_in_force(&self, options: &compile::Options) -> anyhow::Result<String> {
         let (target, uid) = self.begin(options).await?;
-        let mut said = String::new();
+        let (mut said, mut held_since) = (String::new(), None);
         loop {
             let progress = self.look(&target, &uid).await?;
             if progress.is_complete() {
@@ -64,7 +64,15 @@ impl Wait {
                 let nodes = progress.nodes;
                 return Ok(format!("{namespace}/{name} is in force on {nodes} of {nodes} nodes (resourceVersion {version})\n"));
             }
-            self.is_hopeless(&progress, &target)?;
+            is_hopeless(&progress, &target)?;
+            if progress.lagging.values().any(|lag| matches!(lag, Lag::Held | Lag::PerhapsHeld)) {
+                // What it lacks may be on its way.
+                if held_since.get_or_insert_with(Instant::now).elapsed() >= WAIT_HELD {
+                    self.is_held(&progress)?;
+                }
+            } else {
+                held_since = None;
+            }
             let state = state(&progress);
             if Instant::now() + WAIT_POLL > self.deadline {
                 let (ingress, version, timeout) = (&self.ingress, target.version, Span(self.timeout));
@@ -152,34 +160,45 @@ impl Wait {
         }
     }
 
-    /// Whether waiting is in vain.
-    fn is_hopeless(&self, progress: &Progress, target: &Target) -> anyhow::Result<()> {
-        let (IngressName { namespace, name }, version) = (&self.ingress, target.version);
-        let nodes = |wanted: &[Lag]| named(progress.lagging.iter().filter(|(_, lag)| wanted.contains(lag)).map(|(node, _)| node.as_str()));
+    /// An error where it is held back.
+    fn is_held(&self, progress: &Progress) -> anyhow::Result<()> {
+        let IngressName { namespace, name } = &self.ingress;
         let describe = format!("`kubectl describe ingress {name} --namespace {namespace}`");
-        if let Some(nodes) = nodes(&[Lag::Held]) {
+        if let Some(nodes) = nodes(progress, Lag::Held) {
             bail!(
-                "Ingress {namespace}/{name} isn't in force on {nodes} as it is now (resourceVersion {version}), because of what is wrong with it; the version \
-                 before it, if there was one, stays: {describe} says what to mend"
+                "Ingress {namespace}/{name} isn't in force on {nodes} as it is now, because of what is wrong with it; the version before it, if there was one, \
+                 stays: {describe} says what to mend"
             );
         }
-        if let Some(nodes) = nodes(&[Lag::PerhapsHeld]) {
+        if let Some(nodes) = nodes(progress, Lag::PerhapsHeld) {
             bail!(
                 "so many Ingresses aren't in force on {nodes} as they are now that nobody can tell whether {namespace}/{name} is: {describe} says whether anything \
                  is wrong with it"
             );
         }
-        if let Some(nodes) = nodes(&[Lag::Unnumbered]) {
-            bail!("the resourceVersions of this cluster are no numbers on {nodes}: nodes can't be compared by them");
-        }
-        if progress.nodes > 0
-            && progress.lagging.len() == progress.nodes
-            && let Some(nodes) = nodes(&[Lag::Unwatched]).filter(|_| progress.lagging.values().all(|lag| *lag == Lag::Unwatched))
-        {
-            bail!("Nodegate doesn't watch the namespace {namespace} on {nodes}: see its flag --watch-namespace");
-        }
         Ok(())
     }
+}
+
+/// Whether waiting is in vain.
+fn is_hopeless(progress: &Progress, target: &Target) -> anyhow::Result<()> {
+    let namespace = &target.namespace;
+    let nodes = |wanted: Lag| nodes(progress, wanted);
+    if let Some(nodes) = nodes(Lag::Unnumbered) {
+        bail!("the resourceVersions of this cluster are no numbers on {nodes}: nodes can't be compared by them");
+    }
+    if progress.nodes > 0
+        && progress.lagging.len() == progress.nodes
+        && let Some(nodes) = nodes(Lag::Unwatched).filter(|_| progress.lagging.values().all(|lag| *lag == Lag::Unwatched))
+    {
+        bail!("Nodegate doesn't watch the namespace {namespace} on {nodes}: see its flag --watch-namespace");
+    }
+    Ok(())
+}
+
+/// The nodes that lag in this way.
+fn nodes(progress: &Progress, wanted: Lag) -> Option<String> {
+    named(progress.lagging.iter().filter(|(_, lag)| **lag == wanted).map(|(node, _)| node.as_str()))
 }
 
 /// How far it is, in one line.
@@ -198,7 +217,7 @@ fn state(progress: &Progress) -> String {
     ];
     let mut first = true;
     for (kind, why) in kinds {
-        if let Some(nodes) = named(progress.lagging.iter().filter(|(_, lag)| **lag == kind).map(|(node, _)| node.as_str())) {
+        if let Some(nodes) = nodes(progress, kind) {
             // Writing to a String can't fail.
             let _ = write!(text, "{}{nodes}{why}", if first { "" } else { "; " });
             first = false;

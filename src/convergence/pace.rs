@@ -16,15 +16,23 @@ pub(super) struct Pace {
     free_at: Option<Instant>,
     /// When there first was something new to say.
     news: Option<Instant>,
-    /// Writes in a row that had to wait for the one before.
-    in_a_row: u32,
+    /// Writes that may follow soon after another; one more comes with each [`REPORT_INTERVAL_BUSY`].
+    spare: f64,
+    written_at: Option<Instant>,
     failures: u32,
 }
 
 impl Pace {
     /// `chance`: from 0 to 1, this writer's own.
     pub(super) fn new(chance: f64) -> Self {
-        Self { settle: REPORT_SETTLE.mul_f64(1.0 + chance), free_at: None, news: None, in_a_row: 0, failures: 0 }
+        Self {
+            settle: REPORT_SETTLE.mul_f64(1.0 + chance),
+            free_at: None,
+            news: None,
+            spare: f64::from(REPORTS_IN_A_ROW),
+            written_at: None,
+            failures: 0,
+        }
     }
 
     /// When to write that there is something new.
@@ -40,10 +48,13 @@ impl Pace {
 
     /// It was written. Returns when to write it again, if nothing happens.
     pub(super) fn written(&mut self, now: Instant) -> Instant {
-        let waited = self.news.take().zip(self.free_at).is_some_and(|(news, free)| news < free);
-        self.in_a_row = if waited { self.in_a_row.saturating_add(1) } else { 0 };
+        self.news = None;
         self.failures = 0;
-        self.free_at = Some(now + if self.in_a_row > REPORTS_IN_A_ROW { REPORT_INTERVAL_BUSY } else { REPORT_INTERVAL });
+        let rested = self.written_at.map_or(REPORT_INTERVAL_BUSY, |before| now.saturating_duration_since(before));
+        let saved = rested.as_secs_f64() / REPORT_INTERVAL_BUSY.as_secs_f64();
+        self.spare = (self.spare + saved).min(f64::from(REPORTS_IN_A_ROW)) - 1.0;
+        self.written_at = Some(now);
+        self.free_at = Some(now + if self.spare < 0.0 { REPORT_INTERVAL_BUSY } else { REPORT_INTERVAL });
         now + REPORT_REFRESH
     }
 
@@ -80,12 +91,19 @@ mod tests {
     }
 
     #[test]
-    fn what_never_rests_is_written_ever_second_and_then_more_rarely() {
+    fn what_never_rests_is_written_every_second_and_then_more_rarely() {
         let times = written(Duration::from_millis(1), 40);
         let gaps: Vec<u128> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
         let row = usize::try_from(REPORTS_IN_A_ROW).unwrap();
         assert!(gaps[..row].iter().all(|gap| (1000..1200).contains(gap)), "{gaps:?}");
         assert!(gaps[row + 2..].iter().all(|gap| (5000..5200).contains(gap)), "{gaps:?}");
+    }
+
+    #[test]
+    fn what_rests_for_moments_only_is_written_more_rarely_too() {
+        let times = written(Duration::from_millis(1250), 60);
+        let last = times.len() - 1;
+        assert!(times[last] - times[last - 10] >= 50_000 - 1250, "{times:?}");
     }
 
     #[test]

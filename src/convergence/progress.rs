@@ -58,11 +58,13 @@ impl Progress {
 }
 
 /// Compares. A node counts when one of its pods is Ready and stays; then each of them has to have the version that is Ready, or that reports anything: during an
-/// upgrade there are two, and either may be the one that accepts. One that is leaving accepts nobody any more.
+/// upgrade there are two, and either may be the one that accepts. One that is leaving is left by everybody soon.
 pub fn progress<'a>(pods: impl IntoIterator<Item = &'a PodFacts>, reports: &Seen, target: &Target) -> Progress {
     let mut nodes: HashMap<&str, Vec<(bool, Option<&PodReport>)>> = HashMap::new();
     for pod in pods.into_iter().filter(|pod| !pod.leaving && !pod.node.is_empty()) {
-        nodes.entry(&pod.node).or_default().push((pod.ready, reports.get(&pod.uid)));
+        // One of a process before this one says nothing of it.
+        let report = reports.get(&pod.uid).filter(|report| !pod.started.is_some_and(|started| report.is_older(started)));
+        nodes.entry(&pod.node).or_default().push((pod.ready, report));
     }
     nodes.retain(|_, pods| pods.iter().any(|(ready, _)| *ready));
     let worst = |pods: &[(bool, Option<&PodReport>)]| pods.iter().filter_map(|(ready, report)| lag(*ready, *report, target)).max();
@@ -87,6 +89,7 @@ fn lag(ready: bool, report: Option<&PodReport>, target: &Target) -> Option<Lag> 
 mod tests {
     use super::*;
     use crate::convergence::report::tests::report;
+    use jiff::Timestamp;
 
     const READY: (bool, bool) = (true, false);
     const STARTING: (bool, bool) = (false, false);
@@ -104,7 +107,8 @@ mod tests {
         for (at, (node, (ready, leaving), says)) in pods.iter().enumerate() {
             let uid = at.to_string();
             reports.extend(says.map(|(serves, held)| (uid.clone(), report(serves, held))));
-            facts.push(PodFacts { uid, node: (*node).to_owned(), controller: None, ready: *ready, leaving: *leaving });
+            let started = (*node == "restarted").then(|| Timestamp::from_second(1).unwrap());
+            facts.push(PodFacts { uid, node: (*node).to_owned(), controller: None, ready: *ready, leaving: *leaving, started });
         }
         progress(&facts, &reports, &target())
     }
@@ -117,6 +121,7 @@ mod tests {
             ("all nodes", vec![("a", READY, says("100")), ("b", READY, says("250"))], 2, vec![]),
             ("one is behind", vec![("a", READY, says("100")), ("b", READY, says("99"))], 2, vec![("b", Lag::Behind)]),
             ("one says nothing", vec![("a", READY, says("100")), ("b", READY, None)], 2, vec![("b", Lag::Silent)]),
+            ("another process's", vec![("a", READY, says("100")), ("restarted", READY, says("100"))], 2, vec![("restarted", Lag::Silent)]),
             ("nobody is Ready there", vec![("a", READY, says("100")), ("b", STARTING, says("99"))], 1, vec![]),
             ("it leaves", vec![("a", READY, says("100")), ("b", LEAVING, says("99"))], 1, vec![]),
             ("a new pod that hasn't begun", vec![("a", READY, says("100")), ("a", STARTING, None)], 1, vec![]),

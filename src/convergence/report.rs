@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, str::FromStr};
 
+use jiff::Timestamp;
 use kube::core::ObjectMeta;
 use serde_json::{Value, json};
 
@@ -25,6 +26,9 @@ const HELD: &str = "nodegate.dev/held";
 /// The generation of the process's table, for people: it is in `/config` and the metrics, too.
 const GENERATION: &str = "nodegate.dev/generation";
 
+/// When the process began to run, by the node's clock: a container that is started again has the same pod, and another process.
+const STARTED: &str = "nodegate.dev/started";
+
 /// In the place of the names beyond [`REPORT_HELD`].
 const MORE: &str = "...";
 
@@ -39,6 +43,8 @@ pub struct PodReport {
     held: BTreeSet<String>,
     /// There are more.
     more_held: bool,
+    /// When the process began that wrote it, where it says so.
+    started: Option<Timestamp>,
 }
 
 /// What a report says of one version of one Ingress.
@@ -54,13 +60,19 @@ pub(super) enum Serves {
 
 impl PodReport {
     /// What this process has to say; nothing before its table is what the source says.
-    pub(super) fn of(report: &Report) -> Option<Self> {
+    pub(super) fn of(report: &Report, started: Timestamp) -> Option<Self> {
         let held = || report.held.iter().map(|ingress| format!("{}/{}", ingress.namespace, ingress.name));
         report.is_live().then(|| Self {
             coverage: report.coverage.clone(),
             held: held().take(REPORT_HELD).collect(),
             more_held: report.held.len() > REPORT_HELD,
+            started: Some(started),
         })
+    }
+
+    /// Whether a process wrote it that began before that.
+    pub(super) fn is_older(&self, container: Timestamp) -> bool {
+        self.started.is_some_and(|started| started < container)
     }
 
     /// Whether that version of that Ingress, or a later one, is in force where this was written.
@@ -86,6 +98,7 @@ impl PodReport {
                     SERVES: self.coverage.to_string(),
                     HELD: held.collect::<Vec<_>>().join(","),
                     GENERATION: generation.to_string(),
+                    STARTED: self.started.map(|started| started.to_string()),
                 },
                 // It goes with its pod.
                 "ownerReferences": [{ "apiVersion": "v1", "kind": "Pod", "name": pod, "uid": uid }],
@@ -101,7 +114,7 @@ impl PodReport {
         let coverage = Coverage::from_str(annotation(SERVES)).ok()?;
         let mut held: BTreeSet<String> = annotation(HELD).split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
         let more_held = held.remove(MORE);
-        Some((owner.uid.clone(), Self { coverage, held, more_held }))
+        Some((owner.uid.clone(), Self { coverage, held, more_held, started: annotation(STARTED).parse().ok() }))
     }
 }
 
@@ -121,6 +134,7 @@ pub(super) mod tests {
             coverage: serves.parse().unwrap(),
             held: held.iter().filter(|name| **name != MORE).map(ToString::to_string).collect(),
             more_held: held.contains(&MORE),
+            started: Some(Timestamp::UNIX_EPOCH),
         }
     }
 
@@ -142,7 +156,10 @@ pub(super) mod tests {
         }
         let lease = report("118", &["shop/web"]).lease("nodegate-system", "nodegate-x7k2p", "u1", 4);
         assert_eq!(lease["metadata"]["name"], "nodegate-x7k2p.serves");
-        assert_eq!(lease["metadata"]["annotations"], json!({ SERVES: "118", HELD: "shop/web", GENERATION: "4" }));
+        assert_eq!(
+            lease["metadata"]["annotations"],
+            json!({ SERVES: "118", HELD: "shop/web", GENERATION: "4", STARTED: "1970-01-01T00:00:00Z" })
+        );
         assert_eq!(format!("{LABEL_KEY}={LABEL_VALUE}"), LABEL);
     }
 
@@ -163,22 +180,22 @@ pub(super) mod tests {
     #[test]
     fn nothing_is_reported_before_the_table_is_the_sources_own() {
         let report = live("118", &[]);
-        assert!(PodReport::of(&report).is_some());
-        assert_eq!(PodReport::of(&Report { ready: false, ..report.clone() }), None);
+        assert!(PodReport::of(&report, Timestamp::UNIX_EPOCH).is_some());
+        assert_eq!(PodReport::of(&Report { ready: false, ..report.clone() }, Timestamp::UNIX_EPOCH), None);
         let restored = State { restored: Some(std::time::SystemTime::UNIX_EPOCH), ..State::default() };
-        assert_eq!(PodReport::of(&Report { state: restored, ..report }), None, "a table from disk");
+        assert_eq!(PodReport::of(&Report { state: restored, ..report }, Timestamp::UNIX_EPOCH), None, "a table from disk");
     }
 
     #[test]
     fn what_is_held_is_not_served_and_names_beyond_the_bound_leave_a_doubt() {
         let names: Vec<String> = (0..=REPORT_HELD).map(|number| format!("web-{number:03}")).collect();
-        let few = through_a_lease(&PodReport::of(&live("118", &names[..2])).unwrap()).1;
+        let few = through_a_lease(&PodReport::of(&live("118", &names[..2]), Timestamp::UNIX_EPOCH).unwrap()).1;
         let cases =
             [("web-001", 118, Serves::Held), ("web-001", 119, Serves::Covered(Covers::No)), ("other", 118, Serves::Covered(Covers::Yes))];
         for (name, version, expected) in cases {
             assert_eq!(few.serves("shop", name, version), expected, "{name} {version}");
         }
-        let many = through_a_lease(&PodReport::of(&live("118", &names)).unwrap()).1;
+        let many = through_a_lease(&PodReport::of(&live("118", &names), Timestamp::UNIX_EPOCH).unwrap()).1;
         assert_eq!(many.held.len(), REPORT_HELD);
         assert_eq!((many.serves("shop", "web-001", 7), many.serves("shop", "other", 7)), (Serves::Held, Serves::PerhapsHeld));
     }

@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
     Api, Client, Error,
@@ -61,13 +62,13 @@ pub async fn run(client: Client, settings: Settings, mut report: watch::Receiver
         return pending().await;
     };
     let mut writer = Writer { leases: Api::namespaced(client, &namespace), namespace, pod, uid, counters, said: String::new() };
-    let mut pace = Pace::new(fastrand::f64());
+    let (mut pace, started) = (Pace::new(fastrand::f64()), Timestamp::now());
     // What the Lease says, and until when that is left alone.
     let mut last: Option<(PodReport, Instant)> = None;
     loop {
         let (now, generation, report_now) = {
             let report = report.borrow_and_update();
-            (Instant::now(), report.generation, PodReport::of(&report))
+            (Instant::now(), report.generation, PodReport::of(&report, started))
         };
         let due = match (&report_now, &last) {
             (None, _) => None,

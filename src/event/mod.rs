@@ -151,16 +151,17 @@ async fn tell(writer: Writer<'_>, ledger: &mut Ledger, programmed: &mut Programm
 
 /// Reads how far the edits have come.
 async fn look(writer: Writer<'_>, programmed: &mut Programmed) {
-    let Some(pods) = writer.siblings.borrow().clone() else {
-        // Whoever doesn't know where our pods are has nothing to compare.
-        programmed.looked(Some(&|_: &Target| Progress::default()), Instant::now());
-        return;
-    };
     let reports = convergence::reports(writer.client, &writer.reporter.namespace);
     let (reports, error) = match time::timeout(PROGRAMMED_LOOK_TIMEOUT, reports).await {
         Ok(Ok(reports)) => (Some(reports), String::new()),
         Ok(Err(error)) => (None, reason(&error)),
         Err(_) => (None, "no answer in time".to_owned()),
+    };
+    // The pods last: whoever came in between has no report in the list, and is waited for.
+    let Some(pods) = writer.siblings.borrow().clone() else {
+        // Whoever doesn't know where our pods are has nothing to compare.
+        programmed.looked(Some(&|_: &Target| Progress::default()), Instant::now());
+        return;
     };
     let progress = reports.map(|reports: Seen| move |target: &Target| convergence::progress(pods.values(), &reports, target));
     let failed = progress.is_none();

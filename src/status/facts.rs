@@ -2,10 +2,11 @@
 
 use std::{collections::HashMap, marker::PhantomData};
 
+use jiff::Timestamp;
 use k8s_openapi::{
     Metadata, Resource,
     api::core::v1::{Node, Pod},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
 use serde::{Deserialize, de::IgnoredAny};
 
@@ -24,6 +25,8 @@ pub struct PodFacts {
     pub ready: bool,
     /// It is being deleted, or has ended for good.
     pub leaving: bool,
+    /// When the youngest of its containers began to run, by the node's clock.
+    pub started: Option<Timestamp>,
 }
 
 /// What is known of a node.
@@ -71,10 +74,11 @@ pub(super) struct PodSpec {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub(super) struct PodStatus {
     phase: String,
     conditions: Vec<Condition>,
+    container_statuses: Vec<ContainerStatus>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -82,6 +86,24 @@ pub(super) struct PodStatus {
 pub(super) struct NodeStatus {
     conditions: Vec<Condition>,
     addresses: Vec<NodeAddress>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct ContainerStatus {
+    state: ContainerState,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct ContainerState {
+    running: Option<Running>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Running {
+    started_at: Option<Time>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -128,6 +150,7 @@ pub(super) fn pod(pod: PodExcerpt) -> (String, PodFacts) {
         controller: owners.into_iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid),
         ready: is_ready(&status.conditions),
         leaving: ended || metadata.deletion_timestamp.is_some(),
+        started: status.container_statuses.into_iter().filter_map(|container| container.state.running?.started_at).map(|time| time.0).max(),
     };
     (metadata.name.unwrap_or_default(), facts)
 }

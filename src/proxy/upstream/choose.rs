@@ -138,8 +138,9 @@ impl<'a> Candidates<'a> {
                     let address = destination.address;
                     count_failed(worker, trail, 1);
                     draws = draws.saturating_sub(1);
-                    let another_draw = draws > 0 && error.is_refusal();
-                    let may_retry = error.reason == Reason::UpstreamConnect && (another_draw || trail.attempts < MAX_ATTEMPTS);
+                    // What all pods refuse must not be asked for eight times by everybody.
+                    let another_draw = || draws > 0 && error.is_refusal() && worker.retry_budget.withdraw();
+                    let may_retry = error.reason == Reason::UpstreamConnect && (trail.attempts < MAX_ATTEMPTS || another_draw());
                     if !may_retry && race.len() == 0 {
                         trail.upstream = Some(address);
                         return Err(error);
@@ -191,7 +192,7 @@ impl<'a> Candidates<'a> {
     }
 
     /// How many pods may be drawn for one request, those that refuse included: kube-proxy goes on for seconds to draw one that has stopped. Its host answers at
-    /// once, so that asking again costs next to nothing.
+    /// once. Beyond [`MAX_ATTEMPTS`] each costs the worker's budget of retries.
     fn draws(&self) -> usize {
         match self.addresses {
             Addresses::InOrder(_) if self.hints.is_some_and(|pods| pods.len() > 1) => DIALS_AT_ONCE,

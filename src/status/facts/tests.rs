@@ -21,10 +21,13 @@ fn facts_are_read_from_the_objects_as_kubernetes_writes_them() {
         }
         pod(serde_json::from_value(object).unwrap()).1
     };
-    let up = PodFacts { uid: "u".into(), node: "n1".into(), controller: Some("ours".into()), ready: true, leaving: false };
+    let up = PodFacts { uid: "u".into(), node: "n1".into(), controller: Some("ours".into()), ready: true, leaving: false, started: None };
     assert_eq!(read(json!({})), up);
     assert_eq!(read(json!({"/status/conditions": [{"type": "Ready", "status": "Unknown"}]})), PodFacts { ready: false, ..up.clone() });
     assert_eq!(read(json!({"/metadata/deletionTimestamp": "2026-01-01T00:00:00Z"})), PodFacts { leaving: true, ..up.clone() });
+    let containers = json!([{"state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}, {"state": {"waiting": {"reason": "x"}}}, {}]);
+    let started = Some("2026-01-01T00:00:00Z".parse().unwrap());
+    assert_eq!(read(json!({"/status/containerStatuses": containers})), PodFacts { started, ..up.clone() });
     assert_eq!(read(json!({"/status/phase": "Failed"})), PodFacts { leaving: true, ..up.clone() }, "evicted");
 
     let addresses = |addresses: &[(&str, &str)]| {

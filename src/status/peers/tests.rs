@@ -5,7 +5,7 @@ use super::*;
 const OURS: &str = "our-daemonset";
 
 fn up(node: &str) -> PodFacts {
-    PodFacts { uid: format!("uid-on-{node}"), node: node.into(), controller: Some(OURS.into()), ready: true, leaving: false }
+    PodFacts { uid: format!("uid-on-{node}"), node: node.into(), controller: Some(OURS.into()), ready: true, leaving: false, started: None }
 }
 
 fn down(node: &str) -> PodFacts {

@@ -25,8 +25,8 @@ pub const MORE_MEMORY: f64 = 5.0;
 /// And beyond that, in MiB: how many pages two processes touch that have done the same differs by some dozens.
 const NOISE: f64 = 1.0;
 /// Requests that a process has answered when its memory is measured, and how many a second.
-const MEASURED_AFTER: u32 = 1500;
-const RATE: u32 = 300;
+const MEASURED_AFTER: u32 = 600;
+const RATE: u32 = 100;
 
 /// Nodegate and the pods.
 pub struct Site<'a> {
