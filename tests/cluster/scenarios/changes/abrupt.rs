@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use kube::ResourceExt;
+use nodegate::config::limits::SPREAD_SETTLE;
 
 use super::{
     Extent,
@@ -25,6 +26,9 @@ use crate::{
 /// Requests before the first pod's end, and again behind the last.
 const AROUND: u32 = 60;
 
+/// How much later a node has replaced its connections, at the latest: it has to hear of the pods, and does so as requests come.
+const SETTLES_WITHIN: Duration = Duration::from_secs(2);
+
 /// When a pod's process ended, as the load counts: not before the one, not after the other.
 type Death = (Duration, Duration);
 
@@ -33,6 +37,11 @@ pub async fn pods_stop_abruptly(site: &Site<'_>, extent: &Extent) -> anyhow::Res
     load.ended(AROUND).await?;
     let (mut deaths, mut lost, mut again) = (Vec::new(), 0, 0);
     for _ in 0..extent.deaths {
+        // Some seconds after pods have come, all connections to them are replaced once.
+        let whole = load.now();
+        while load.now() < whole + SPREAD_SETTLE + SETTLES_WITHIN {
+            load.ended(AROUND).await?;
+        }
         // The same pod in both ways: a container that dies a second time is started again later.
         let pod = site.pods().await?.pop().context("no pod")?.name_any();
         let fates = killed(site, &load, &pod, &mut deaths).await?;
