@@ -36,8 +36,9 @@ pub const SHORT: Extent = Extent { rate: 100, updates: 2, requests: 3_000, death
 pub const LONG: Extent = Extent { rate: 250, updates: 4, requests: 50_000, deaths: 4, edits: 1_000 };
 
 pub async fn changes(cluster: &Cluster, extent: &Extent) -> anyhow::Result<()> {
+    // Before Nodegate comes to it.
     let full = FullDisk::mount(cluster.node(3));
-    let site = Site::create(cluster, &full).await?;
+    let site = Site::create(cluster).await?;
     let mut rows = Rows::of("changes", "What changes");
     let seen = full.is_told(&site).await?;
     rows.push(rollouts::backend_is_updated(&site, extent).await?);

@@ -7,7 +7,6 @@ use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::ListParams};
 
-use super::disk::FullDisk;
 use crate::{
     cluster::Cluster,
     install::{self, Installed},
@@ -32,8 +31,8 @@ pub struct Site<'a> {
 }
 
 impl<'a> Site<'a> {
-    /// Installs everything, and waits until each node answers. On the node `full`, Nodegate finds no room on its disk.
-    pub async fn create(cluster: &'a Cluster, _full: &FullDisk<'_>) -> anyhow::Result<Self> {
+    /// Installs everything, and waits until each node answers.
+    pub async fn create(cluster: &'a Cluster) -> anyhow::Result<Self> {
         let installed = install::nodegate(cluster, "overlays/state", &[]).await?;
         cluster.apply(&list(&[
             namespace(NAMESPACE),
