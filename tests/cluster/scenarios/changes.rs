@@ -8,7 +8,7 @@ mod disk;
 mod edits;
 mod held;
 mod rollouts;
-mod site;
+pub mod site;
 mod usage;
 
 use super::table::Rows;

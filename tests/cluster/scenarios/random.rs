@@ -3,7 +3,7 @@
 
 mod account;
 mod act;
-mod site;
+mod memory;
 
 use std::{
     env,
@@ -12,11 +12,14 @@ use std::{
 
 use anyhow::Context;
 
-use super::table::{Row, Rows};
+use super::{
+    changes::site::Site,
+    table::{Row, Rows},
+};
 use crate::cluster::Cluster;
 use account::Account;
 use act::Act;
-use site::Site;
+use memory::Memory;
 
 /// The variable that has the seed, of a run that is to be repeated.
 const SEED: &str = "NODEGATE_SEED";
@@ -53,7 +56,7 @@ async fn run(cluster: &Cluster, length: Length) -> anyhow::Result<Row> {
     let mut random = fastrand::Rng::with_seed(seed);
     let site = Site::create(cluster).await?;
     // Processes that are new, both times: what they are compared by has the same age.
-    let before = site.memory_of_new_processes().await?;
+    let before = Memory::of_new_processes(&site).await?;
     let (mut account, began, mut acts) = (Account::begin(&site).await?, Instant::now(), Act::shuffled(&mut random));
     while began.elapsed() < length.lasts {
         let Some(act) = acts.pop() else {
@@ -64,19 +67,19 @@ async fn run(cluster: &Cluster, length: Length) -> anyhow::Result<Row> {
     }
     let took = began.elapsed();
     let clients = account.end().await.with_context(|| format!("of {SEED}={seed}"))?;
-    let after = site.memory_of_new_processes().await?;
-    site::nothing_is_left(&before, &after)?;
+    let after = Memory::of_new_processes(&site).await?;
+    after.is_no_more_than(&before)?;
     site.remove()?;
     Ok(Row {
         event: length.event,
-        seen: format!("what the rows above say of each; memory of new processes is within {} % of what it was", site::MORE_MEMORY),
+        seen: format!("what the rows above say of each; memory of new processes is within {} % of what it was", memory::MORE),
         measured: format!(
             "{} in {:.0} s; {}; memory of the three processes {} MiB before and {} MiB after",
             clients.acts(),
             took.as_secs_f32(),
             clients.account(),
-            site::listed(&before),
-            site::listed(&after),
+            before.listed(),
+            after.listed(),
         ),
     })
 }

@@ -6,8 +6,8 @@ use anyhow::ensure;
 use tokio::time::Instant;
 
 use super::{
+    super::changes::site::{HOST, Site},
     act::Act,
-    site::{HOST, Site},
 };
 use crate::{
     load::{self, Load},

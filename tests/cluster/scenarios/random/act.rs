@@ -1,12 +1,13 @@
 //! What may happen, and what it excuses.
 
-use anyhow::Context;
-use kube::ResourceExt;
+use anyhow::{Context, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::json;
 
 use super::{
+    super::changes::site::{HOST, NAMESPACE, Site, WEB},
     account::{Account, Excuse},
-    site::{NAMESPACE, Site, WEB},
 };
 use crate::{
     install,
@@ -58,7 +59,10 @@ impl Act {
         let node = random.usize(1..=site.cluster.nodes.len());
         let began = account.load.now();
         match self {
-            Self::Upgrade => site.upgrade().await?,
+            Self::Upgrade => {
+                site.rollout(&["restart"])?;
+                site.rollout(&["status", "--timeout=180s"])?;
+            }
             Self::BrokenUpgrade => broken_upgrade(site, account).await?,
             Self::Kill => account.excuse(killed(site, account, node).await?),
             Self::KillWithoutApiServer => {
@@ -81,7 +85,7 @@ impl Act {
             Self::Edits => edits(site).await?,
         }
         install::rolled_out(site.cluster).await?;
-        site.cluster.serves(super::site::HOST).await?;
+        site.cluster.serves(HOST).await?;
         account.note(self, began);
         Ok(())
     }
@@ -92,7 +96,14 @@ async fn broken_upgrade(site: &Site<'_>, account: &Account) -> anyhow::Result<()
     let container = json!({ "name": "nodegate", "args": ["serve", ANOTHER_VERSION] });
     let patch = json!({ "spec": { "template": { "spec": { "containers": [container] } } } }).to_string();
     site.cluster.kubectl(&["patch", "daemonset/nodegate", "--namespace", install::NAMESPACE, "--patch", &patch])?;
-    site.one_crashes().await?;
+    eventually("the new version has crashed", PATIENCE, async || {
+        let pods = Api::<Pod>::namespaced(site.cluster.client(), install::NAMESPACE).list(&ListParams::default()).await?;
+        let statuses = pods.items.into_iter().filter_map(|pod| pod.status?.container_statuses).flatten();
+        let reasons: Vec<String> = statuses.filter_map(|container| container.state?.waiting?.reason).collect();
+        ensure!(reasons.iter().any(|reason| reason == "CrashLoopBackOff"), "containers wait for {reasons:?}");
+        Ok(())
+    })
+    .await?;
     account.load.ended(AWAY / 4).await?;
     site.rollout(&["undo"])
 }
