@@ -96,7 +96,7 @@ impl Account {
 impl Seen {
     pub fn account(&self) -> String {
         format!(
-            "{} of {} requests failed, all of them for a process that was killed or a pod deleted by force; {} WebSockets were told, and {} broke in the same way",
+            "{} of {} requests failed, all of them for a process that was killed or a pod deleted by force; {} WebSockets were told, and {} broke, or were refused, in the same way",
             self.requests.failed.len(),
             self.requests.sent,
             self.websockets.told().count(),
