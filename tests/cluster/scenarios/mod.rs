@@ -42,7 +42,12 @@ pub const ALL: &[Scenario] = &[
     Scenario { name: "https", nodes: 3, run: |cluster| Box::pin(https::https(cluster)), long: None },
     Scenario { name: "reference", nodes: 3, run: |cluster| Box::pin(reference::reference(cluster)), long: None },
     Scenario { name: "leaders", nodes: 3, run: |cluster| Box::pin(leaders::leaders(cluster)), long: None },
-    Scenario { name: "failures", nodes: 3, run: |cluster| Box::pin(failures::failures(cluster)), long: None },
+    Scenario {
+        name: "failures",
+        nodes: 3,
+        run: |cluster| Box::pin(failures::failures(cluster)),
+        long: Some(|cluster| Box::pin(failures::soak(cluster))),
+    },
     Scenario {
         name: "changes",
         nodes: 3,

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use nodegate::config::limits::{API_TIMEOUT, LEASE_DURATION};
 
 use super::{
-    super::table::Row,
+    super::{lifecycle::process::Process, table::Row},
     site::{HOST, Site, WEB},
     watch::{Span, Watch},
 };
 use crate::{
     install,
+    load::Load,
     sample::{ingress, list},
     wait::eventually,
 };
@@ -73,52 +74,107 @@ pub async fn api_server_stops(site: &Site<'_>) -> anyhow::Result<Row> {
     })
 }
 
-/// On the last node, Nodegate is killed, too, and starts with nothing but what is on disk.
-pub async fn all_of_it_stops(site: &Site<'_>) -> anyhow::Result<Row> {
+/// How long the control plane is away, and on which nodes Nodegate is killed meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub struct Outage {
+    /// What its row calls it.
+    pub event: &'static str,
+    /// Their numbers; those of the others are the other nodes.
+    pub killed: &'static [usize],
+    pub lasts: Duration,
+}
+
+/// On some nodes, Nodegate is killed, too, and starts with nothing but what is on disk.
+pub async fn all_of_it_stops(site: &Site<'_>, outage: Outage) -> anyhow::Result<Row> {
     let cluster = site.cluster;
-    let (node, others) = (&cluster.nodes[2], [1, 2]);
     let watch = Watch::begin(site).await?;
     let load = &watch.load;
     cluster.stop_control_plane();
     let began = load.now();
     let during = async {
-        install::kill(node).await?;
-        let killed = load.now();
-        eventually("it serves from disk", FROM_DISK_WITHIN, async || {
-            let answer = site.get((node.address, 80).into(), HOST)?;
-            ensure!(answer.status == 200, "{answer}");
-            Ok(())
-        })
-        .await?;
-        let served = Span { began: killed, ended: load.now() };
-        let age = install::metric(node, "nodegate_state_served_age_seconds")?;
+        let mut starts = Vec::new();
+        for number in outage.killed {
+            starts.push((*number, start_from_disk(site, *number, load).await?));
+        }
         load.ended(60).await?;
-        anyhow::Ok((served, age))
+        while load.now() < began + outage.lasts {
+            load.ended(60).await?;
+        }
+        anyhow::Ok(starts)
     }
     .await;
     let ended = load.now();
     cluster.restart_control_plane().await?;
-    let (served, age) = during?;
+    let starts = during?;
     let edit = list(&[ingress(WEB.namespace, "after", "after.example", WEB.name)]);
     cluster.apply(&edit)?;
     cluster.serves("after.example").await?;
-    ensure!(install::metric(node, "nodegate_state_served_age_seconds").is_err(), "{} still serves from disk", node.name);
+    for node in &cluster.nodes {
+        ensure!(install::metric(node, "nodegate_state_served_age_seconds").is_err(), "{} still serves from disk", node.name);
+    }
     let seen = watch.end(Span { began, ended }).await?;
     cluster.kubectl(&["delete", "ingress", "after", "--namespace=failures"])?;
     seen.cuts(&[], began)?;
-    seen.spares(&others)?;
-    let last = seen.last_failure(&[3], served.ended);
-    ensure!(last.is_zero(), "a request through {} failed {last:?} after it served again", node.name);
+    let spans: Vec<(usize, Span)> = starts.iter().map(|(number, start)| (*number, start.span)).collect();
+    seen.fails_only_in(&spans)?;
+    let others: Vec<usize> = (1..=cluster.nodes.len()).filter(|number| !outage.killed.contains(number)).collect();
+    let through_the_others = if others.is_empty() { "nothing fails after that" } else { "through the others, nothing" };
     Ok(Row {
-        event: "the whole control plane stopped, then a node's Nodegate killed",
+        event: outage.event,
         seen: format!(
-            "through that node, until it serves from its disk, no connection or 503, at most {} s in all; through the others, nothing; edits are in force after its return",
+            "through that node, until it serves from its disk, no connection or 503, at most {} s in all; {through_the_others}; edits are in force after its return",
             FROM_DISK_WITHIN.as_secs()
         ),
         measured: format!(
-            "through the others, {}; that node served again {:.1} s after its process was killed, what was {age} s old, and none of its requests failed after that",
-            seen.account(&others),
-            served.seconds(),
+            "stopped for {:.0} s; {}; {}",
+            ended.saturating_sub(began).as_secs_f32(),
+            if others.is_empty() {
+                format!("{} in all", seen.account(&[1, 2, 3]))
+            } else {
+                format!("through the others, {}", seen.account(&others))
+            },
+            starts.iter().map(|(_, start)| start.told()).collect::<Vec<_>>().join("; ")
         ),
     })
+}
+
+/// How a node served again.
+struct Start {
+    node: String,
+    /// From the end of its process until the next one served.
+    span: Span,
+    /// How old the process was then.
+    age: Duration,
+    /// What it serves, in seconds.
+    served_age: u64,
+}
+
+impl Start {
+    fn told(&self) -> String {
+        let Self { node, span, age, served_age } = self;
+        let age = age.as_secs_f32();
+        format!(
+            "{node} served again {:.1} s after its process was killed, and {age:.1} s after the next one's start, what was {served_age} s old, and none of its requests failed after \
+             that",
+            span.seconds()
+        )
+    }
+}
+
+/// Kills Nodegate on a node, and waits until it serves again.
+async fn start_from_disk(site: &Site<'_>, number: usize, load: &Load) -> anyhow::Result<Start> {
+    let node = site.cluster.node(number);
+    install::kill(node).await?;
+    let began = load.now();
+    eventually("it serves from disk", FROM_DISK_WITHIN, async || {
+        let answer = site.get((node.address, 80).into(), HOST)?;
+        ensure!(answer.status == 200, "{answer}");
+        Ok(())
+    })
+    .await?;
+    let span = Span { began, ended: load.now() };
+    let process = Process::on_every_node(site.cluster)?.into_iter().find(|process| process.node == node.name).context("no process")?;
+    let age = process.age()?;
+    let served_age = install::metric(node, "nodegate_state_served_age_seconds")?;
+    Ok(Start { node: node.name.clone(), span, age, served_age })
 }

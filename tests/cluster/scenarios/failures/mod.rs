@@ -7,8 +7,19 @@ mod site;
 mod watch;
 
 use super::table::Rows;
+use std::time::Duration;
+
 use crate::cluster::Cluster;
+use control_plane::Outage;
 use site::Site;
+
+const SHORT: Outage =
+    Outage { event: "the whole control plane stopped, then a node's Nodegate killed", killed: &[3], lasts: Duration::ZERO };
+const LONG: Outage = Outage {
+    event: "the whole control plane stopped for ten minutes, and Nodegate killed meanwhile on one node after the other (`make soak`)",
+    killed: &[1, 2, 3],
+    lasts: Duration::from_mins(10),
+};
 
 pub async fn failures(cluster: &Cluster) -> anyhow::Result<()> {
     let site = Site::create(cluster).await?;
@@ -19,7 +30,16 @@ pub async fn failures(cluster: &Cluster) -> anyhow::Result<()> {
     rows.push(network::link_goes_down(&site).await?);
     rows.push(network::kube_proxy_stops(&site).await?);
     rows.push(dns::cluster_dns_stops(&site).await?);
-    rows.push(control_plane::all_of_it_stops(&site).await?);
+    rows.push(control_plane::all_of_it_stops(&site, SHORT).await?);
+    site.remove()?;
+    rows.check()
+}
+
+/// The control plane alone, for long.
+pub async fn soak(cluster: &Cluster) -> anyhow::Result<()> {
+    let site = Site::create(cluster).await?;
+    let mut rows = Rows::of("failures at length", "What fails");
+    rows.push(control_plane::all_of_it_stops(&site, LONG).await?);
     site.remove()?;
     rows.check()
 }

@@ -116,6 +116,15 @@ impl Seen {
         Ok(())
     }
 
+    /// Says that no request failed but through these nodes, each while its time lasted or was about to begin.
+    pub fn fails_only_in(&self, spans: &[(usize, Span)]) -> anyhow::Result<()> {
+        let meanwhile = |request: &Request, span: &Span| request.sent + request.took >= span.began && request.sent <= span.ended;
+        let explained = |request: &Request| spans.iter().any(|(node, span)| request.node == *node && meanwhile(request, span));
+        let other = self.requests.iter().find(|request| request.result.is_err() && !explained(request));
+        ensure!(other.is_none(), "{other:?} failed, and only in {spans:?} there is a reason");
+        Ok(())
+    }
+
     /// Says that through these nodes no request failed, before, meanwhile or after.
     pub fn spares(&self, nodes: &[usize]) -> anyhow::Result<()> {
         let failed = self.failed(nodes).next();
