@@ -164,8 +164,8 @@ impl Start {
 /// Kills Nodegate on a node, and waits until it serves again.
 async fn start_from_disk(site: &Site<'_>, number: usize, load: &Load) -> anyhow::Result<Start> {
     let node = site.cluster.node(number);
-    install::kill(node).await?;
     let began = load.now();
+    install::kill(node).await?;
     eventually("it serves from disk", FROM_DISK_WITHIN, async || {
         let answer = site.get((node.address, 80).into(), HOST)?;
         ensure!(answer.status == 200, "{answer}");
