@@ -18,6 +18,8 @@ pub mod compile;
 
 pub mod table;
 
+mod waiting;
+
 pub mod config;
 pub mod source;
 

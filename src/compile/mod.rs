@@ -109,7 +109,7 @@ struct Findings {
 
 impl Findings {
     /// All, sorted by object; equal ones once.
-    fn all<'f>(each: impl Iterator<Item = &'f Self> + Clone, general: &[Diagnostic]) -> Vec<Diagnostic> {
+    fn all<'f>(each: impl Iterator<Item = &'f Self> + Clone, general: impl Iterator<Item = &'f Diagnostic>) -> Vec<Diagnostic> {
         let shared: HashMap<_, _> =
             each.clone().flat_map(|findings| &findings.of_services).map(|shared| (Arc::as_ptr(shared), shared)).collect();
         let all = each.flat_map(|findings| &findings.own).chain(shared.values().flat_map(|shared| shared.iter()));
@@ -126,7 +126,7 @@ pub fn compile(objects: &Objects, options: &Options) -> Compiled {
     let (index, earlier) = (Index::new(objects), Earlier::default());
     let Together { snapshot, each, general, .. } = compile_each(&index, options, &earlier);
     let accepted = each.iter().filter(|outcome| outcome.accepted).map(|outcome| Arc::clone(&outcome.ingress.id)).collect();
-    let diagnostics = Findings::all(each.iter().map(|outcome| &outcome.findings), &general);
+    let diagnostics = Findings::all(each.iter().map(|outcome| &outcome.findings), general.iter());
     Compiled { snapshot, diagnostics, accepted }
 }
 

@@ -4,9 +4,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config::limits::{
-    API_BACKOFF_MIN, REPORT_INTERVAL, REPORT_INTERVAL_BUSY, REPORT_REFRESH, REPORT_RETRY_MAX, REPORT_SETTLE, REPORTS_IN_A_ROW,
+use crate::{
+    config::limits::{
+        API_BACKOFF_MIN, REPORT_INTERVAL, REPORT_INTERVAL_BUSY, REPORT_REFRESH, REPORT_RETRY_MAX, REPORT_SETTLE, REPORTS_IN_A_ROW,
+    },
+    waiting::{Bucket, Rate},
 };
+
+/// Beyond [`REPORT_INTERVAL`], which is between any two.
+const RATE: Rate = Rate { burst: REPORTS_IN_A_ROW, interval: REPORT_INTERVAL_BUSY };
 
 /// One writer's pace.
 #[derive(Debug)]
@@ -16,23 +22,15 @@ pub(super) struct Pace {
     free_at: Option<Instant>,
     /// When there first was something new to say.
     news: Option<Instant>,
-    /// Writes that may follow soon after another; one more comes with each [`REPORT_INTERVAL_BUSY`].
-    spare: f64,
-    written_at: Option<Instant>,
+    /// Writes that may follow soon after another.
+    bucket: Bucket,
     failures: u32,
 }
 
 impl Pace {
     /// `chance`: from 0 to 1, this writer's own.
     pub(super) fn new(chance: f64) -> Self {
-        Self {
-            settle: REPORT_SETTLE.mul_f64(1.0 + chance),
-            free_at: None,
-            news: None,
-            spare: f64::from(REPORTS_IN_A_ROW),
-            written_at: None,
-            failures: 0,
-        }
+        Self { settle: REPORT_SETTLE.mul_f64(1.0 + chance), free_at: None, news: None, bucket: Bucket::default(), failures: 0 }
     }
 
     /// When to write that there is something new.
@@ -50,11 +48,8 @@ impl Pace {
     pub(super) fn written(&mut self, now: Instant) -> Instant {
         self.news = None;
         self.failures = 0;
-        let rested = self.written_at.map_or(REPORT_INTERVAL_BUSY, |before| now.saturating_duration_since(before));
-        let saved = rested.as_secs_f64() / REPORT_INTERVAL_BUSY.as_secs_f64();
-        self.spare = (self.spare + saved).min(f64::from(REPORTS_IN_A_ROW)) - 1.0;
-        self.written_at = Some(now);
-        self.free_at = Some(now + if self.spare < 0.0 { REPORT_INTERVAL_BUSY } else { REPORT_INTERVAL });
+        self.bucket.take(RATE, now);
+        self.free_at = Some(self.bucket.free_at(RATE, now + REPORT_INTERVAL));
         now + REPORT_REFRESH
     }
 

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     config::limits::REPORT_WRITE_TIMEOUT,
     source::{Report, reason},
+    waiting::{changed, sleep_until},
 };
 
 /// The field manager.
@@ -127,19 +128,5 @@ impl Writer {
             self.said = error;
         }
         false
-    }
-}
-
-/// Waits for a change; for ever once there can be none.
-async fn changed(report: &mut watch::Receiver<Report>) {
-    if report.changed().await.is_err() {
-        pending::<()>().await;
-    }
-}
-
-async fn sleep_until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => time::sleep_until(moment).await,
-        None => pending().await,
     }
 }

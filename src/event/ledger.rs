@@ -9,7 +9,6 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    bucket::{Bucket, Rate},
     finding::{Finding, Object, by_object},
     queue::Queue,
     request::{How, Outcome, Phase, Request},
@@ -20,6 +19,7 @@ use crate::{
         EVENT_OBJECT_INTERVAL, EVENT_REFRESH, EVENT_REFUSED_PAUSE, EVENT_SETTLE, EVENTS_PER_OBJECT, PROGRAMMED_TOLD,
     },
     source::Report,
+    waiting::{Bucket, Rate},
 };
 
 const OVERALL: Rate = Rate { burst: EVENT_BURST, interval: EVENT_INTERVAL };

@@ -1,15 +1,12 @@
 //! Diagnostics as Kubernetes Events on the objects that they are about, where `kubectl describe` shows them. The leader writes them, at its leisure:
 //! what should be said is compared with what was written, so that nothing is lost, only late. And, where there is room, that an edit is in force everywhere.
 
-mod bucket;
 mod finding;
 mod ledger;
 mod programmed;
 mod queue;
 mod request;
 mod write;
-
-use std::future::pending;
 
 use kube::Client;
 use tokio::{
@@ -23,6 +20,7 @@ use crate::{
     leader::Role,
     source::{Report, reason},
     status::Siblings,
+    waiting::{changed, sleep_until},
 };
 use ledger::{Ledger, Next};
 use programmed::{Notice, Programmed};
@@ -171,20 +169,6 @@ async fn look(writer: Writer<'_>, programmed: &mut Programmed) {
             tracing::warn!(error, "what the nodes serve can't be read (list leases): no Event says that an edit is in force; trying again");
         }
         (true, false) => tracing::info!("what the nodes serve can be read again"),
-    }
-}
-
-/// Waits for a report. A source that has ended has no more.
-async fn changed(report: &mut watch::Receiver<Report>) {
-    if report.changed().await.is_err() {
-        pending::<()>().await;
-    }
-}
-
-async fn sleep_until(until: Option<Instant>) {
-    match until {
-        Some(until) => time::sleep_until(until).await,
-        None => pending().await,
     }
 }
 

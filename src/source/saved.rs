@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use k8s_openapi::{api::networking::v1::Ingress, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::{
     sync::watch,
     task::spawn_blocking,
@@ -224,16 +224,13 @@ impl Saved {
         if self.settings.secrets {
             for served in ingresses.iter().filter(|served| served.accepted) {
                 let object = served.in_force();
-                let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+                let (namespace, _) = name(&object.metadata);
                 wanted.extend(secrets_named(object).map(|name| (namespace, name)));
             }
             wanted.extend(self.default_certificate.as_ref().map(|(namespace, name)| (namespace.as_str(), name.as_str())));
         }
         objects.retain(|object| match object {
-            Object::Secret(secret) => {
-                let ObjectMeta { namespace, name, .. } = &secret.metadata;
-                wanted.contains(&(namespace.as_deref().unwrap_or_default(), name.as_deref().unwrap_or_default()))
-            }
+            Object::Secret(secret) => wanted.contains(&name(&secret.metadata)),
             Object::Ingress(_) | Object::IngressClass(_) | Object::Service(_) | Object::EndpointSlice(_) => true,
         });
         objects
@@ -255,15 +252,19 @@ impl Saved {
 
 /// Has each Ingress in the version that is in force. One that a table has still to be made of will be written after that.
 fn as_served(objects: &mut [Object], ingresses: &[Served]) {
-    let named = |ingress: &Ingress| (ingress.metadata.namespace.clone(), ingress.metadata.name.clone());
-    let in_force: HashMap<_, _> = ingresses.iter().map(|served| (named(&served.object), served.in_force())).collect();
+    let in_force: HashMap<_, _> = ingresses.iter().map(|served| (name(&served.object.metadata), served.in_force())).collect();
     for object in objects {
         if let Object::Ingress(ingress) = object
-            && let Some(in_force) = in_force.get(&named(ingress))
+            && let Some(in_force) = in_force.get(&name(&ingress.metadata))
         {
             *ingress = Arc::clone(in_force);
         }
     }
+}
+
+/// Namespace and name.
+fn name(metadata: &ObjectMeta) -> (&str, &str) {
+    (metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
 }
 
 impl Findings {

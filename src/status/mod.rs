@@ -17,10 +17,7 @@ use std::{
 };
 
 use kube::Client;
-use tokio::{
-    sync::watch::{Receiver, Sender},
-    time,
-};
+use tokio::sync::watch::{Receiver, Sender};
 
 pub use drain::withdrawn;
 pub use facts::PodFacts;
@@ -30,6 +27,7 @@ use crate::{
     config::{Address, limits::STATUS_SETTLE},
     leader::Role,
     source::Report,
+    waiting::{changed, sleep_until},
 };
 use peers::{Peers, View};
 use watch::{Seen, Watches};
@@ -127,8 +125,8 @@ async fn lead(
         let is_written = has_left && writer.is_idle();
         written.send_if_modified(|before| std::mem::replace(before, is_written) != is_written);
         let soon = tokio::select! {
-            () = change(&mut report) => true,
-            () = change(&mut leaving) => true,
+            () = changed(&mut report) => true,
+            () = changed(&mut leaving) => true,
             again = writer.next() => again,
             () = addresses.changed(siblings) => true,
             () = sleep_until(wake) => false,
@@ -209,19 +207,5 @@ impl Addresses {
             }
             Some(_) | None => Some((View { ready: publish.clone(), ..View::default() }, None)),
         }
-    }
-}
-
-/// Waits for a change; for ever once there can be none.
-async fn change<T>(receiver: &mut Receiver<T>) {
-    if receiver.changed().await.is_err() {
-        std::future::pending::<()>().await;
-    }
-}
-
-async fn sleep_until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => time::sleep_until(moment.into()).await,
-        None => std::future::pending().await,
     }
 }

@@ -1,13 +1,12 @@
 //! An edit that breaks an Ingress: the version before it stays in force, for as long as a process or its disk remembers, and people are told.
 
-use std::{fs, path::Path};
-
 use k8s_openapi::api::networking::v1::Ingress;
 use serde_json::{Value, json};
 
 use crate::{
     events::{are, leader},
-    rig::{App, Cluster, Directory, Load, Nodegate, eventually, objects},
+    rig::{App, Cluster, Directory, Load, Nodegate, objects},
+    state::{holds, keeping, logs},
 };
 
 /// A port that the Service hasn't, for a host that it shall serve instead.
@@ -67,21 +66,19 @@ async fn the_version_before_a_broken_one_outlives_a_process_on_disk() {
     objects::create(&client, NAMESPACE, &objects::ingress("web", "remembered.example", "app")).await;
     let kubeconfig = cluster.nodegate_kubeconfig(cluster.api_address());
     let directory = Directory::create("state");
-    let first = keeping(&kubeconfig, directory.path()).await;
+    let mut first = keeping(&kubeconfig, directory.path(), &[]).await;
+    first.ready().await;
     first.serves("remembered.example", "app").await;
-    on_disk(directory.path(), "remembered.example").await;
+    holds(directory.path(), "\"remembered.example\"").await;
     objects::change::<Ingress>(&client, NAMESPACE, "web", bad_port("broken.example")).await;
-    eventually("the edit has been seen", async || {
-        let log = first.log();
-        if log.iter().any(|line| line["code"] == "previous_in_force") { Ok(()) } else { Err(format!("{log:#?}")) }
-    })
-    .await;
+    logs(&first, "the edit has been seen", |line| line["code"] == "previous_in_force").await;
     // It is written again after another edit: in the version that is in force.
     objects::create(&client, NAMESPACE, &objects::ingress("other", "other.remembered.example", "app")).await;
-    on_disk(directory.path(), "other.remembered.example").await;
+    holds(directory.path(), "\"other.remembered.example\"").await;
     drop(first);
 
-    let second = keeping(&kubeconfig, directory.path()).await;
+    let mut second = keeping(&kubeconfig, directory.path(), &[]).await;
+    second.ready().await;
     second.serves("other.remembered.example", "app").await;
     second.serves("remembered.example", "app").await;
     second.refuses("broken.example", 404, "no_route").await;
@@ -91,20 +88,4 @@ async fn the_version_before_a_broken_one_outlives_a_process_on_disk() {
     let forgetful = Nodegate::start(&kubeconfig).await;
     forgetful.refuses("broken.example", 503, "bad_backend").await;
     forgetful.refuses("remembered.example", 404, "no_route").await;
-}
-
-async fn keeping(kubeconfig: &Path, directory: &Path) -> Nodegate {
-    let mut nodegate = Nodegate::start_with(kubeconfig, &["--state-dir", directory.to_str().expect("a path in UTF-8")]).await;
-    nodegate.ready().await;
-    nodegate
-}
-
-/// Waits until what is on disk names that host.
-async fn on_disk(directory: &Path, host: &str) {
-    let wanted = format!("\"{host}\"");
-    eventually(&format!("{host} is on disk"), async || {
-        let content = fs::read_to_string(directory.join("objects")).map_err(|error| error.to_string())?;
-        if content.contains(&wanted) { Ok(()) } else { Err(content) }
-    })
-    .await;
 }

@@ -20,13 +20,13 @@ const NAMESPACE: &str = "state";
 const API_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// A Nodegate that keeps its state there.
-async fn keeping(kubeconfig: &Path, directory: &Path, more: &[&str]) -> Nodegate {
+pub async fn keeping(kubeconfig: &Path, directory: &Path, more: &[&str]) -> Nodegate {
     let (directory, timeout) = (directory.to_str().expect("a path in UTF-8"), format!("{}s", API_TIMEOUT.as_secs()));
     Nodegate::start_with(kubeconfig, &[&["--state-dir", directory, "--api-timeout", timeout.as_str()], more].concat()).await
 }
 
 /// Waits until what is on disk has this in it.
-async fn holds(directory: &Path, text: &str) {
+pub async fn holds(directory: &Path, text: &str) {
     eventually(&format!("{text} is on disk"), async || {
         let content = fs::read_to_string(directory.join("objects")).map_err(|error| error.to_string())?;
         if content.contains(text) { Ok(()) } else { Err(content) }
@@ -35,7 +35,7 @@ async fn holds(directory: &Path, text: &str) {
 }
 
 /// Waits until it has logged a line like this.
-async fn logs(nodegate: &Nodegate, what: &str, is_it: impl Fn(&Value) -> bool) {
+pub async fn logs(nodegate: &Nodegate, what: &str, is_it: impl Fn(&Value) -> bool) {
     eventually(what, async || {
         let log = nodegate.log();
         if log.iter().any(&is_it) { Ok(()) } else { Err(format!("{log:#?}")) }

@@ -143,12 +143,12 @@ impl Held {
     /// Its newest version isn't in force.
     pub(super) fn hold(&mut self, rejected: Rejected, options: &Options, now: Timestamp) {
         let Rejected { newest, previous, errors } = rejected;
-        let [mut new, old] = [&newest, &previous].map(|ingress| names(ingress, options));
+        let [new, old] = [&newest, &previous].map(|ingress| names(ingress, options));
         let name = name_of(&newest);
         let since = self.0.get(&name).and_then(|version| version.rejection.as_ref()).map_or(now, |rejection| rejection.since);
         let rejection = Some(Rejection { since, findings: findings(&new.id, errors, since) });
-        let both = |new: &mut Box<[Name]>, old: Box<[Name]>| std::mem::take(new).into_iter().chain(old).collect();
-        let (services, secrets) = (both(&mut new.services, old.services), both(&mut new.secrets, old.secrets));
+        let both = |new: Box<[Name]>, old: Box<[Name]>| new.into_iter().chain(old).collect();
+        let (services, secrets) = (both(new.services, old.services), both(new.secrets, old.secrets));
         self.0.insert(name, Version { newest, previous, rejection, edited: false, services, secrets });
     }
 

@@ -190,8 +190,8 @@ impl Incremental {
         let snapshot = if whole { Some(snapshot).filter(|snapshot| snapshot != before) } else { before.with(&turn.hosts, snapshot) };
         self.earlier.services.keep(backends);
         self.earlier.secrets.keep(secrets);
-        let general: Vec<Diagnostic> = general.into_iter().chain(self.held.findings().cloned()).collect();
-        let diagnostics = Findings::all(self.known.values().map(|known| &known.findings), &general);
+        let general = general.iter().chain(self.held.findings());
+        let diagnostics = Findings::all(self.known.values().map(|known| &known.findings), general);
         Update { snapshot, diagnostics, compiled }
     }
 

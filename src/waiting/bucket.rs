@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 /// What a bucket holds, and how fast it fills.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rate {
+pub(crate) struct Rate {
     /// Tokens in a full bucket.
     pub burst: u32,
     /// Time for one more.
@@ -15,25 +15,25 @@ pub(super) struct Rate {
 
 /// A bucket, full at first.
 #[derive(Debug, Default)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     full_at: Option<Instant>,
 }
 
 impl Bucket {
     /// When there is a token: `now`, or later.
-    pub(super) fn free_at(&self, rate: Rate, now: Instant) -> Instant {
+    pub(crate) fn free_at(&self, rate: Rate, now: Instant) -> Instant {
         let spare = rate.interval * rate.burst.saturating_sub(1);
         // Empty means that it takes longer than all but one token's time until it is full.
         self.full_at.and_then(|full| full.checked_sub(spare)).map_or(now, |free| free.max(now))
     }
 
     /// Takes a token, which must be there.
-    pub(super) fn take(&mut self, rate: Rate, now: Instant) {
+    pub(crate) fn take(&mut self, rate: Rate, now: Instant) {
         self.full_at = Some(self.full_at.map_or(now, |full| full.max(now)) + rate.interval);
     }
 
     /// Whether it is as good as a new one.
-    pub(super) fn is_full(&self, now: Instant) -> bool {
+    pub(crate) fn is_full(&self, now: Instant) -> bool {
         self.full_at.is_none_or(|full| full <= now)
     }
 }
