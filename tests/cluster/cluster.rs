@@ -136,6 +136,11 @@ impl Cluster {
         Ok(text(&output.stdout))
     }
 
+    /// `kubectl rollout VERB` of an object such as `deployment/web`.
+    pub fn rollout(&self, namespace: &str, object: &str, verb: &[&str]) -> anyhow::Result<()> {
+        self.kubectl(&[&["rollout"], verb, &[object, &format!("--namespace={namespace}")]].concat()).map(drop)
+    }
+
     /// `kubectl apply` of one or more YAML documents.
     pub fn apply(&self, yaml: &str) -> anyhow::Result<()> {
         self.kubectl_with(&["apply", "--filename", "-"], yaml).map(drop)

@@ -70,6 +70,17 @@ async fn apply(cluster: &Cluster, installed: &Installed, image: &str, container:
     rolled_out(cluster).await
 }
 
+/// `kubectl rollout VERB` of Nodegate.
+pub fn rollout(cluster: &Cluster, verb: &[&str]) -> anyhow::Result<()> {
+    cluster.rollout(NAMESPACE, "daemonset/nodegate", verb)
+}
+
+/// Gives the pods' template these fields, which begins a rollout.
+pub fn patch_pods(cluster: &Cluster, fields: &Value) -> anyhow::Result<()> {
+    let patch = json!({ "spec": { "template": { "spec": fields } } }).to_string();
+    cluster.kubectl(&["patch", "daemonset/nodegate", "--namespace", NAMESPACE, "--patch", &patch]).map(drop)
+}
+
 /// Waits until every node has one pod of the newest revision, ready, and no other one.
 pub async fn rolled_out(cluster: &Cluster) -> anyhow::Result<()> {
     let client = cluster.client();

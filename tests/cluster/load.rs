@@ -112,6 +112,15 @@ impl Load {
         .await
     }
 
+    /// Waits for the first answer of a target to what was sent after that moment, as [`Failure::sent`] counts.
+    pub async fn answers_again(&self, target: SocketAddr, since: Duration) -> anyhow::Result<Success> {
+        let is_it = |success: &&Success| success.target == target && success.sent >= since;
+        eventually(&format!("{target} answers again"), PATIENCE, async || {
+            self.so_far(|tally| tally.succeeded.iter().find(is_it).cloned()).ok_or("no answer yet")
+        })
+        .await
+    }
+
     /// Looks at what it has met so far.
     pub fn so_far<T>(&self, look: impl FnOnce(&Tally) -> T) -> T {
         look(&lock(&self.tally))

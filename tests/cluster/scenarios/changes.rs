@@ -9,7 +9,7 @@ mod edits;
 mod held;
 mod rollouts;
 pub mod site;
-mod usage;
+pub mod usage;
 
 use super::table::Rows;
 use crate::cluster::Cluster;

@@ -31,7 +31,7 @@ const PODS: Sample<'_> = Sample { name: "pods", ..HOST };
 pub async fn faults(cluster: &Cluster) -> anyhow::Result<()> {
     cluster.apply(&list(&[namespace("rig-faults"), HOST.daemon_set(true), PODS.daemon_set(false)]))?;
     for set in ["daemonset/host", "daemonset/pods"] {
-        cluster.kubectl(&["rollout", "status", set, "--namespace=rig-faults", "--timeout=180s"])?;
+        cluster.rollout("rig-faults", set, &["status", "--timeout=180s"])?;
     }
     let hosts: Vec<SocketAddr> = cluster.nodes.iter().map(|node| (node.address, PORT).into()).collect();
     clients_keep_their_address(cluster, hosts[0])?;

@@ -78,7 +78,7 @@ pub async fn lifecycle(cluster: &Cluster) -> anyhow::Result<()> {
 /// A new configuration on one node after the other, each of which hands its sockets to the new process.
 async fn upgrade(cluster: &Cluster, installed: &Installed) -> anyhow::Result<()> {
     // Within `minReadySeconds` a pod isn't available yet, and the controller replaces such ones on all nodes at once.
-    cluster.kubectl(&["rollout", "status", "daemonset/nodegate", "--namespace=nodegate-system", "--timeout=60s"])?;
+    install::rollout(cluster, &["status", "--timeout=60s"])?;
     let old = Process::on_every_node(cluster)?;
     let load = Load::start(&cluster.internet, &cluster.doors(80), shop::HOST, RATE);
     load.ended(AROUND).await?;

@@ -52,7 +52,7 @@ pub async fn takeover(cluster: &Cluster) -> anyhow::Result<()> {
     status_is(cluster, &BTreeSet::new()).await.context("it is left to Traefik, which writes none here")?;
 
     // As the guide has it. Pods that aren't available yet the controller would replace on all nodes at once.
-    cluster.kubectl(&["rollout", "status", "daemonset/nodegate", "--namespace=nodegate-system", "--timeout=60s"])?;
+    install::rollout(cluster, &["status", "--timeout=60s"])?;
     // Nodegate gets a socket on port 80 of every node, while packets for it still go to Traefik.
     let load = Load::start(&cluster.internet, &eighty, "shop.example", RATE);
     let installed = install::nodegate(cluster, FINAL, &[]).await?;
@@ -83,7 +83,7 @@ async fn serve_by_traefik(cluster: &Cluster, addresses: &[SocketAddr]) -> anyhow
     cluster.apply(&objects::backends())?;
     cluster.apply(objects::INGRESSES)?;
     cluster.apply(&objects::traefik(Port::Forwarded))?;
-    cluster.kubectl(&["rollout", "status", "daemonset/traefik", "--namespace=takeover-traefik", "--timeout=90s"])?;
+    cluster.rollout(objects::TRAEFIK_NAMESPACE, "daemonset/traefik", &["status", "--timeout=90s"])?;
     for backend in objects::BACKENDS {
         cluster.rolled_out(objects::SHOP, backend, PATIENCE).await?;
     }

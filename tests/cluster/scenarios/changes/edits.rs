@@ -18,7 +18,7 @@ use super::{
     super::table::Row,
     Extent,
     site::{HOST, NAMESPACE, Site, WEB},
-    usage::Usage,
+    usage::{Usage, listed},
 };
 use crate::{
     http, install,
@@ -218,8 +218,4 @@ fn tables(site: &Site<'_>) -> anyhow::Result<Vec<u64>> {
 
 fn tables_since(site: &Site<'_>, before: &[u64]) -> anyhow::Result<Vec<u64>> {
     Ok(tables(site)?.into_iter().zip(before).map(|(now, before)| now - before).collect())
-}
-
-fn listed(figures: &[f64]) -> String {
-    figures.iter().map(|figure| format!("{figure:.1}")).collect::<Vec<_>>().join(", ")
 }

@@ -19,7 +19,7 @@ pub async fn backend_is_updated(site: &Site<'_>, extent: &Extent) -> anyhow::Res
     load.ended(AROUND).await?;
     let mut updates = 0;
     while updates < extent.updates || load.so_far(|tally| tally.sent) < extent.requests {
-        site.cluster.kubectl(&["rollout", "restart", "deployment", WEB.name, &format!("--namespace={NAMESPACE}")])?;
+        site.cluster.rollout(NAMESPACE, "deployment/web", &["restart"])?;
         site.cluster.rolled_out(NAMESPACE, WEB.name, PATIENCE).await?;
         updates += 1;
     }

@@ -45,12 +45,6 @@ impl<'a> Site<'a> {
         Ok(Self { cluster, targets: cluster.doors(80), installed })
     }
 
-    /// `kubectl rollout VERB` of Nodegate.
-    pub fn rollout(&self, verb: &[&str]) -> anyhow::Result<()> {
-        let namespace = format!("--namespace={}", install::NAMESPACE);
-        self.cluster.kubectl(&[&["rollout"], verb, &["daemonset/nodegate", &namespace]].concat()).map(drop)
-    }
-
     /// Leaves nothing of it.
     pub fn remove(self) -> anyhow::Result<()> {
         self.cluster.delete_namespace(NAMESPACE)?;

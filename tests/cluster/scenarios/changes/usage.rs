@@ -42,3 +42,8 @@ fn processor_time(pid: &str) -> anyhow::Result<Duration> {
     }
     Ok(Duration::from_nanos(sum))
 }
+
+/// Such as `1.0, 2.5`.
+pub fn listed(figures: &[f64]) -> String {
+    figures.iter().map(|figure| format!("{figure:.1}")).collect::<Vec<_>>().join(", ")
+}

@@ -45,7 +45,7 @@ impl Drop for Over {
 /// Every node hands its sockets to a new process meanwhile.
 pub async fn rollout(cluster: &Cluster, installed: &install::Installed, certificate: &[u8]) -> anyhow::Result<()> {
     // Within `minReadySeconds` a pod isn't available yet, and the controller replaces such ones on all nodes at once.
-    cluster.kubectl(&["rollout", "status", "daemonset/nodegate", "--namespace=nodegate-system", "--timeout=60s"])?;
+    install::rollout(cluster, &["status", "--timeout=60s"])?;
     let doors = cluster.doors(443);
     let soaks = doors.iter().map(|door| Soak::start(cluster, *door)).collect::<anyhow::Result<Vec<_>>>()?;
     all_succeed(&soaks).await.context("before a rollout")?;

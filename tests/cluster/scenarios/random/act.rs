@@ -60,8 +60,8 @@ impl Act {
         let began = account.load.now();
         match self {
             Self::Upgrade => {
-                site.rollout(&["restart"])?;
-                site.rollout(&["status", "--timeout=180s"])?;
+                install::rollout(site.cluster, &["restart"])?;
+                install::rollout(site.cluster, &["status", "--timeout=180s"])?;
             }
             Self::BrokenUpgrade => broken_upgrade(site, account).await?,
             Self::Kill => account.excuse(killed(site, account, node).await?),
@@ -78,7 +78,7 @@ impl Act {
                 ended?;
             }
             Self::BackendUpdate => {
-                site.cluster.kubectl(&["rollout", "restart", "deployment", WEB.name, &format!("--namespace={NAMESPACE}")])?;
+                site.cluster.rollout(NAMESPACE, "deployment/web", &["restart"])?;
                 site.is_whole().await?;
             }
             Self::BackendDeletedByForce => account.excuse(backend_deleted(site, account).await?),
@@ -94,8 +94,7 @@ impl Act {
 /// It gets stuck on one node, and is taken back.
 async fn broken_upgrade(site: &Site<'_>, account: &Account) -> anyhow::Result<()> {
     let container = json!({ "name": "nodegate", "args": ["serve", ANOTHER_VERSION] });
-    let patch = json!({ "spec": { "template": { "spec": { "containers": [container] } } } }).to_string();
-    site.cluster.kubectl(&["patch", "daemonset/nodegate", "--namespace", install::NAMESPACE, "--patch", &patch])?;
+    install::patch_pods(site.cluster, &json!({ "containers": [container] }))?;
     eventually("the new version has crashed", PATIENCE, async || {
         let pods = Api::<Pod>::namespaced(site.cluster.client(), install::NAMESPACE).list(&ListParams::default()).await?;
         let statuses = pods.items.into_iter().filter_map(|pod| pod.status?.container_statuses).flatten();
@@ -105,7 +104,7 @@ async fn broken_upgrade(site: &Site<'_>, account: &Account) -> anyhow::Result<()
     })
     .await?;
     account.load.ended(AWAY / 4).await?;
-    site.rollout(&["undo"])
+    install::rollout(site.cluster, &["undo"])
 }
 
 /// Through that node, whatever is under way ends, and connections are refused until another process answers.
@@ -113,12 +112,7 @@ async fn killed(site: &Site<'_>, account: &Account, node: usize) -> anyhow::Resu
     let (door, from) = (site.targets[node - 1], account.load.now());
     install::kill(site.cluster.node(node)).await?;
     let gone = account.load.now();
-    let first = eventually("the node answers again", PATIENCE, async || {
-        let find =
-            |tally: &crate::load::Tally| tally.succeeded.iter().find(|success| success.target == door && success.sent >= gone).cloned();
-        account.load.so_far(find).ok_or("no answer yet")
-    })
-    .await?;
+    let first = account.load.answers_again(door, gone).await?;
     // WebSockets try again every second.
     account.websockets.all_open().await?;
     Ok(Excuse { targets: vec![door], from, until: first.sent + first.took, and_websockets: true })

@@ -2,7 +2,10 @@
 
 use anyhow::ensure;
 
-use super::super::{changes::site::Site, lifecycle::process::Process};
+use super::super::{
+    changes::{site::Site, usage::listed},
+    lifecycle::process::Process,
+};
 use crate::install;
 
 /// How much more a new process may have, in percent of what a new one had at first.
@@ -21,9 +24,9 @@ impl Memory {
     /// After an upgrade and some requests.
     pub async fn of_new_processes(site: &Site<'_>) -> anyhow::Result<Self> {
         // Within `minReadySeconds` a pod isn't available yet, and the controller replaces such ones on all nodes at once.
-        site.rollout(&["status", "--timeout=60s"])?;
-        site.rollout(&["restart"])?;
-        site.rollout(&["status", "--timeout=180s"])?;
+        install::rollout(site.cluster, &["status", "--timeout=60s"])?;
+        install::rollout(site.cluster, &["restart"])?;
+        install::rollout(site.cluster, &["status", "--timeout=180s"])?;
         install::rolled_out(site.cluster).await?;
         let load = site.load(RATE);
         load.ended(MEASURED_AFTER).await?;
@@ -42,6 +45,6 @@ impl Memory {
     }
 
     pub fn listed(&self) -> String {
-        self.0.iter().map(|figure| format!("{figure:.1}")).collect::<Vec<_>>().join(", ")
+        listed(&self.0)
     }
 }

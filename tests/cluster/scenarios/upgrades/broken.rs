@@ -69,8 +69,7 @@ async fn serves_on<T>(
     let cluster = site.bare.cluster;
     let old = Process::on_every_node(cluster)?;
     let watch = Watch::begin(&site.bare).await?;
-    let patch = json!({ "spec": { "template": { "spec": fields } } }).to_string();
-    cluster.kubectl(&["patch", "daemonset/nodegate", "--namespace", NAMESPACE, "--patch", &patch])?;
+    install::patch_pods(cluster, fields)?;
     let how = eventually("a new version is stuck", PATIENCE, async || {
         let (pod, container) = newcomer(&site.bare).await?;
         stuck(&pod, &container)
@@ -78,7 +77,7 @@ async fn serves_on<T>(
     .await?;
     watch.load.ended(STUCK).await?;
     newcomer(&site.bare).await.context("before it is taken back")?;
-    site.rollout(&["undo"])?;
+    install::rollout(cluster, &["undo"])?;
     install::rolled_out(cluster).await?;
     let seen = watch.end().await?;
     seen.nothing_happened()?;

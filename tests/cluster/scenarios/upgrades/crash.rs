@@ -9,11 +9,7 @@ use super::{
     site::Site,
     watch::{Seen, Watch},
 };
-use crate::{
-    install,
-    load::Success,
-    wait::{PATIENCE, eventually},
-};
+use crate::install;
 
 /// From a process's start until its first answer.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
@@ -26,11 +22,7 @@ pub async fn process_is_killed(site: &Site<'_>) -> anyhow::Result<Row> {
     let killed = watch.load.now();
     install::kill(node).await?;
     let gone = watch.load.now();
-    let first = eventually("the node answers again", PATIENCE, async || {
-        let of_the_new_one = |success: &&Success| success.target == door && success.sent >= gone;
-        watch.load.so_far(|tally| tally.succeeded.iter().find(of_the_new_one).cloned()).ok_or("no answer yet")
-    })
-    .await?;
+    let first = watch.load.answers_again(door, gone).await?;
     let answered = first.sent + first.took;
     let new = Process::on_every_node(cluster)?.into_iter().find(|process| process.node == node.name).context("no new process")?;
     let started = watch.load.now().checked_sub(new.age()?).with_context(|| format!("it started before the load: {new}"))?;

@@ -31,8 +31,8 @@ pub async fn nodegate(site: &Site<'_>, length: Length) -> anyhow::Result<Row> {
     let began = Instant::now();
     let mut upgrades = 0;
     while upgrades < length.upgrades || watch.load.so_far(|tally| tally.sent) < length.requests {
-        site.rollout(&["restart"])?;
-        site.rollout(&["status", "--timeout=180s"])?;
+        install::rollout(cluster, &["restart"])?;
+        install::rollout(cluster, &["status", "--timeout=180s"])?;
         upgrades += 1;
         // At once, while the pods have their logs.
         watch.load.so_far(Tally::all_succeeded)?;

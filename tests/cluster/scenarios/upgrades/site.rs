@@ -36,14 +36,8 @@ impl<'a> Site<'a> {
         cluster.serves(HOST).await?;
         let site = Self { bare: Bare { cluster, targets: cluster.doors(80) }, installed };
         // Within `minReadySeconds` a pod isn't available yet, and the controller replaces such ones on all nodes at once.
-        site.rollout(&["status", "--timeout=60s"])?;
+        install::rollout(cluster, &["status", "--timeout=60s"])?;
         Ok(site)
-    }
-
-    /// `kubectl rollout VERB` of Nodegate.
-    pub fn rollout(&self, verb: &[&str]) -> anyhow::Result<()> {
-        let namespace = format!("--namespace={}", install::NAMESPACE);
-        self.bare.cluster.kubectl(&[&["rollout"], verb, &["daemonset/nodegate", &namespace]].concat()).map(drop)
     }
 
     /// Removes Nodegate alone.

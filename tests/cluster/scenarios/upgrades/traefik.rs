@@ -25,13 +25,13 @@ pub async fn restarts(site: &Bare<'_>) -> anyhow::Result<Row> {
     object["spec"]["ingressClassName"] = json!("traefik");
     cluster.apply(&list(&[object]))?;
     cluster.apply(&objects::traefik(Port::Own))?;
-    rollout(site, &["status", "--timeout=90s"])?;
+    site.cluster.rollout(TRAEFIK_NAMESPACE, "daemonset/traefik", &["status", "--timeout=90s"])?;
     cluster.serves(HOST).await?;
 
     let watch = Watch::begin(site).await?;
     let began = Instant::now();
-    rollout(site, &["restart"])?;
-    rollout(site, &["status", "--timeout=180s"])?;
+    site.cluster.rollout(TRAEFIK_NAMESPACE, "daemonset/traefik", &["restart"])?;
+    site.cluster.rollout(TRAEFIK_NAMESPACE, "daemonset/traefik", &["status", "--timeout=180s"])?;
     let took = began.elapsed();
     cluster.serves(HOST).await?;
     let seen = watch.end().await?;
@@ -52,9 +52,4 @@ pub async fn restarts(site: &Bare<'_>) -> anyhow::Result<Row> {
             took.as_secs_f32(),
         ),
     })
-}
-
-fn rollout(site: &Bare<'_>, verb: &[&str]) -> anyhow::Result<()> {
-    let namespace = format!("--namespace={TRAEFIK_NAMESPACE}");
-    site.cluster.kubectl(&[&["rollout"], verb, &["daemonset/traefik", &namespace]].concat()).map(drop)
 }
