@@ -51,7 +51,7 @@ pub(crate) async fn answer(request: Request<Incoming>, context: &Context) -> Res
         "/trailers" => trailers(),
         // Reads the whole body and says how long it was.
         "/upload" => upload(request.into_body()).await,
-        "/ws" => websocket::upgrade(request),
+        "/ws" => websocket::upgrade(request, context.stopping.clone()),
         _ => account(request, context).await,
     }
 }

@@ -42,6 +42,8 @@ struct Context {
     peer: SocketAddr,
     /// Hands the connection over to a [`raw::Script`].
     takeover: mpsc::Sender<&'static raw::Script>,
+    /// Changes once nothing new is accepted.
+    stopping: watch::Receiver<()>,
 }
 
 #[tokio::main]
@@ -96,7 +98,7 @@ async fn accept(listener: TcpListener, name: Arc<str>, mut stopping: watch::Rece
 /// hyper's hands, kept-alive ones included.
 async fn serve(stream: TcpStream, peer: SocketAddr, name: Arc<str>, mut stopping: watch::Receiver<()>) {
     let (takeover, mut scripts) = mpsc::channel(1);
-    let context = Arc::new(Context { name, peer, takeover });
+    let context = Arc::new(Context { name, peer, takeover, stopping: stopping.clone() });
     let service = service_fn(move |request: Request<Incoming>| {
         let context = Arc::clone(&context);
         async move { Ok::<_, Infallible>(answers::answer(request, &context).await) }
