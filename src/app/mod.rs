@@ -2,8 +2,10 @@
 
 mod commands;
 mod handover;
+mod parts;
 mod prepare;
 mod serve;
+mod standby;
 mod wait;
 mod writers;
 

@@ -3,15 +3,12 @@
 use std::{
     io,
     net::SocketAddr,
-    path::PathBuf,
     process::ExitCode,
     sync::{Arc, OnceLock},
     time::{Duration, SystemTime},
 };
 
 use anyhow::Context;
-use serde_json::Value;
-use socket2::{Domain, Socket, Type};
 use tokio::{
     runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
@@ -23,15 +20,16 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     handover::{self, Line, Relay},
+    parts::{Parts, parts},
+    standby,
     writers::Writers,
 };
 use crate::{
     access_log,
     admin::{self, Listener, Scope},
-    compile,
-    config::{AccessLog, ClusterSettings, Handover, ServeSettings, StateDir, TlsVersion, limits},
+    config::{ServeSettings, limits},
     proxy,
-    source::{Report, Source, SourceError},
+    source::{Report, SourceError},
     table,
 };
 
@@ -51,15 +49,20 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::install().context("can't handle signals")?;
     log_to_stderr(settings.log_filter.clone());
     let drain_timeout = settings.limits.drain_timeout;
-    let Parts { source, compile, proxy, admin, metrics, handover, access_log, cluster, shown } = parts(settings);
-    let cant_open = match &access_log {
-        access_log::Output::File(path) => format!("can't open the access log {}", path.display()),
-        access_log::Output::Stdout | access_log::Output::Off => "can't start the access log".to_owned(),
+    let Parts { source, compile, proxy, admin, metrics, handover, standby, access_log, cluster, shown } = parts(settings);
+    let alone = tokio::select! {
+        alone = standby::turn(standby, admin, &handover) => alone,
+        code = signals.next() => {
+            info!(code, "stopped, and nobody has needed it");
+            return Ok(ExitCode::SUCCESS);
+        }
     };
-
     let source = source.open().await?;
-    let (logs, log_writer) = access_log::start(access_log, proxy.workers).context(cant_open)?;
-    let mut inherited = handover::inherit(&handover).await?;
+    let (logs, log_writer) = start_log(access_log, proxy.workers)?;
+    let mut inherited = match alone {
+        Some(inherited) => inherited,
+        None => handover::inherit(&handover).await?,
+    };
     let listeners = inherited.listen(admin, metrics).await?;
     let mut bound = proxy::adopt(proxy, inherited.take_http())?;
     let addresses = bound.addresses();
@@ -115,6 +118,14 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
     }
 }
 
+fn start_log(output: access_log::Output, workers: usize) -> anyhow::Result<(Vec<access_log::Local>, access_log::Writer)> {
+    let cant_open = match &output {
+        access_log::Output::File(path) => format!("can't open the access log {}", path.display()),
+        access_log::Output::Stdout | access_log::Output::Off => "can't start the access log".to_owned(),
+    };
+    access_log::start(output, workers).context(cant_open)
+}
+
 /// From the first signal to the end: withdraws this node (unless it is `served` by another process), stops accepting, lets what runs finish, a leader's
 /// writes too.
 async fn drain(handle: &proxy::Handle, drain_timeout: Duration, writers: Writers, served: bool, log_writer: access_log::Writer) {
@@ -144,93 +155,6 @@ async fn say_what_is_open(handle: &proxy::Handle) {
         let proxy::Open { connections, idle, requests, tunnels, missing_workers: _ } = handle.open().await;
         info!(connections, idle, requests, tunnels, "still open");
     }
-}
-
-/// The settings as each part takes them.
-struct Parts {
-    source: Source,
-    compile: compile::Options,
-    proxy: proxy::Settings,
-    admin: SocketAddr,
-    metrics: Option<SocketAddr>,
-    handover: Handover,
-    access_log: access_log::Output,
-    /// Not with manifests.
-    cluster: Option<ClusterSettings>,
-    shown: Value,
-}
-
-fn parts(settings: ServeSettings) -> Parts {
-    let ServeSettings {
-        manifests,
-        compile,
-        mut http,
-        https,
-        h2c,
-        http2,
-        tls_min_version,
-        http_is_default,
-        workers,
-        trust,
-        proxy_protocol,
-        allow_peers,
-        server_header,
-        limits,
-        admin,
-        metrics,
-        handover,
-        access_log,
-        log_filter: _,
-        cluster,
-        state,
-        shown,
-    } = settings;
-    if http_is_default && Socket::new(Domain::IPV6, Type::STREAM, None).is_err() {
-        http.retain(SocketAddr::is_ipv4);
-    }
-    let source = source(manifests, &compile, state);
-    let cluster = matches!(source, Source::Cluster { .. }).then_some(cluster);
-    let allow_unsafe_external = compile.allow_unsafe_external;
-    let tls_min_version = match tls_min_version {
-        TlsVersion::Tls12 => proxy::MinVersion::Tls12,
-        TlsVersion::Tls13 => proxy::MinVersion::Tls13,
-    };
-    Parts {
-        source,
-        compile,
-        proxy: proxy::Settings {
-            http,
-            https,
-            h2c,
-            http2,
-            tls_min_version,
-            workers,
-            trust,
-            proxy_protocol,
-            allow_peers,
-            server_header,
-            allow_unsafe_external,
-            limits,
-        },
-        admin,
-        metrics,
-        handover,
-        access_log: match access_log {
-            AccessLog::Stdout => access_log::Output::Stdout,
-            AccessLog::Off => access_log::Output::Off,
-            AccessLog::File(path) => access_log::Output::File(path),
-        },
-        cluster,
-        shown,
-    }
-}
-
-/// The files, or the cluster where there are none.
-fn source(manifests: Vec<PathBuf>, compile: &compile::Options, state: Option<StateDir>) -> Source {
-    if !manifests.is_empty() {
-        return Source::Files(manifests);
-    }
-    Source::Cluster { config: None, namespaces: compile.watch_namespaces.clone(), secrets: compile.tls == compile::Tls::Served, state }
 }
 
 /// One line for each address, with the real port where 0 was asked for: scripts and tests read these.

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 
 use super::{
     args::TableArgs,
+    handover::Handover,
     secret_name::SecretName,
     settings::{SettingsError, bad},
+    state::StateDir,
 };
 
 /// At one address one protocol begins.
@@ -28,6 +30,20 @@ pub(super) fn tls(table: &TableArgs) -> Result<(), SettingsError> {
         && !table.watch_namespace.contains(namespace)
     {
         return Err(bad("--default-certificate", &format!("the namespace {namespace} isn't watched: name it with --watch-namespace, too")));
+    }
+    Ok(())
+}
+
+/// How a process that stands by learns of others, and they get its place.
+pub(super) fn standby(state: Option<&StateDir>, handover: &Handover, admin: SocketAddr) -> Result<(), SettingsError> {
+    if !state.is_some_and(|state| state.standby) {
+        return Ok(());
+    }
+    if admin.port() == 0 {
+        return Err(bad("--standby", &"looks at the address of --admin for who else serves on this node: name its port"));
+    }
+    if handover.name.is_none() {
+        return Err(bad("--standby", &"needs --handover: whoever comes takes the sockets over"));
     }
     Ok(())
 }

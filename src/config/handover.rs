@@ -35,12 +35,12 @@ pub(super) enum Installation<'a> {
 }
 
 impl Handover {
-    /// `choice` is `auto`, `on`, `off` or a name. `in_pod` decides where `after` doesn't.
+    /// `choice` is `auto`, `on`, `off` or a name. `waits` decides where `after` doesn't.
     pub(super) fn new(
         choice: &str,
         after: Option<AfterHandover>,
         installation: Installation<'_>,
-        in_pod: bool,
+        waits: bool,
         admin: SocketAddr,
     ) -> Result<Self, String> {
         let by_itself = match installation {
@@ -61,7 +61,7 @@ impl Handover {
             (name, _) if is_name(name) => Some(name.to_owned()),
             _ => return Err(format!("expected auto, on, off, or a name of up to {NAME_BYTES} letters, digits, and -._:[]")),
         };
-        let after = after.unwrap_or(if in_pod { AfterHandover::Wait } else { AfterHandover::Exit });
+        let after = after.unwrap_or(if waits { AfterHandover::Wait } else { AfterHandover::Exit });
         Ok(Self { name, after })
     }
 }
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_pods_process_stands_by_and_any_other_ends() {
-        let after = |given, in_pod| Handover::new("off", given, Installation::Processes, in_pod, ([127, 0, 0, 1], 0).into()).unwrap().after;
+        let after = |given, waits| Handover::new("off", given, Installation::Processes, waits, ([127, 0, 0, 1], 0).into()).unwrap().after;
         assert_eq!((after(None, true), after(None, false)), (AfterHandover::Wait, AfterHandover::Exit));
         assert_eq!(after(Some(AfterHandover::Exit), true), AfterHandover::Exit);
     }

@@ -10,12 +10,14 @@ mod settings;
 mod shown;
 mod span;
 mod state;
+mod table;
 mod usage;
 
 pub use args::TlsVersion;
 pub use cluster::{Address, ClusterSettings};
 pub use handover::{AfterHandover, Handover};
-pub use settings::{AccessLog, ServeSettings, SettingsError, options};
+pub use settings::{AccessLog, ServeSettings, SettingsError};
 pub use span::{BadSpan, Span};
 pub use state::StateDir;
+pub use table::options;
 pub use usage::{Invocation, one_line, parse};

@@ -12,15 +12,15 @@ use serde_json::Value;
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 use super::{
-    args::{LimitArgs, Ownership, ServeArgs, TableArgs, TlsVersion},
+    args::{LimitArgs, ServeArgs, TlsVersion},
     checks,
     cluster::ClusterSettings,
     handover::{Handover, Installation},
     limits::{Limits, POOL_IDLE_PER_WORKER},
-    secret_name::SecretName,
     shown::shown,
     span::Span,
     state::StateDir,
+    table,
 };
 use crate::{
     compile,
@@ -138,10 +138,15 @@ impl TryFrom<ServeArgs> for ServeSettings {
             Some(namespace) => Installation::Pods { namespace, lease: &cluster.lease_name },
             None => Installation::Processes,
         };
+        let state = StateDir::new(&state, !manifests.is_empty())?;
+        // One that stands by is started again to do so, and has nobody's place by then.
+        let waits = in_pod && !state.as_ref().is_some_and(|state| state.standby);
+        let handover = Handover::new(&handover, after_handover, installation, waits, admin).map_err(|error| bad("--handover", &error))?;
+        checks::standby(state.as_ref(), &handover, admin)?;
         Ok(Self {
-            handover: Handover::new(&handover, after_handover, installation, in_pod, admin).map_err(|error| bad("--handover", &error))?,
-            state: StateDir::new(&state, !manifests.is_empty())?,
-            compile: serving(options(&table, manifests.is_empty()), &https, &trusted_proxies, &proxy_protocol),
+            handover,
+            state,
+            compile: table::serving(table::options(&table, manifests.is_empty()), &https, &trusted_proxies, &proxy_protocol),
             manifests,
             http,
             https,
@@ -175,18 +180,6 @@ fn peers(flag: &'static str, named: &[String], cloudflare: Option<&[IpNet]>) -> 
     if named.is_empty() { Ok(None) } else { IpSet::parse(named, cloudflare).map(Some).map_err(|error| bad(flag, &error)) }
 }
 
-/// The options of compiling for somebody who serves.
-fn serving(options: compile::Options, https: &[SocketAddr], trusted_proxies: &[String], proxy_protocol: &[String]) -> compile::Options {
-    let nobody = |named: &[String]| named.iter().all(|named| named == "none");
-    let tls = if https.is_empty() { compile::Tls::NotServed } else { compile::Tls::Served };
-    let https = match tls {
-        compile::Tls::NotServed if nobody(trusted_proxies) => compile::Https::Never,
-        _ if nobody(proxy_protocol) => compile::Https::Possible,
-        _ => compile::Https::PassedOn,
-    };
-    compile::Options { tls, https, ..options }
-}
-
 /// The filter that `--log-level` asks for. The Kubernetes client logs every failed try at ERROR, which in an outage is thousands of lines; the cluster
 /// source says the same once, in words. What it says of certificates is heard, and all of it where the level given names it.
 fn log_filter(level: &str) -> Result<EnvFilter, ParseError> {
@@ -201,36 +194,6 @@ fn log_filter(level: &str) -> Result<EnvFilter, ParseError> {
         filter = filter.add_directive("h2=off".parse()?);
     }
     Ok(filter)
-}
-
-/// The options of compiling. Only a cluster's EndpointSlices are all there are: a Service that has none there has no endpoints, while manifests
-/// may just not name them.
-pub fn options(table: &TableArgs, cluster: bool) -> compile::Options {
-    let TableArgs {
-        ingress_class,
-        controller,
-        watch_namespace,
-        adopt_classless,
-        host_ownership,
-        default_certificate,
-        allow_unsafe_external,
-    } = table.clone();
-    compile::Options {
-        controllers: controller,
-        class_names: ingress_class,
-        adopt_classless,
-        watch_namespaces: watch_namespace,
-        host_ownership: match host_ownership {
-            Ownership::Shared => compile::HostOwnership::Shared,
-            Ownership::Namespace => compile::HostOwnership::Namespace,
-        },
-        allow_unsafe_external,
-        endpoints_authoritative: cluster,
-        default_certificate: default_certificate.map(|SecretName { namespace, name }| (namespace, name)),
-        // Those that only look have a cluster's other objects before them, and not its Secrets.
-        tls: if cluster { compile::Tls::Unknown } else { compile::Tls::Served },
-        https: compile::Https::Possible,
-    }
 }
 
 impl TryFrom<LimitArgs> for Limits {

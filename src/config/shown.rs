@@ -51,6 +51,7 @@ pub(super) fn shown(args: &ServeArgs) -> Value {
         "state-dir": args.state.state_dir,
         "persist-secrets": args.state.persist_secrets,
         "api-timeout": args.state.api_timeout.to_string(),
+        "standby": args.state.standby,
         "limits": shown_limits(&args.limits),
     })
 }

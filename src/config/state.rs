@@ -16,15 +16,20 @@ pub struct StateDir {
     pub secrets: bool,
     /// How long a start waits for the API server before it serves what is there.
     pub api_timeout: Duration,
+    /// What is there is all that is served, and only while nobody else serves on this node.
+    pub standby: bool,
 }
 
 impl StateDir {
     /// `None`: nothing is kept.
     pub(super) fn new(args: &StateArgs, manifests: bool) -> Result<Option<Self>, SettingsError> {
-        let StateArgs { state_dir, persist_secrets, api_timeout } = args;
+        let StateArgs { state_dir, persist_secrets, api_timeout, standby } = args;
         let Some(path) = state_dir.clone() else {
             if *persist_secrets {
                 return Err(bad("--persist-secrets", &"needs --state-dir, which says where"));
+            }
+            if *standby {
+                return Err(bad("--standby", &"needs --state-dir: what is there is all that it serves"));
             }
             return Ok(None);
         };
@@ -37,7 +42,7 @@ impl StateDir {
         if api_timeout.0.is_zero() {
             return Err(bad("--api-timeout", &"must be more than 0"));
         }
-        Ok(Some(Self { path, secrets: *persist_secrets, api_timeout: api_timeout.0 }))
+        Ok(Some(Self { path, secrets: *persist_secrets, api_timeout: api_timeout.0, standby: *standby }))
     }
 }
 
@@ -52,14 +57,16 @@ mod tests {
             state_dir: state_dir.map(PathBuf::from),
             persist_secrets,
             api_timeout: Span(api_timeout),
+            standby: false,
         };
         let refused = |args, manifests| StateDir::new(&args, manifests).unwrap_err().to_string();
         assert!(refused(args(None, true, API_TIMEOUT), false).contains("--persist-secrets"));
+        assert!(refused(StateArgs { standby: true, ..args(None, false, API_TIMEOUT) }, false).contains("--standby"));
         assert!(refused(args(Some("/s"), false, API_TIMEOUT), true).contains("--manifests"));
         assert!(refused(args(Some(""), false, API_TIMEOUT), false).contains("--state-dir"));
         assert!(refused(args(Some("/s"), false, Duration::ZERO), false).contains("--api-timeout"));
         assert_eq!(StateDir::new(&args(None, false, API_TIMEOUT), true).unwrap(), None);
-        let kept = StateDir { path: "/s".into(), secrets: true, api_timeout: API_TIMEOUT };
+        let kept = StateDir { path: "/s".into(), secrets: true, api_timeout: API_TIMEOUT, standby: false };
         assert_eq!(StateDir::new(&args(Some("/s"), true, API_TIMEOUT), false).unwrap(), Some(kept));
     }
 }

@@ -126,13 +126,7 @@ impl Cluster {
 
     /// The lists that this source delivers.
     pub(super) fn lists(&self) -> Vec<List> {
-        let in_namespaces = |kind: Kind| -> Vec<List> {
-            if self.namespaces.is_empty() || !kind.namespaced() {
-                return vec![List { kind, namespace: None }];
-            }
-            self.namespaces.iter().map(|namespace| List { kind, namespace: Some(namespace.as_str().into()) }).collect()
-        };
-        WATCHED.into_iter().chain(self.secrets.then_some(Kind::Secret)).flat_map(in_namespaces).collect()
+        lists(&self.namespaces, self.secrets)
     }
 
     /// Keeps the stores up to date until the future is dropped.
@@ -173,6 +167,17 @@ impl Cluster {
             None => Api::all(self.client.clone()),
         }
     }
+}
+
+/// What is read of a cluster.
+pub(super) fn lists(namespaces: &[String], secrets: bool) -> Vec<List> {
+    let in_namespaces = |kind: Kind| -> Vec<List> {
+        if namespaces.is_empty() || !kind.namespaced() {
+            return vec![List { kind, namespace: None }];
+        }
+        namespaces.iter().map(|namespace| List { kind, namespace: Some(namespace.as_str().into()) }).collect()
+    };
+    WATCHED.into_iter().chain(secrets.then_some(Kind::Secret)).flat_map(in_namespaces).collect()
 }
 
 /// This pod's service account, else `KUBECONFIG` or the default kubeconfig.

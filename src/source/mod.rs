@@ -23,7 +23,14 @@ pub use report::{CONFIG_TO_LIVE_BUCKETS, Identity, ObjectName, Report, Served, S
 use crate::{
     compile::Options,
     config::StateDir,
-    source::{cluster::Cluster, file::Files, rebuild::Pace, saved::Saved, shared::Shared, stores::Stores},
+    source::{
+        cluster::Cluster,
+        file::Files,
+        rebuild::Pace,
+        saved::{Copy, Saved},
+        shared::Shared,
+        stores::Stores,
+    },
     table::Publisher,
 };
 
@@ -43,6 +50,15 @@ pub enum Source {
         /// Where the objects are kept, for a start at which it doesn't answer.
         state: Option<StateDir>,
     },
+    /// What another process has kept of a cluster on this disk, and nothing newer.
+    Copy {
+        /// Where it is.
+        directory: PathBuf,
+        /// The namespaces that are served; empty: all of them.
+        namespaces: Vec<String>,
+        /// Whether Secrets are wanted.
+        secrets: bool,
+    },
 }
 
 /// A source whose start-up errors are behind it.
@@ -53,6 +69,7 @@ pub struct Opened(Kind);
 enum Kind {
     Files(Files),
     Cluster(Cluster, Option<StateDir>),
+    Copy(Copy),
 }
 
 /// Why a source cannot start, or had to stop.
@@ -75,6 +92,14 @@ pub enum SourceError {
         /// The client's error.
         cause: Box<kube::Error>,
     },
+    /// There is no copy of a cluster's objects to serve, or none that can be used.
+    #[error("the copy of the cluster's objects in {} {cause}: there is nothing to serve until a Nodegate of this cluster has written another one", directory.display())]
+    Copy {
+        /// Where it should be.
+        directory: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
     /// A part of the source panicked.
     #[error("{0} stopped unexpectedly")]
     Stopped(&'static str),
@@ -86,11 +111,12 @@ impl Source {
     ///
     /// # Errors
     /// [`SourceError::Load`] for a path that doesn't exist or can't be read; [`SourceError::NoCluster`] and [`SourceError::Client`] where no
-    /// usable credentials are found.
+    /// usable credentials are found; [`SourceError::Copy`] for one that can't be used.
     pub async fn open(self) -> Result<Opened, SourceError> {
         Ok(Opened(match self {
             Self::Files(paths) => Kind::Files(Files::open(paths)?),
             Self::Cluster { config, namespaces, secrets, state } => Kind::Cluster(Cluster::open(config, namespaces, secrets).await?, state),
+            Self::Copy { directory, namespaces, secrets } => Kind::Copy(Copy::open(&directory, cluster::lists(&namespaces, secrets))?),
         }))
     }
 }
@@ -106,6 +132,11 @@ impl Opened {
                 let shared = Shared::new(Stores::new(file::lists()));
                 let rebuild = rebuild::run(&shared, Pace::AT_ONCE, options, publisher, &report);
                 tokio::select! { ended = rebuild => ended, ended = file::run(files, &shared, Instant::now()) => ended }
+            }
+            Kind::Copy(copy) => {
+                let shared = Shared::new(copy.awaited());
+                let rebuild = rebuild::run(&shared, Pace::AT_ONCE, options, publisher, &report);
+                tokio::select! { ended = rebuild => ended, ended = copy.run(&shared) => ended }
             }
             Kind::Cluster(cluster, state) => {
                 let shared = std::sync::Arc::new(Shared::new(Stores::new(cluster.lists())));

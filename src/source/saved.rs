@@ -1,5 +1,6 @@
 //! The objects in force on this node's disk: written after they have changed, and served at a start at which the API server doesn't answer.
 
+mod copy;
 mod disk;
 mod format;
 
@@ -18,7 +19,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-pub(super) use self::format::Origin;
+pub(super) use self::{copy::Copy, format::Origin};
 use self::{
     disk::Disk,
     format::{Contents, Unusable},
@@ -115,14 +116,14 @@ impl Saved {
         }
         let Some(bytes) = bytes else { return Ok(None) };
         let has_keys = !self.settings.secrets && format::may_hold_secrets(&bytes);
-        match format::decode(&bytes, &self.origin, &self.lists) {
+        match format::decode(&bytes, Some(&self.origin), &self.lists) {
             Ok(Contents { mut objects, written }) => {
                 if has_keys {
                     objects = self.kept(objects, &[]);
                     let parts = format::encode(&objects, &self.origin, &self.lists, written).map_err(Trouble::Write)?;
                     self.disk.write(&parts.each_ref().map(Vec::as_slice)).map_err(Trouble::Write)?;
                 }
-                Ok(Some((self.stores(objects), written)))
+                Ok(Some((stores(objects, &self.lists), written)))
             }
             Err(unusable) if has_keys => {
                 self.disk.remove(true).map_err(Trouble::Write)?;
@@ -130,18 +131,6 @@ impl Saved {
             }
             Err(unusable) => Err(Trouble::Unusable { unusable, fate: "it is set aside once there is another one" }),
         }
-    }
-
-    /// What this process would have read of them from the API server.
-    fn stores(&self, objects: Vec<Object>) -> Stores {
-        let mut stores = Stores::new([]);
-        for object in objects {
-            let key = object.key();
-            if self.lists.iter().any(|list| list.covers(&key)) {
-                stores.apply(Change::Upsert(Version::Decoded(object)));
-            }
-        }
-        stores
     }
 
     /// Has it served, if the API server hasn't answered in time, and doesn't refuse to.
@@ -248,6 +237,18 @@ impl Saved {
         let message = format!("the copy of the cluster's objects {trouble}");
         Diagnostic { severity: Severity::Warning, code, subject, message, help: help.into() }
     }
+}
+
+/// What a process that watches these lists would have read of them from the API server.
+fn stores(objects: Vec<Object>, lists: &[List]) -> Stores {
+    let mut stores = Stores::new([]);
+    for object in objects {
+        let key = object.key();
+        if lists.iter().any(|list| list.covers(&key)) {
+            stores.apply(Change::Upsert(Version::Decoded(object)));
+        }
+    }
+    stores
 }
 
 /// Has each Ingress in the version that is in force. One that a table has still to be made of will be written after that.

@@ -13,6 +13,7 @@
 mod failures;
 mod load;
 mod rig;
+mod standby;
 mod strangers;
 mod upgrades;
 

@@ -96,6 +96,15 @@ impl Node {
         process
     }
 
+    /// A process that stands by, with what is in that directory to serve. It is given nothing else.
+    #[track_caller]
+    pub fn launch_standby(&self, directory: &str) -> Process {
+        let arguments = ["--standby", "--state-dir", directory, "--after-handover", "exit"];
+        let process = self.spawn(&mut Command::new(env!("CARGO_BIN_EXE_nodegate")), &arguments);
+        process.wait_for("standing by");
+        process
+    }
+
     /// A process of another user.
     pub fn launch_as(&self, uid: u32, arguments: &[&str]) -> Process {
         let mut command = Command::new("setpriv");
@@ -191,6 +200,14 @@ impl Process {
     #[track_caller]
     pub fn wait_for(&self, message: &str) -> Value {
         eventually(message, || self.logged(message))
+    }
+
+    /// Waits for a line that isn't of the log, and has this in it.
+    #[track_caller]
+    pub fn wait_for_text(&self, text: &str) {
+        eventually(text, || {
+            self.log.lock().unwrap().iter().any(|line| line.as_str().is_some_and(|line| line.contains(text))).then_some(())
+        });
     }
 
     /// The first line of the log that has this in its message.

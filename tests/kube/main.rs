@@ -20,6 +20,7 @@ mod latency;
 mod live;
 mod manifests;
 mod outage;
+mod standby;
 mod startup;
 mod state;
 mod status;

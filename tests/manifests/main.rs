@@ -11,3 +11,4 @@ mod pod;
 mod rendered;
 mod rights;
 mod settings;
+mod standby;

@@ -199,7 +199,7 @@ pub fn variable<'a>(container: &'a Value, name: &str) -> Option<&'a str> {
 }
 
 /// The object as the type has it: what the type doesn't know is lost.
-fn through<K: DeserializeOwned + Serialize + Debug>(object: &Value) -> Value {
+pub fn through<K: DeserializeOwned + Serialize + Debug>(object: &Value) -> Value {
     let typed: K = serde_json::from_value(object.clone()).unwrap_or_else(|error| panic!("{error}: {object:#}"));
     serde_json::to_value(typed).unwrap()
 }

@@ -202,7 +202,7 @@ fn settings(installation: &Installation) -> ServeSettings {
 
 /// The environment as flags: that every flag reads its variable is tested with the parser. What a variable takes from the pod's own object is the
 /// name of that field here.
-fn of_container(container: &Value) -> ServeSettings {
+pub fn of_container(container: &Value) -> ServeSettings {
     let args = container["args"].as_array().unwrap();
     assert_eq!(args[0], "serve");
     let mut line: Vec<String> = args[1..].iter().map(|arg| arg.as_str().unwrap().to_owned()).collect();

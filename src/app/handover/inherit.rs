@@ -85,6 +85,11 @@ impl Inherited {
         }
     }
 
+    /// Whether no process runs here that might hand anything over.
+    pub(in crate::app) fn is_alone(&self) -> bool {
+        self.predecessor.is_none() && !self.http.beside
+    }
+
     /// The HTTP sockets, once.
     pub(in crate::app) fn take_http(&mut self) -> proxy::Inherited {
         let beside = self.http.beside;

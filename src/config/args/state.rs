@@ -19,6 +19,9 @@ pub struct StateArgs {
     /// How long to wait at the start for the API server, before that copy is served
     #[arg(long, env = "NODEGATE_API_TIMEOUT", value_name = "TIME", default_value_t = Span(defaults::API_TIMEOUT))]
     pub api_timeout: Span,
+    /// Serve that copy and nothing else, for as long as no other process serves on this node: for a static pod, which starts without an API server
+    #[arg(long, env = "NODEGATE_STANDBY", value_parser = BoolishValueParser::new())]
+    pub standby: bool,
 }
 
 /// `nodegate prepare`.

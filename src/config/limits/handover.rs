@@ -17,6 +17,12 @@ pub const HANDOVER_BUSY_WAIT: Duration = Duration::from_secs(30);
 /// Pause between two tries: of asking a busy process, of binding what another process still holds.
 pub const HANDOVER_RETRY: Duration = Duration::from_millis(250);
 
+/// Between two looks of a process that stands by at whether another one serves on its node, and how long one of them may take.
+pub const STANDBY_LOOK: Duration = Duration::from_secs(1);
+
+/// For how long nobody may have been there before it serves itself: a kubelet starts a process that has crashed again within two seconds.
+pub const STANDBY_AFTER: Duration = Duration::from_secs(5);
+
 /// With `--after-handover exit`: how long the old process stays able to take back before it drains and ends. Most crashes of a new version are in its
 /// first seconds; and clients that send requests meanwhile have changed over by then.
 pub const HANDOVER_SETTLE: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! What command lines come to. The environment is tested with the binary (`tests/cli.rs`), since it belongs to the whole process.
+//! What command lines come to. The environment is tested with the binary (`tests/cli/refusals.rs`), since it belongs to the whole process.
 
 use super::*;
 use crate::config::{AccessLog, ServeSettings, args::Form};

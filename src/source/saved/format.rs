@@ -125,8 +125,8 @@ fn line<K: Serialize>(out: &mut Vec<u8>, kind: Kind, object: &Arc<K>) -> io::Res
     Ok(())
 }
 
-/// What is in a file that is to stand for these lists of that cluster.
-pub(super) fn decode(bytes: &[u8], origin: &Origin, lists: &[List]) -> Result<Contents, Unusable> {
+/// What is in a file that is to stand for these lists of that cluster. `None`: of whichever it is.
+pub(super) fn decode(bytes: &[u8], origin: Option<&Origin>, lists: &[List]) -> Result<Contents, Unusable> {
     let damaged = |what: &str| Unusable::Damaged(what.to_owned());
     let split = bytes.iter().position(|byte| *byte == b'\n').ok_or_else(|| damaged("it has no first line"))?;
     let (first, body) = bytes.split_at(split);
@@ -147,7 +147,7 @@ pub(super) fn decode(bytes: &[u8], origin: &Origin, lists: &[List]) -> Result<Co
     if told != sha256(&[&unsigned, body]) {
         return Err(damaged("its checksum is wrong"));
     }
-    if !header.origin.may_be(origin) {
+    if !origin.is_none_or(|origin| header.origin.may_be(origin)) {
         return Err(Unusable::Foreign);
     }
     let text = str::from_utf8(body).map_err(|_| damaged("it isn't UTF-8"))?;
@@ -239,16 +239,16 @@ mod tests {
     }
 
     fn unusable(bytes: &[u8], origin: &Origin, lists: &[List]) -> Unusable {
-        decode(bytes, origin, lists).map(|contents| contents.objects.len()).unwrap_err()
+        decode(bytes, Some(origin), lists).map(|contents| contents.objects.len()).unwrap_err()
     }
 
     #[test]
     fn what_is_written_is_what_is_read() {
-        let Contents { objects, written } = decode(&file(&lists(None)), &origin("ours"), &lists(None)).unwrap();
+        let Contents { objects, written } = decode(&file(&lists(None)), Some(&origin("ours")), &lists(None)).unwrap();
         assert_eq!(written, SystemTime::UNIX_EPOCH + Duration::from_secs(1_764_000_000));
         assert_eq!(format!("{objects:?}"), format!("{:?}", everything()));
         let none = encode(&[], &origin("ours"), &lists(None), SystemTime::now()).unwrap().concat();
-        assert!(decode(&none, &origin("ours"), &lists(None)).unwrap().objects.is_empty(), "an empty cluster is one, too");
+        assert!(decode(&none, Some(&origin("ours")), &lists(None)).unwrap().objects.is_empty(), "an empty cluster is one, too");
     }
 
     #[test]
@@ -256,7 +256,7 @@ mod tests {
         let whole = file(&lists(None));
         for length in 0..whole.len() {
             let cut = whole.get(..length).unwrap();
-            assert!(decode(cut, &origin("ours"), &lists(None)).is_err(), "{length} bytes of {}", whole.len());
+            assert!(decode(cut, Some(&origin("ours")), &lists(None)).is_err(), "{length} bytes of {}", whole.len());
         }
         let body = whole.iter().position(|byte| *byte == b'\n').unwrap() + 1;
         for at in 0..whole.len() {
@@ -283,13 +283,13 @@ mod tests {
         let elsewhere = Origin::of(&http::Uri::from_static("https://192.0.2.4"), Some(&[b"ours".to_vec()]));
         assert_eq!(unusable(&whole, &elsewhere, &lists(Some("n"))), Unusable::Foreign);
         let rotated = Origin::of(&http::Uri::from_static("https://192.0.2.3"), Some(&[b"next".to_vec(), b"ours".to_vec()]));
-        assert!(decode(&whole, &rotated, &lists(Some("n"))).is_ok(), "an authority beside the one that is known");
+        assert!(decode(&whole, Some(&rotated), &lists(Some("n"))).is_ok(), "an authority beside the one that is known");
         for (wanted, expected) in [(None, "Ingress"), (Some("m"), "Ingress in m")] {
             assert_eq!(unusable(&whole, &origin("ours"), &lists(wanted)), Unusable::Narrow(expected.into()));
         }
         let all = file(&lists(None));
-        assert!(decode(&all, &origin("ours"), &lists(Some("n"))).is_ok(), "all namespaces have this one in them");
+        assert!(decode(&all, Some(&origin("ours")), &lists(Some("n"))).is_ok(), "all namespaces have this one in them");
         let without: Vec<List> = lists(None).into_iter().filter(|list| list.kind != Kind::Secret).collect();
-        assert!(decode(&file(&without), &origin("ours"), &lists(None)).is_ok(), "Secrets may be missing");
+        assert!(decode(&file(&without), Some(&origin("ours")), &lists(None)).is_ok(), "Secrets may be missing");
     }
 }

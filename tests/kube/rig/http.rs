@@ -76,7 +76,11 @@ impl Client {
         let status = response.status().as_u16();
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (reason, retry_after) = (header("x-nodegate-reason"), header("retry-after"));
+        let is_last = header("connection").is_some_and(|value| value == "close");
         let body = response.into_body().collect().await.map_err(|error| format!("body: {error:?}"))?.to_bytes();
+        if is_last {
+            self.connection = None;
+        }
         Ok(Answer { status, reason, retry_after, body: String::from_utf8_lossy(&body).into_owned() })
     }
 }

@@ -33,13 +33,29 @@ impl Nodegate {
         let clock = clock.iter().flatten().map(|(name, value)| (*name, value.as_os_str()));
         let environment: Vec<_> =
             [("KUBECONFIG", kubeconfig.as_os_str()), ("NO_COLOR", OsStr::new("1"))].into_iter().chain(clock).collect();
-        let arguments = ["serve", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"].iter().chain(flags);
+        let own = |flag: &&[&str; 2]| !flags.contains(&flag[0]);
+        let defaults = [["--http", "127.0.0.1:0"], ["--admin", "127.0.0.1:0"]];
+        let arguments = ["serve"].iter().chain(defaults.iter().filter(own).flatten()).chain(flags);
         let mut process = Process::start("nodegate", Path::new(env!("CARGO_BIN_EXE_nodegate")), arguments, &environment, directory.path());
         let (http, admin) = eventually("Nodegate listens", async || {
             process.assert_runs();
             let log = process.log();
             let both = listening(&log, "http").zip(listening(&log, "admin"));
             both.ok_or("not both addresses are in the log")
+        })
+        .await;
+        Self { process, http, admin, _directory: directory }
+    }
+
+    /// Starts one that stands by, at these addresses and with these flags, and with no way to an API server. Waits until it does so.
+    pub async fn stand_by(http: SocketAddr, admin: SocketAddr, flags: &[&str]) -> Self {
+        let directory = Directory::create("standby");
+        let addresses = [http.to_string(), admin.to_string()];
+        let arguments = ["serve", "--standby", "--http", &addresses[0], "--admin", &addresses[1]].into_iter().chain(flags.iter().copied());
+        let mut process = Process::start("nodegate", Path::new(env!("CARGO_BIN_EXE_nodegate")), arguments, &[], directory.path());
+        eventually("it stands by", async || {
+            process.assert_runs();
+            if process.log().contains("standing by") { Ok(()) } else { Err("it doesn't say so") }
         })
         .await;
         Self { process, http, admin, _directory: directory }
