@@ -193,6 +193,10 @@ pub const SPREAD_SETTLE: Duration = Duration::from_secs(5);
 /// pods, are bounded by [`DIALS_AT_ONCE`].
 pub const MAX_ATTEMPTS: u32 = 3;
 
+/// Before a request goes to another pod because one that had just accepted its connection closed it without an answer. Longer than the kernel takes to close
+/// what a killed process had open.
+pub const REPLAY_PAUSE: Duration = Duration::from_millis(50);
+
 /// Retries allowed as a share of requests: one retry for each so many requests, so that retries can't multiply an outage.
 pub const RETRY_BUDGET_REQUESTS: u32 = 5;
 

@@ -1,5 +1,6 @@
 //! Sample applications: pods of `examples/echo`, whose answers tell which of them it was.
 
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use crate::images::ECHO;
@@ -68,6 +69,12 @@ impl Sample<'_> {
             "spec": { "selector": { "matchLabels": labels }, "template": { "metadata": { "labels": labels }, "spec": pod } },
         })
     }
+}
+
+/// Whether the control plane sends requests to a pod.
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// An Ingress of our class that leads all of one host to port 80 of a Service.

@@ -7,7 +7,7 @@ use std::sync::{
 
 use nodegate::config::limits::{RETRY_BUDGET_MAX, RETRY_BUDGET_REQUESTS};
 
-use crate::support::{Backend, GET, PATIENCE, Proxy, Wire};
+use crate::support::{Backend, Endpoint::Ready, GET, PATIENCE, Proxy, Service, Wire, service};
 
 const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 
@@ -68,6 +68,37 @@ fn a_backend_that_had_begun_to_answer_is_not_asked_again() {
         drop(upstream);
         client.message().assert_own(502, "upstream_reset");
         assert_eq!(proxy.numbers().upstream_dials, 1, "after {beginning:?}");
+    }
+}
+
+#[test]
+fn what_one_of_several_pods_has_had_and_not_answered_goes_to_another_one_if_nothing_can_come_of_it() {
+    let get = "GET /lost HTTP/1.1\r\nHost: a\r\n\r\n";
+    for (label, request, pods, sent) in [
+        ("a GET on new connections", get, 2, 3),
+        ("one of a Service with a single pod", get, 1, 1),
+        ("a POST", "POST /lost HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", 2, 1),
+        ("what has a body", "PUT /lost HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab", 2, 1),
+    ] {
+        // Behind the Service's address a pod dies with each request, but for the third.
+        let backend = Backend::start();
+        let endpoints: Vec<_> = (1..=pods).map(|number| Ready(format!("192.0.2.{number}:80").parse().unwrap())).collect();
+        let mut proxy = Proxy::start(&service(Service::ClusterIp(backend.address()), &endpoints));
+        let mut client = proxy.connect();
+        client.send(request);
+        for _ in 0..sent.min(2) {
+            let mut upstream = backend.accept();
+            assert_eq!(upstream.message().head.target(), "/lost", "{label}");
+            drop(upstream);
+        }
+        if sent == 3 {
+            backend.answer("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            assert_eq!(client.message().text(), "ok", "{label}");
+        } else {
+            client.message().assert_own(502, "upstream_reset");
+        }
+        assert_eq!(proxy.record()["attempts"], sent, "{label}");
+        assert_eq!(proxy.numbers().upstream_dials, u64::try_from(sent).unwrap(), "{label}");
     }
 }
 

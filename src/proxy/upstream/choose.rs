@@ -35,6 +35,8 @@ pub(super) struct Candidates<'a> {
     pooled: bool,
     /// How many dials may be under way beside each other.
     at_once: usize,
+    /// Whether there is more than one host, as far as one knows: what one hasn't answered another one may.
+    several: bool,
     /// How long all dials together may take.
     patience: Duration,
 }
@@ -55,26 +57,32 @@ impl<'a> Candidates<'a> {
             Endpoints::Known(endpoints) if endpoints.is_empty() => return Err(Reason::NoEndpoints.into()),
             Endpoints::Known(endpoints) => Some(endpoints),
         };
-        let (addresses, hints, hosts) = match &backend.target {
+        let pods = known.map_or(0, |pods| pods.len());
+        let (addresses, hints, hosts, several) = match &backend.target {
             Target::Unavailable(_) => return Err(Reason::BadBackend.into()),
             Target::ClusterIp(addresses) => {
                 // Of several, any number of draws may bring up the same one.
-                let hosts = if known.is_some_and(|pods| pods.len() == 1) { 1 } else { DIALS_AT_ONCE };
-                (Addresses::InOrder(Cow::Borrowed(addresses)), known, hosts)
+                let hosts = if pods == 1 { 1 } else { DIALS_AT_ONCE };
+                (Addresses::InOrder(Cow::Borrowed(addresses)), known, hosts, pods > 1)
             }
             Target::Endpoints => {
-                let pods = known.ok_or(Reason::NoEndpoints)?;
-                (Addresses::Pods(pods), None, pods.len())
+                let endpoints = known.ok_or(Reason::NoEndpoints)?;
+                (Addresses::Pods(endpoints), None, pods, pods > 1)
             }
             Target::Dns { host, port } => {
                 let addresses = resolve(worker, host, *port).await?;
                 let hosts = addresses.len();
-                (Addresses::InOrder(Cow::Owned(addresses)), None, hosts)
+                (Addresses::InOrder(Cow::Owned(addresses)), None, hosts, hosts > 1)
             }
         };
         let at_once = hosts.clamp(DIALS_TO_ONE_HOST, DIALS_AT_ONCE);
-        let transport = Transport::of(&backend.protocol, upgrade);
-        Ok(Self { transport, addresses, hints, tried: Vec::new(), pooled: true, at_once, patience: worker.settings.limits.connect_timeout })
+        let (transport, patience) = (Transport::of(&backend.protocol, upgrade), worker.settings.limits.connect_timeout);
+        Ok(Self { transport, addresses, hints, tried: Vec::new(), pooled: true, at_once, several, patience })
+    }
+
+    /// See the field.
+    pub(super) fn lead_to_several(&self) -> bool {
+        self.several
     }
 
     /// A connection from the pool turned out to be dead, and the others may be so for the same reason (the backend was restarted): a second try

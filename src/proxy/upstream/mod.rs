@@ -17,6 +17,7 @@ mod translate;
 use std::{future::poll_fn, pin::pin, task::Poll};
 
 use http::{Request, Response, StatusCode, Version};
+use tokio::time;
 
 use self::{
     broken::{Failure, Fate},
@@ -35,7 +36,10 @@ use super::{
     error::{ProxyError, Reason},
     exchange::Trail,
 };
-use crate::{config::limits::MAX_ATTEMPTS, route::Backend};
+use crate::{
+    config::limits::{MAX_ATTEMPTS, REPLAY_PAUSE},
+    route::Backend,
+};
 
 /// A backend's response, its head checked, and the connection that its body comes from.
 pub(crate) struct Sent {
@@ -67,7 +71,7 @@ pub(crate) async fn send(
         if !lease.is_multiplexed() {
             progress.clear_call();
         }
-        let spare = Spare::of(&request, &lease, progress);
+        let spare = Spare::of(&request, &lease, candidates.lead_to_several(), progress);
         let may_retry = trail.attempts < MAX_ATTEMPTS;
         match exchange_heads(lane, &mut lease, request, progress).await {
             Ok(response) => {
@@ -96,12 +100,14 @@ pub(crate) async fn send(
                     worker.count(|numbers| numbers.retries_denied += 1);
                     return Err(error);
                 }
-                if fate == Fate::Untouched {
-                    candidates.refused(address);
-                }
+                candidates.refused(address);
                 if error.reason == Reason::UpstreamTimeout {
                     // Its host was silent.
                     candidates.hurry(address);
+                }
+                if fate == Fate::Unknown && !lease.is_reused() {
+                    // It has just accepted. A process that dies closes its listening socket last, and may be drawn again until then.
+                    time::sleep(REPLAY_PAUSE).await;
                 }
                 request = spare.into_request();
             }

@@ -11,9 +11,11 @@ use super::{
 };
 use crate::config::limits::{RETRY_BUDGET_MAX, RETRY_BUDGET_REQUESTS};
 
-/// A copy of a request without a body, for the two cases in which it may be replayed after bytes were written: a reused connection that turns out to have
-/// been closed without a byte of a response, and an idempotent request (RFC 9110 section 9.2.2); and a backend that says that it hasn't looked at it.
+/// A copy of a request without a body, for the cases in which it may be replayed after bytes were written: a backend that says that it hasn't looked at it; and,
+/// of an idempotent one (RFC 9110 section 9.2.2), a connection that closes without a byte of a response, if it had carried requests before, so that it may have
+/// been closed before this one, or if the host that has failed is one of several.
 pub(super) struct Spare {
+    several: bool,
     method: Method,
     uri: Uri,
     /// A list, since a copy of the map would cost twice as much, and nearly all are thrown away.
@@ -21,9 +23,11 @@ pub(super) struct Spare {
 }
 
 impl Spare {
-    pub(super) fn of(request: &Request<RequestBody>, lease: &Lease, progress: &Progress) -> Option<Self> {
-        let replayable = lease.is_multiplexed() || (lease.is_reused() && request.method().is_idempotent());
+    /// `several`: there are other hosts that may answer what this one doesn't.
+    pub(super) fn of(request: &Request<RequestBody>, lease: &Lease, several: bool, progress: &Progress) -> Option<Self> {
+        let replayable = lease.is_multiplexed() || ((lease.is_reused() || several) && request.method().is_idempotent());
         (replayable && !progress.has_body()).then(|| Self {
+            several,
             method: request.method().clone(),
             uri: request.uri().clone(),
             headers: request.headers().iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
@@ -34,7 +38,7 @@ impl Spare {
     pub(super) fn may_follow(&self, fate: Fate, lease: &Lease) -> bool {
         match fate {
             Fate::Untouched => true,
-            Fate::Unknown => lease.is_reused() && self.method.is_idempotent() && !lease.has_heard(),
+            Fate::Unknown => (lease.is_reused() || self.several) && self.method.is_idempotent() && !lease.has_heard(),
             Fate::Spent => false,
         }
     }

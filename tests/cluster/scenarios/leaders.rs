@@ -22,7 +22,7 @@ use crate::{
     http, install,
     load::{Failure, Load, Tally},
     node::Node,
-    sample::{Sample, ingress, list, namespace},
+    sample::{Sample, ingress, is_ready, list, namespace},
     wait::{PATIENCE, eventually},
 };
 
@@ -197,11 +197,6 @@ fn down_at(moment: Instant, node: &str, pods: &[Seen<Pod>]) -> Option<Duration> 
         since = if is_ready(&seen.object) { None } else { since.or(Some(seen.at)) };
     }
     since.map(|since| moment - since)
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 async fn leader(cluster: &Cluster) -> anyhow::Result<Leader> {

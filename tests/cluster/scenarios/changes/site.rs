@@ -12,7 +12,7 @@ use crate::{
     install::{self, Installed},
     load::Load,
     node::Node,
-    sample::{Sample, ingress, list, namespace},
+    sample::{Sample, ingress, is_ready, list, namespace},
     wait::{PATIENCE, eventually},
 };
 
@@ -60,9 +60,11 @@ impl<'a> Site<'a> {
     /// Waits until three new pods are ready, and the others are gone.
     pub async fn is_whole(&self) -> anyhow::Result<()> {
         self.cluster.rolled_out(NAMESPACE, WEB.name, PATIENCE).await?;
-        eventually("the old pods are gone", PATIENCE, async || {
-            let pods = self.pods().await?.len();
-            ensure!(pods == PODS, "there are {pods}");
+        // The Deployment's account may be older than what has become of a pod.
+        eventually("the old pods are gone, and all others ready", PATIENCE, async || {
+            let pods = self.pods().await?;
+            let ready = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none() && is_ready(pod)).count();
+            ensure!([pods.len(), ready] == [PODS; 2], "there are {}, {ready} of them ready", pods.len());
             Ok(())
         })
         .await
