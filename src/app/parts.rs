@@ -8,6 +8,7 @@ use socket2::{Domain, Socket, Type};
 use crate::{
     access_log, compile,
     config::{AccessLog, ClusterSettings, Handover, ServeSettings, StateDir, TlsVersion},
+    handover::Name,
     proxy,
     source::Source,
 };
@@ -21,12 +22,14 @@ pub(super) struct Parts {
     pub(super) metrics: Option<SocketAddr>,
     pub(super) handover: Handover,
     pub(super) access_log: access_log::Output,
-    /// Serves only while nobody else does on this node.
-    pub(super) standby: bool,
+    /// Where one is met that serves only while nobody else does on this node; `None`: it isn't one.
+    pub(super) standby: Option<Name>,
     /// Not with manifests, nor where there is but a copy of a cluster's objects.
     pub(super) cluster: Option<ClusterSettings>,
     pub(super) shown: Value,
 }
+
+/// Sorts them. Where no IPv6 is, nobody listens on it by default.
 pub(super) fn parts(settings: ServeSettings) -> Parts {
     let ServeSettings {
         manifests,
@@ -55,7 +58,7 @@ pub(super) fn parts(settings: ServeSettings) -> Parts {
     if http_is_default && Socket::new(Domain::IPV6, Type::STREAM, None).is_err() {
         http.retain(SocketAddr::is_ipv4);
     }
-    let standby = state.as_ref().is_some_and(|state| state.standby);
+    let standby = state.as_ref().filter(|state| state.standby).and(handover.name.as_deref()).map(Name::new);
     let source = source(manifests, &compile, state);
     let cluster = matches!(source, Source::Cluster { .. }).then_some(cluster);
     let allow_unsafe_external = compile.allow_unsafe_external;

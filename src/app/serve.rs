@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    handover::{self, Line, Relay},
+    handover::{self, Inherited, Line, Relay},
     parts::{Parts, parts},
     standby,
     writers::Writers,
@@ -28,8 +28,9 @@ use crate::{
     access_log,
     admin::{self, Listener, Scope},
     config::{ServeSettings, limits},
+    handover::Name,
     proxy,
-    source::{Report, SourceError},
+    source::{Opened, Report, Source, SourceError},
     table,
 };
 
@@ -39,27 +40,31 @@ pub(super) fn serve(settings: ServeSettings) -> anyhow::Result<ExitCode> {
     // handled by the proxy's own threads.
     let runtime =
         Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build().context("can't start the runtime")?;
-    let code = runtime.block_on(start(settings));
+    let end = runtime.block_on(start(settings));
     // Whatever still runs (a watch, a scrape) ends with the process.
     runtime.shutdown_background();
-    code
+    match end? {
+        End::Exit(code) => Ok(code),
+        End::StandBy => Err(standby::again()),
+    }
 }
 
-async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
+/// What comes after it.
+enum End {
+    Exit(ExitCode),
+    /// Somebody else serves again.
+    StandBy,
+}
+
+async fn start(settings: ServeSettings) -> anyhow::Result<End> {
     let mut signals = Signals::install().context("can't handle signals")?;
     log_to_stderr(settings.log_filter.clone());
     let drain_timeout = settings.limits.drain_timeout;
     let Parts { source, compile, proxy, admin, metrics, handover, standby, access_log, cluster, shown } = parts(settings);
-    let alone = tokio::select! {
-        alone = standby::turn(standby, admin, &handover) => alone,
-        code = signals.next() => {
-            info!(code, "stopped, and nobody has needed it");
-            return Ok(ExitCode::SUCCESS);
-        }
-    };
-    let source = source.open().await?;
+    let stands_by = standby.is_some();
+    let Some((source, turn)) = opened(source, standby, admin, &mut signals).await? else { return Ok(End::Exit(ExitCode::SUCCESS)) };
     let (logs, log_writer) = start_log(access_log, proxy.workers)?;
-    let mut inherited = match alone {
+    let mut inherited = match turn {
         Some(inherited) => inherited,
         None => handover::inherit(&handover).await?,
     };
@@ -92,7 +97,7 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
         () = relay.first_table(report) => {}
         code = signals.next() => {
             info!(code, "stopped before the first configuration was complete");
-            return Ok(ExitCode::SUCCESS);
+            return Ok(End::Exit(ExitCode::SUCCESS));
         }
     }
     let fresh = bound.take_fresh();
@@ -108,12 +113,29 @@ async fn start(settings: ServeSettings) -> anyhow::Result<ExitCode> {
     tokio::select! {
         () = drain(&handle, drain_timeout, writers, served, log_writer) => {
             info!("drained");
-            Ok(ExitCode::SUCCESS)
+            Ok(if stands_by && first.is_none() { End::StandBy } else { End::Exit(ExitCode::SUCCESS) })
         }
         // As a shell reports a process that the signal ended: 130 for SIGINT, 143 for SIGTERM.
         code = signals.second(first) => {
             warn!(code, "second signal: stopped at once");
-            Ok(ExitCode::from(code))
+            Ok(End::Exit(ExitCode::from(code)))
+        }
+    }
+}
+
+/// The source, once it is this process's turn: at once, but where it stands by. Nothing where a signal has come before.
+async fn opened(
+    source: Source,
+    standby: Option<Name>,
+    admin: SocketAddr,
+    signals: &mut Signals,
+) -> Result<Option<(Opened, Option<Inherited>)>, SourceError> {
+    let Some(name) = standby else { return Ok(Some((source.open().await?, None))) };
+    tokio::select! {
+        turn = standby::turn(source, admin, name) => turn.map(|(source, inherited)| Some((source, Some(inherited)))),
+        code = signals.next() => {
+            info!(code, "stopped, and nobody has needed it");
+            Ok(None)
         }
     }
 }

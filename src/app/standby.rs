@@ -1,59 +1,92 @@
-//! A process that stands by: for as long as another one serves on its node, it waits.
+//! A process that stands by: it waits for as long as another one serves on its node, and then serves what is on disk, until somebody takes over.
 
-use std::{io, net::SocketAddr};
+use std::{convert::Infallible, env, io, net::SocketAddr, os::unix::process::CommandExt, process::Command};
 
+use anyhow::Context;
 use tokio::{
     net::TcpStream,
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tracing::{info, warn};
 
-use super::handover::{self, Inherited};
-use crate::config::{Handover, limits};
+use super::handover::Inherited;
+use crate::{
+    config::limits::{STANDBY_AFTER, STANDBY_CHECK, STANDBY_LOOK},
+    handover::{Name, Rendezvous},
+    source::{Opened, Source, SourceError},
+};
 
-/// Waits until nobody serves on this node, and returns what there is to start from then. Whoever doesn't stand by (`None`) needn't wait.
-pub(super) async fn turn(stands_by: bool, admin: SocketAddr, settings: &Handover) -> Option<Inherited> {
-    if !stands_by {
-        return None;
-    }
+/// Waits until nobody serves on this node. What is on disk then, and what there is to start from: the rendezvous alone, which is taken before anything else, so that
+/// whoever comes in this moment finds it.
+///
+/// # Errors
+/// There is nothing to serve.
+pub(super) async fn turn(source: Source, admin: SocketAddr, name: Name) -> Result<(Opened, Inherited), SourceError> {
     info!(%admin, "standing by: serving once nobody else does on this node");
     loop {
-        nobody_listens(admin).await;
-        // Somebody may have come in this moment, and begun with the rendezvous: it isn't to be robbed of it.
-        if let Ok(inherited) = handover::inherit(settings).await
-            && inherited.is_alone()
-        {
-            warn!(%admin, for_s = limits::STANDBY_AFTER.as_secs(), "nobody serves on this node");
-            return Some(inherited);
+        tokio::select! {
+            () = nobody_listens(admin) => {}
+            never = look_at(&source) => match never {},
+        }
+        let opened = source.clone().open().await?;
+        match Rendezvous::bind(name.clone()) {
+            // Reading may have taken a while.
+            Ok(_) if somebody_listens(admin).await => {}
+            Ok(rendezvous) => {
+                warn!(%admin, for_s = STANDBY_AFTER.as_secs(), "nobody serves on this node");
+                return Ok((opened, Inherited::standing_by(name, rendezvous)));
+            }
+            Err(error) => warn!(%error, %name, "nobody serves on this node, and another process has the rendezvous of who stands by"),
         }
     }
 }
 
-/// Returns once nobody has listened there for [`limits::STANDBY_AFTER`].
-async fn nobody_listens(address: SocketAddr) {
-    let mut looks = interval(limits::STANDBY_LOOK);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut since = None;
+/// Begins anew, as it was begun, once somebody has taken over: in the same process, as whoever looks after it sees it, which would let one wait that has ended
+/// several times. Returns only if that can't be done.
+pub(super) fn again() -> anyhow::Error {
+    let begin = || {
+        let mut arguments = env::args_os();
+        let mut command = Command::new(env::current_exe()?);
+        arguments.next().into_iter().for_each(|name| _ = command.arg0(name));
+        Err::<Infallible, _>(command.args(arguments).exec())
+    };
+    match begin().context("can't stand by again") {
+        Ok(never) => match never {},
+        Err(error) => error,
+    }
+}
+
+/// Says now and then, for ever, if there is nothing to serve: the time to hear of that isn't when it is needed.
+async fn look_at(source: &Source) -> Infallible {
     loop {
-        looks.tick().await;
-        if somebody_listens(address).await {
-            since = None;
-        } else if since.get_or_insert_with(Instant::now).elapsed() >= limits::STANDBY_AFTER {
-            return;
+        if let Err(error) = source.clone().open().await {
+            warn!(%error, "standing by with nothing to serve");
         }
+        sleep(STANDBY_CHECK).await;
+    }
+}
+
+/// Returns once nobody has listened there for [`STANDBY_AFTER`]. Looks are counted, since a process that was stopped for a while has seen nothing of it.
+async fn nobody_listens(address: SocketAddr) {
+    let mut looks = interval(STANDBY_LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut in_vain = 0;
+    while STANDBY_LOOK * in_vain < STANDBY_AFTER {
+        looks.tick().await;
+        in_vain = if somebody_listens(address).await { 0 } else { in_vain + 1 };
     }
 }
 
 /// Who is too busy to answer is there; so is, for all one knows, who can't be asked.
 async fn somebody_listens(address: SocketAddr) -> bool {
     let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    !matches!(timeout(limits::STANDBY_LOOK, TcpStream::connect(address)).await, Ok(Err(error)) if refused(&error))
+    !matches!(timeout(STANDBY_LOOK, TcpStream::connect(address)).await, Ok(Err(error)) if refused(&error))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::net::TcpListener;
+    use tokio::{net::TcpListener, time::Instant};
 
     #[tokio::test]
     async fn an_address_is_free_only_where_the_kernel_says_so() {
@@ -73,13 +106,13 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let waiting = tokio::spawn(async move { nobody_listens(address).await });
         drop(listener);
-        tokio::time::sleep(limits::STANDBY_AFTER / 2).await;
+        sleep(STANDBY_AFTER / 2).await;
         let again = TcpListener::bind(address).await.unwrap();
-        tokio::time::sleep(limits::STANDBY_LOOK * 3).await;
+        sleep(STANDBY_LOOK * 3).await;
         assert!(!waiting.is_finished());
         drop(again);
         let begun = Instant::now();
         waiting.await.unwrap();
-        assert!(begun.elapsed() >= limits::STANDBY_AFTER, "{:?}", begun.elapsed());
+        assert!(begun.elapsed() + STANDBY_LOOK >= STANDBY_AFTER, "{:?}", begun.elapsed());
     }
 }

@@ -4,10 +4,9 @@ use std::net::SocketAddr;
 
 use super::{
     args::TableArgs,
-    handover::Handover,
+    handover::{AfterHandover, Handover},
     secret_name::SecretName,
     settings::{SettingsError, bad},
-    state::StateDir,
 };
 
 /// At one address one protocol begins.
@@ -35,15 +34,15 @@ pub(super) fn tls(table: &TableArgs) -> Result<(), SettingsError> {
 }
 
 /// How a process that stands by learns of others, and they get its place.
-pub(super) fn standby(state: Option<&StateDir>, handover: &Handover, admin: SocketAddr) -> Result<(), SettingsError> {
-    if !state.is_some_and(|state| state.standby) {
-        return Ok(());
-    }
+pub(super) fn standby(handover: &Handover, admin: SocketAddr) -> Result<(), SettingsError> {
     if admin.port() == 0 {
         return Err(bad("--standby", &"looks at the address of --admin for who else serves on this node: name its port"));
     }
     if handover.name.is_none() {
         return Err(bad("--standby", &"needs --handover: whoever comes takes the sockets over"));
+    }
+    if handover.after == AfterHandover::Wait {
+        return Err(bad("--standby", &"can't be used with --after-handover wait: what it serves is older than what whoever comes does"));
     }
     Ok(())
 }

@@ -10,6 +10,8 @@ const NAME_BYTES: usize = 64;
 pub struct Handover {
     /// Where they meet; `None`: nowhere.
     pub name: Option<String>,
+    /// Where one is met that stands by, and serves, since there was nobody. Of the admin address alone: by that it tells whether somebody is there.
+    pub standby: Option<String>,
     /// What this one does once another has taken over.
     pub after: AfterHandover,
 }
@@ -62,8 +64,19 @@ impl Handover {
             _ => return Err(format!("expected auto, on, off, or a name of up to {NAME_BYTES} letters, digits, and -._:[]")),
         };
         let after = after.unwrap_or(if waits { AfterHandover::Wait } else { AfterHandover::Exit });
-        Ok(Self { name, after })
+        Ok(Self { standby: name.as_ref().and_then(|_| standby(admin)), name, after })
     }
+
+    /// Of a process that stands by itself: others meet it where they look for such a one.
+    pub(super) fn standing_by(self) -> Self {
+        let Self { name: _, standby, after } = self;
+        Self { name: standby, standby: None, after }
+    }
+}
+
+/// Whatever the kernel chooses is nobody else's.
+fn standby(admin: SocketAddr) -> Option<String> {
+    (admin.port() != 0).then(|| format!("standby/{admin}"))
 }
 
 fn is_name(text: &str) -> bool {
@@ -107,6 +120,17 @@ mod tests {
             let expected = expected.map(|name| name.map(str::to_owned));
             assert_eq!(name(choice, installation, admin).map_err(drop), expected, "{choice} {installation:?} {admin}");
         }
+    }
+
+    #[test]
+    fn whoever_hands_over_looks_for_who_stands_by_at_its_admin_address() {
+        let pods = Installation::Pods { namespace: "edge", lease: "nodegate" };
+        let of = |choice, admin: &str| Handover::new(choice, None, pods, false, admin.parse().unwrap()).unwrap();
+        let expected = Some("standby/127.0.0.1:9080".to_owned());
+        assert_eq!(of("auto", "127.0.0.1:9080").standby, expected);
+        assert_eq!((of("off", "127.0.0.1:9080").standby, of("mine", "127.0.0.1:0").standby), (None, None));
+        let ours = of("auto", "127.0.0.1:9080").standing_by();
+        assert_eq!((ours.name, ours.standby), (expected, None));
     }
 
     #[test]

@@ -194,8 +194,8 @@ pub const SPREAD_SETTLE: Duration = Duration::from_secs(5);
 pub const MAX_ATTEMPTS: u32 = 3;
 
 /// Before a request goes to another pod because one that had just accepted its connection closed it without an answer. Longer than the kernel takes to close
-/// what a killed process had open.
-pub const REPLAY_PAUSE: Duration = Duration::from_millis(50);
+/// what a killed process had open, its memory, which goes first, included.
+pub const REPLAY_PAUSE: Duration = Duration::from_millis(200);
 
 /// Retries allowed as a share of requests: one retry for each so many requests, so that retries can't multiply an outage.
 pub const RETRY_BUDGET_REQUESTS: u32 = 5;

@@ -15,7 +15,7 @@ use super::{
     args::{LimitArgs, ServeArgs, TlsVersion},
     checks,
     cluster::ClusterSettings,
-    handover::{Handover, Installation},
+    handover::{AfterHandover, Handover, Installation},
     limits::{Limits, POOL_IDLE_PER_WORKER},
     shown::shown,
     span::Span,
@@ -132,19 +132,15 @@ impl TryFrom<ServeArgs> for ServeSettings {
         let http = if http_is_default { default_http() } else { http };
         checks::addresses(&http, &https, &h2c)?;
         checks::tls(&table)?;
-        let in_pod = env::var_os("KUBERNETES_SERVICE_HOST").is_some();
         let installation = match cluster.pod_namespace.as_deref() {
             _ if !manifests.is_empty() => Installation::Single,
             Some(namespace) => Installation::Pods { namespace, lease: &cluster.lease_name },
             None => Installation::Processes,
         };
         let state = StateDir::new(&state, !manifests.is_empty())?;
-        // One that stands by is started again to do so, and has nobody's place by then.
-        let waits = in_pod && !state.as_ref().is_some_and(|state| state.standby);
-        let handover = Handover::new(&handover, after_handover, installation, waits, admin).map_err(|error| bad("--handover", &error))?;
-        checks::standby(state.as_ref(), &handover, admin)?;
+        let stands_by = state.as_ref().is_some_and(|state| state.standby);
         Ok(Self {
-            handover,
+            handover: meeting(&handover, after_handover, installation, stands_by, admin)?,
             state,
             compile: table::serving(table::options(&table, manifests.is_empty()), &https, &trusted_proxies, &proxy_protocol),
             manifests,
@@ -173,6 +169,23 @@ impl TryFrom<ServeArgs> for ServeSettings {
             shown,
         })
     }
+}
+
+/// How it meets others.
+fn meeting(
+    choice: &str,
+    after: Option<AfterHandover>,
+    installation: Installation<'_>,
+    stands_by: bool,
+    admin: SocketAddr,
+) -> Result<Handover, SettingsError> {
+    let waits = env::var_os("KUBERNETES_SERVICE_HOST").is_some() && !stands_by;
+    let handover = Handover::new(choice, after, installation, waits, admin).map_err(|error| bad("--handover", &error))?;
+    if !stands_by {
+        return Ok(handover);
+    }
+    checks::standby(&handover, admin)?;
+    Ok(handover.standing_by())
 }
 
 /// The peers that a flag names; `None`: it isn't there.

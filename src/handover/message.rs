@@ -19,13 +19,16 @@ pub(super) enum Message {
     Busy { why: String },
     /// Old to new: it can't be done.
     Refused { why: String },
-    /// Old to new: so many sockets follow. `ready`: requests are answered by a table. `keeps_yours`: it understands [`Message::Sockets`] itself.
+    /// Old to new: so many sockets follow. `ready`: requests are answered by a table. `keeps_yours`: it understands [`Message::Sockets`] itself. `standby`: it serves
+    /// what is on disk, for want of anybody else.
     Offer {
         version: String,
         ready: bool,
         sockets: usize,
         #[serde(default)]
         keeps_yours: bool,
+        #[serde(default)]
+        standby: bool,
     },
     /// Old to new: these, one for each descriptor that comes along. New to old, before it serves: those that it has bound besides.
     Sockets { kinds: Vec<Kind> },

@@ -47,6 +47,7 @@ pub struct Predecessor {
     version: String,
     ready: bool,
     keeps_ours: bool,
+    standby: bool,
 }
 
 /// How one try ended.
@@ -94,8 +95,8 @@ async fn ask_once(name: &Name) -> Try {
 
 async fn offer(channel: Channel) -> io::Result<Try> {
     channel.send(&Message::Hello { protocol: PROTOCOL, version: env!("CARGO_PKG_VERSION").into() }, &[]).await?;
-    let (version, ready, count, keeps_ours) = match channel.receive(limits::HANDOVER_ANSWER_TIMEOUT).await?.0 {
-        Message::Offer { version, ready, sockets, keeps_yours } => (version, ready, sockets, keeps_yours),
+    let (version, ready, count, keeps_ours, standby) = match channel.receive(limits::HANDOVER_ANSWER_TIMEOUT).await?.0 {
+        Message::Offer { version, ready, sockets, keeps_yours, standby } => (version, ready, sockets, keeps_yours, standby),
         Message::Busy { why } => return Ok(Try::Again(why)),
         Message::Refused { why } => return Ok(Try::Final(Asked::Silent { why })),
         other => return Err(other.out_of_turn()),
@@ -112,7 +113,7 @@ async fn offer(channel: Channel) -> io::Result<Try> {
             (other, _) => return Err(other.out_of_turn()),
         }
     }
-    Ok(Try::Final(Asked::Offered(Predecessor { channel, version, ready, keeps_ours }, sockets)))
+    Ok(Try::Final(Asked::Offered(Predecessor { channel, version, ready, keeps_ours, standby }, sockets)))
 }
 
 impl Predecessor {
@@ -124,6 +125,11 @@ impl Predecessor {
     /// Whether it answers requests by a table, so that there is no hurry to take them from it.
     pub fn is_ready(&self) -> bool {
         self.ready
+    }
+
+    /// Whether it serves no more than what is on disk.
+    pub fn stands_by(&self) -> bool {
+        self.standby
     }
 
     /// Says where health and metrics are answered now: the old process stops answering there.

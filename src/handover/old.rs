@@ -126,13 +126,13 @@ impl Successor {
 
     /// Gives it references to the sockets, and waits until it answers health and metrics: at which addresses.
     /// The references end here: one that lived longer would keep a socket open that its workers have closed.
-    pub async fn offer(&self, sockets: Vec<Passed>, ready: bool) -> io::Result<Vec<SocketAddr>> {
+    pub async fn offer(&self, sockets: Vec<Passed>, ready: bool, standby: bool) -> io::Result<Vec<SocketAddr>> {
         if sockets.len() > limits::HANDOVER_SOCKETS {
             let why = format!("{} sockets are more than it passes on", sockets.len());
             self.channel.send(&Message::Refused { why: why.clone() }, &[]).await?;
             return Err(broken(why));
         }
-        let offer = Message::Offer { version: env!("CARGO_PKG_VERSION").into(), ready, sockets: sockets.len(), keeps_yours: true };
+        let offer = Message::Offer { version: env!("CARGO_PKG_VERSION").into(), ready, sockets: sockets.len(), keeps_yours: true, standby };
         self.channel.send(&offer, &[]).await?;
         self.channel.pass(&sockets).await?;
         drop(sockets);

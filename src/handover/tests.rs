@@ -42,7 +42,7 @@ async fn more_sockets_than_fit_into_one_message_arrive_in_order() {
     let old = async {
         let successor = rendezvous.next().await;
         assert_eq!(successor.version(), env!("CARGO_PKG_VERSION"));
-        assert_eq!(successor.offer(passed, true).await.unwrap(), [address]);
+        assert_eq!(successor.offer(passed, true, false).await.unwrap(), [address]);
         let (addresses, fresh) = successor.serving().await.unwrap();
         assert_eq!((addresses.as_slice(), fresh.len()), ([other].as_slice(), count));
         successor.yielded().await.unwrap();
@@ -84,7 +84,7 @@ async fn a_busy_process_is_asked_again() {
     let mut rendezvous = Rendezvous::bind(name.clone()).unwrap();
     let old = async {
         rendezvous.next().await.busy("not yet").await;
-        rendezvous.next().await.offer(Vec::new(), false).await.unwrap()
+        rendezvous.next().await.offer(Vec::new(), false, true).await.unwrap()
     };
     let new = async {
         let Asked::Offered(predecessor, sockets) = ask(&name).await.unwrap() else { panic!("no offer") };

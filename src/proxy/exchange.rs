@@ -132,6 +132,11 @@ impl Trail {
         self.routed = Some(Instant::now());
     }
 
+    /// How long the backend has had so far.
+    pub(crate) fn routed_for(&self, now: Instant) -> Duration {
+        self.routed.map_or(Duration::ZERO, |routed| now.saturating_duration_since(routed))
+    }
+
     /// A connection to the backend is there: an idle one at once, a new one after a while.
     pub(crate) fn connected(&mut self, upstream: SocketAddr, reused: bool) {
         self.upstream = Some(upstream);

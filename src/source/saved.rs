@@ -109,6 +109,7 @@ impl Saved {
     }
 
     fn read(&self) -> Result<Option<(Stores, SystemTime)>, Trouble> {
+        self.disk.clean();
         let bytes = self.disk.read().map_err(Trouble::Read)?;
         if !self.settings.secrets {
             // Keys are kept for as long as somebody wants them to be, and no longer: what was set aside may have some, whatever it is.

@@ -14,6 +14,7 @@ fn usage_errors_are_one_line_and_exit_2() {
         (&["serve", "--standby"], "'--standby': needs --state-dir"),
         (&["serve", "--standby", "--state-dir", "/s", "--handover", "off"], "'--standby': needs --handover"),
         (&["serve", "--standby", "--state-dir", "/s", "--admin", "127.0.0.1:0"], "'--standby': looks at the address of --admin"),
+        (&["serve", "--standby", "--state-dir", "/s", "--after-handover", "wait"], "'--standby': can't be used with --after-handover wait"),
         (&["check"], "check needs --manifests PATH or --cluster"),
         (&["routes", "--manifests", "a", "--admin", "http://b"], "can't be used together"),
         (&["explain"], "<URL>"),

@@ -96,12 +96,14 @@ impl Node {
         process
     }
 
-    /// A process that stands by, with what is in that directory to serve. It is given nothing else.
+    /// A process that stands by, with what is in that directory to serve: in a pod, and given no more than its addresses.
     #[track_caller]
     pub fn launch_standby(&self, directory: &str) -> Process {
-        let arguments = ["--standby", "--state-dir", directory, "--after-handover", "exit"];
-        let process = self.spawn(&mut Command::new(env!("CARGO_BIN_EXE_nodegate")), &arguments);
-        process.wait_for("standing by");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nodegate"));
+        command.args(["serve", "--standby", "--state-dir", directory, "--admin", &self.admin.to_string()]);
+        command.args(["--http", &format!("{},{}", self.http, self.http6), "--workers", "1", "--access-log", "off"]);
+        let process = Self::run(command.env("KUBERNETES_SERVICE_HOST", "192.0.2.1"));
+        process.wait_for("standing by: serving once");
         process
     }
 

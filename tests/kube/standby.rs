@@ -1,13 +1,17 @@
 //! A process that stands by: it serves what another one has kept on disk, once nobody else serves, until somebody does again.
 
 use std::{
+    fs,
     net::{Ipv4Addr, SocketAddr},
+    path::Path,
     time::Instant,
 };
 
+use k8s_openapi::api::networking::v1::Ingress;
+
 use crate::{
-    rig::{App, Cluster, Directory, Forwarder, Load, Nodegate, get, objects, tell},
-    state::{holds, keeping},
+    rig::{App, Cluster, Directory, Forwarder, Load, Nodegate, eventually, objects, tell},
+    state::{end, holds, keeping, logs, says},
 };
 
 const NAMESPACE: &str = "standby";
@@ -29,36 +33,56 @@ async fn once_nobody_serves_who_stands_by_serves_what_is_on_disk_until_somebody_
     let ip = Ipv4Addr::new(127, 64 | (low & 0x3f), middle ^ high, 7);
     let (http, admin): (SocketAddr, SocketAddr) = ((ip, 8080).into(), (ip, 9080).into());
     let (name, http_flag, admin_flag) = (format!("standby-{}", std::process::id()), http.to_string(), admin.to_string());
-    let handover = ["--handover", name.as_str()];
-    let flags = [&handover[..], &["--http", &http_flag, "--admin", &admin_flag]].concat();
+    let flags = ["--handover", name.as_str(), "--http", &http_flag, "--admin", &admin_flag];
     let state = directory.path().to_str().expect("a path in UTF-8");
 
-    let mut standby = Nodegate::stand_by(http, admin, &[&handover[..], &["--state-dir", state]].concat()).await;
+    let standby = Nodegate::stand_by(http, admin, &["--state-dir", state]).await;
+    logs(&standby, "there is nothing to serve yet", |line| says(line, "standing by with nothing to serve")).await;
     let mut first = keeping(&kubeconfig, directory.path(), &flags).await;
     first.ready().await;
     holds(directory.path(), "doomed.standby.example").await;
     forwarder.cut().await;
-    first.terminate();
-    first.ended().await;
+    end(first).await;
+    serves_alone(&standby).await;
+
+    // The next process of the cluster, without an API server: it knows what the one that stands by does, and takes over once it does.
+    let load = Load::begin(http, "web.standby.example", "app");
+    let mut next = keeping(&kubeconfig, directory.path(), &flags).await;
+    next.ready().await;
+    assert!(next.metric("nodegate_state_served_age_seconds").await.is_ok(), "it serves from disk, too");
+    objects::delete::<Ingress>(&client, NAMESPACE, "doomed").await;
+    forwarder.restore().await;
+    next.refuses("doomed.standby.example", 404, "no_route").await;
+    eventually("it stands by again", async || {
+        let times = standby.log().iter().filter(|line| says(line, "standing by: serving once")).count();
+        if times == 2 { Ok(()) } else { Err(format!("it has begun {times} times")) }
+    })
+    .await;
+    assert!(load.end().await > 0);
+
+    // And does so in the same process, which nobody has to start again.
+    holds_not(directory.path(), "doomed.standby.example").await;
+    forwarder.cut().await;
+    end(next).await;
+    serves_alone(&standby).await;
+    let content = fs::read_to_string(directory.path().join("objects")).expect("what is on disk");
+    assert!(content.contains("web.standby.example"), "who stands by has left it as it was");
+}
+
+/// Waits until it serves what is on disk, since nobody else does.
+async fn serves_alone(standby: &Nodegate) {
     let gone = Instant::now();
     standby.serves("web.standby.example", "app").await;
     tell(&format!("who stands by serves {:.1?} after the last process has ended", gone.elapsed()));
-    let answer = get(http, "doomed.standby.example", "/").await.expect("an answer");
-    assert_eq!((answer.status, answer.body.as_str()), (200, "app"));
-    standby.ready().await;
+    assert_eq!(standby.readyz().await.map(|answer| answer.status), Ok(200));
     assert!(standby.metric("nodegate_state_served_age_seconds").await.is_ok_and(|age| age < 120), "how old it is");
+}
 
-    // The next process of the cluster: until the API server has answered, the one that stands by serves on; then it goes.
-    let load = Load::begin(http, "web.standby.example", "app");
-    let next = keeping(&kubeconfig, directory.path(), &flags).await;
-    objects::delete::<k8s_openapi::api::networking::v1::Ingress>(&client, NAMESPACE, "doomed").await;
-    assert_eq!(next.readyz().await.map(|answer| answer.status), Ok(503));
-    forwarder.restore().await;
-    next.refuses("doomed.standby.example", 404, "no_route").await;
-    standby.ended().await;
-    let requests = load.end().await;
-    assert!(requests > 0);
-    assert!(next.metric("nodegate_state_served_age_seconds").await.is_err(), "it is the cluster's");
-    let content = std::fs::read_to_string(directory.path().join("objects")).expect("what is on disk");
-    assert!(content.contains("web.standby.example"), "who stands by has left it as it was");
+/// Waits until what is on disk hasn't this in it any more.
+async fn holds_not(directory: &Path, text: &str) {
+    eventually(&format!("{text} isn't on disk"), async || {
+        let content = fs::read_to_string(directory.join("objects")).map_err(|error| error.to_string())?;
+        if content.contains(text) { Err(content) } else { Ok(()) }
+    })
+    .await;
 }

@@ -44,11 +44,12 @@ pub async fn logs(nodegate: &Nodegate, what: &str, is_it: impl Fn(&Value) -> boo
 }
 
 /// A line that has this in its message.
-fn says(line: &Value, text: &str) -> bool {
+pub fn says(line: &Value, text: &str) -> bool {
     line["message"].to_string().contains(text)
 }
 
-async fn end(mut nodegate: Nodegate) {
+/// Asks it to end, and waits for that.
+pub async fn end(mut nodegate: Nodegate) {
     nodegate.terminate();
     nodegate.ended().await;
 }

@@ -1,8 +1,11 @@
 //! What is sent a second time, and what never is.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use nodegate::config::limits::{RETRY_BUDGET_MAX, RETRY_BUDGET_REQUESTS};
@@ -78,6 +81,12 @@ fn what_one_of_several_pods_has_had_and_not_answered_goes_to_another_one_if_noth
         ("a GET on new connections", get, 2, 3),
         ("one of a Service with a single pod", get, 1, 1),
         ("a POST", "POST /lost HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", 2, 1),
+        (
+            "a handshake, which may begin what goes on",
+            "GET /lost HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            2,
+            1,
+        ),
         ("what has a body", "PUT /lost HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab", 2, 1),
     ] {
         // Behind the Service's address a pod dies with each request, but for the third.
@@ -100,6 +109,52 @@ fn what_one_of_several_pods_has_had_and_not_answered_goes_to_another_one_if_noth
         assert_eq!(proxy.record()["attempts"], sent, "{label}");
         assert_eq!(proxy.numbers().upstream_dials, u64::try_from(sent).unwrap(), "{label}");
     }
+}
+
+#[test]
+fn of_pods_that_are_known_one_by_one_another_one_is_asked_at_once() {
+    let backends = [Backend::start(), Backend::start()];
+    let endpoints = backends.each_ref().map(|backend| Ready(backend.address()));
+    let mut proxy = Proxy::start(&service(Service::DialEndpoints(backends[0].address()), &endpoints));
+    let [one, other] = &backends;
+    let mut client = proxy.connect();
+    client.send(GET);
+    let (first, second) = loop {
+        if let Some(dying) = one.accept_within(Duration::from_millis(5)) {
+            break (dying, other);
+        }
+        if let Some(dying) = other.accept_within(Duration::from_millis(5)) {
+            break (dying, one);
+        }
+    };
+    drop(first);
+    second.answer(NO_CONTENT);
+    assert_eq!(client.message().status(), 204);
+    assert_eq!(proxy.record()["attempts"], 2);
+}
+
+#[test]
+fn after_a_connection_that_was_kept_two_new_ones_may_be_tried() {
+    let lost = Arc::new(AtomicUsize::new(0));
+    let backend = Backend::start().serve_each({
+        let lost = Arc::clone(&lost);
+        move |_, mut wire| {
+            while wire.stirs(PATIENCE) && !wire.ended() {
+                if wire.message().head.target() == "/lost" && lost.fetch_add(1, Ordering::Relaxed) < 2 {
+                    return;
+                }
+                wire.send(NO_CONTENT);
+            }
+        }
+    });
+    let endpoints = ["192.0.2.1:80", "192.0.2.2:80"].map(|pod| Ready(pod.parse().unwrap()));
+    let mut proxy = Proxy::start(&service(Service::ClusterIp(backend), &endpoints));
+    let mut client = proxy.connect();
+    assert_eq!(client.exchange(GET).status(), 204);
+    proxy.record();
+    assert_eq!(client.exchange("GET /lost HTTP/1.1\r\nHost: a\r\n\r\n").status(), 204);
+    assert_eq!(proxy.record()["attempts"], 3);
+    assert_eq!(lost.load(Ordering::Relaxed), 3);
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl Give {
 
     /// Returns references to the sockets that the new process has bound besides.
     async fn hand_over(&self, successor: &Successor, sockets: Vec<Passed>, proxy: &proxy::Handle) -> io::Result<Vec<OwnedFd>> {
-        let adopted = successor.offer(sockets, self.state.not_ready().is_none()).await?;
+        let adopted = successor.offer(sockets, self.state.not_ready().is_none(), self.stands_by).await?;
         self.line.elsewhere.send_replace(adopted);
         let (addresses, fresh) = successor.serving().await?;
         self.yield_http(proxy, &addresses).await;

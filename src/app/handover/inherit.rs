@@ -26,6 +26,8 @@ pub(in crate::app) struct Inherited {
     pub(super) name: Option<Name>,
     pub(super) predecessor: Option<Predecessor>,
     pub(super) rendezvous: Option<OwnedFd>,
+    /// The rendezvous of a process that has stood by, and has taken it before anything else.
+    pub(super) taken: Option<Rendezvous>,
     pub(super) admin: Vec<TcpListener>,
     pub(super) metrics: Vec<TcpListener>,
     pub(super) http: proxy::Inherited,
@@ -39,7 +41,12 @@ pub(in crate::app) struct Inherited {
 pub(in crate::app) async fn inherit(settings: &Handover) -> anyhow::Result<Inherited> {
     let mut inherited = Inherited { name: settings.name.as_deref().map(Name::new), ..Inherited::default() };
     let Some(name) = &inherited.name else { return Ok(inherited) };
-    match ask(name).await? {
+    let mut asked = ask(name).await?;
+    let mut of_standby = false;
+    if let (Asked::Alone, Some(standby)) = (&asked, &settings.standby) {
+        (asked, of_standby) = (ask(&Name::new(standby)).await?, true);
+    }
+    match asked {
         Asked::Alone => {}
         Asked::Stranger { uid } => {
             inherited.warned = true;
@@ -60,12 +67,21 @@ pub(in crate::app) async fn inherit(settings: &Handover) -> anyhow::Result<Inher
             for passed in sockets {
                 inherited.sort(passed);
             }
+            if of_standby {
+                // Nobody stands by there any more, and this process is met elsewhere.
+                inherited.rendezvous = None;
+            }
         }
     }
     Ok(inherited)
 }
 
 impl Inherited {
+    /// What a process has that stands by: nothing but its rendezvous.
+    pub(in crate::app) fn standing_by(name: Name, taken: Rendezvous) -> Self {
+        Self { name: Some(name), taken: Some(taken), ..Self::default() }
+    }
+
     fn sort(&mut self, Passed { kind, socket }: Passed) {
         let listeners = match kind {
             Kind::Rendezvous => {
@@ -83,11 +99,6 @@ impl Inherited {
             Ok(false) => warn!(?kind, "a socket that was passed on doesn't listen"),
             Err(error) => warn!(%error, ?kind, "a socket that was passed on is of no use"),
         }
-    }
-
-    /// Whether no process runs here that might hand anything over.
-    pub(in crate::app) fn is_alone(&self) -> bool {
-        self.predecessor.is_none() && !self.http.beside
     }
 
     /// The HTTP sockets, once.

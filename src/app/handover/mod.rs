@@ -101,6 +101,8 @@ struct Give {
     sockets: Sockets,
     line: Arc<Line>,
     after: AfterHandover,
+    /// It serves what is on disk, for want of anybody else.
+    stands_by: bool,
 }
 
 impl Relay {
@@ -113,8 +115,9 @@ impl Relay {
         state: &Arc<admin::State>,
         after: AfterHandover,
     ) -> Self {
-        let Inherited { name, predecessor, rendezvous, late, warned, admin: _, metrics: _, http: _ } = inherited;
-        let give = Give { state: Arc::clone(state), sockets: Sockets::default(), line: Arc::new(line), after };
+        let Inherited { name, predecessor, rendezvous, taken, late, warned, admin: _, metrics: _, http: _ } = inherited;
+        let stands_by = taken.is_some();
+        let give = Give { state: Arc::clone(state), sockets: Sockets::default(), line: Arc::new(line), after, stands_by };
         let mut relay = Self { predecessor, inherited: None, give, tasks: JoinSet::new(), watching: None };
         for listener in listeners {
             relay.give.sockets.add(&listener);
@@ -130,7 +133,10 @@ impl Relay {
                 relay.forget_predecessor();
             }
         }
-        relay.keep(name, rendezvous, warned);
+        match taken {
+            Some(taken) => relay.give_at(taken),
+            None => relay.keep(name, rendezvous, warned),
+        }
         relay
     }
 
@@ -154,8 +160,8 @@ impl Relay {
     pub(super) async fn first_table(&mut self, mut report: watch::Receiver<Report>) {
         if let Some(predecessor) = self.predecessor.as_ref().filter(|predecessor| predecessor.is_ready()) {
             tokio::select! {
-                // Whoever serves knows more than what is on disk.
-                ready = report.wait_for(Report::is_live) => if ready.is_ok() { return },
+                // Whoever serves knows more than what is on disk, or just that.
+                ready = report.wait_for(|report| report.is_live() || (predecessor.stands_by() && report.ready)) => if ready.is_ok() { return },
                 () = predecessor.ended() => {}
             }
             warn!("the process before this one has ended before there was a table here");
@@ -194,9 +200,13 @@ impl Relay {
         };
         self.watching = Some(self.tasks.spawn(task));
         if let Some(rendezvous) = rendezvous {
-            let give = self.give.clone();
-            self.tasks.spawn(async move { give.keep(rendezvous).await });
+            self.give_at(rendezvous);
         }
+    }
+
+    fn give_at(&mut self, rendezvous: Rendezvous) {
+        let give = self.give.clone();
+        self.tasks.spawn(async move { give.keep(rendezvous).await });
     }
 
     /// Resolves when another process has taken over for good, and this one shall end by itself.

@@ -20,8 +20,12 @@ pub const HANDOVER_RETRY: Duration = Duration::from_millis(250);
 /// Between two looks of a process that stands by at whether another one serves on its node, and how long one of them may take.
 pub const STANDBY_LOOK: Duration = Duration::from_secs(1);
 
-/// For how long nobody may have been there before it serves itself: a kubelet starts a process that has crashed again within two seconds.
-pub const STANDBY_AFTER: Duration = Duration::from_secs(5);
+/// For how long nobody may have been there before it serves itself: as long as a process that starts grants the API server ([`super::API_TIMEOUT`]). A kubelet
+/// starts one that has crashed again within two seconds, and after a reboot in reach of an API server it has heard of its pods by then.
+pub const STANDBY_AFTER: Duration = Duration::from_secs(10);
+
+/// Between two looks of a process that stands by at whether what it would serve can be used.
+pub const STANDBY_CHECK: Duration = Duration::from_hours(1);
 
 /// With `--after-handover exit`: how long the old process stays able to take back before it drains and ends. Most crashes of a new version are in its
 /// first seconds; and clients that send requests meanwhile have changed over by then.

@@ -98,7 +98,10 @@ fn serve_takes_every_flag() {
     assert_eq!(settings.http.len(), 2);
     assert!(!settings.http_is_default);
     assert_eq!(settings.workers, 3);
-    assert_eq!(settings.handover, crate::config::Handover { name: Some("edge".into()), after: crate::config::AfterHandover::Exit });
+    assert_eq!(
+        settings.handover,
+        crate::config::Handover { name: Some("edge".into()), standby: None, after: crate::config::AfterHandover::Exit }
+    );
     assert_eq!(settings.compile.controllers, ["traefik.io/ingress-controller", "k8s.io/ingress-nginx"]);
     assert_eq!(settings.compile.class_names, ["x"], "a flag replaces the default");
     assert_eq!(settings.compile.watch_namespaces, ["n"]);

@@ -72,7 +72,9 @@ impl<'a> Candidates<'a> {
             Target::Dns { host, port } => {
                 let addresses = resolve(worker, host, *port).await?;
                 let hosts = addresses.len();
-                (Addresses::InOrder(Cow::Owned(addresses)), None, hosts, hosts > 1)
+                // Two families may lead to one host.
+                let alike = addresses.first().map_or(0, |first| addresses.iter().filter(|one| one.is_ipv4() == first.is_ipv4()).count());
+                (Addresses::InOrder(Cow::Owned(addresses)), None, hosts, alike > 1)
             }
         };
         let at_once = hosts.clamp(DIALS_TO_ONE_HOST, DIALS_AT_ONCE);
@@ -91,18 +93,20 @@ impl<'a> Candidates<'a> {
         self.pooled = false;
     }
 
-    /// The host behind this address left a request unacknowledged, which has taken most of the connect timeout: dialling anew has what is left of it.
-    pub(super) fn hurry(&mut self, address: SocketAddr) {
+    /// A host left a request unacknowledged, which has taken most of the connect timeout: dialling anew has what is left of it.
+    pub(super) fn hurry(&mut self) {
         self.patience = (self.patience / REDIAL_SHARE).max(REDIAL_MIN).min(self.patience);
-        self.refused(address);
     }
 
-    /// Who answers at this address hasn't taken the request: another one is asked next, where there is another.
-    pub(super) fn refused(&mut self, address: SocketAddr) {
+    /// Who answers at this address hasn't answered the request: another one is asked next, where there is another. Returns whether it is known to be another.
+    pub(super) fn refused(&mut self, address: SocketAddr) -> bool {
         match self.addresses {
             // Another host may be drawn behind the same address.
-            Addresses::InOrder(_) => {}
-            Addresses::Pods(_) => self.tried.push(address),
+            Addresses::InOrder(_) => false,
+            Addresses::Pods(pods) => {
+                self.tried.push(address);
+                pods.len() > 1
+            }
         }
     }
 
@@ -128,13 +132,14 @@ impl<'a> Candidates<'a> {
         let worker = lane.worker();
         let mut race = Race::new(worker, self.patience, self.at_once);
         let mut draws = self.draws();
+        let before = self.tried.len();
         race.start(&first);
         self.tried.push(first.address);
         loop {
             match race.next(&lane.waiting).await {
                 Event::Connected { lease, overtaken } => {
                     count_failed(worker, trail, overtaken);
-                    self.learn(worker, &lease);
+                    self.learn(worker, before, &lease);
                     return Ok(lease);
                 }
                 Event::Timeout => {
@@ -168,7 +173,7 @@ impl<'a> Candidates<'a> {
                 .or_else(|| self.transport.may_multiplex().then(|| worker.pools.place(worker, &next, self.hints))?);
             if let Some(lease) = there {
                 count_failed(worker, trail, race.len());
-                self.learn(worker, &lease);
+                self.learn(worker, before, &lease);
                 return Ok(lease);
             }
             let mut started = race.start(&next);
@@ -183,12 +188,13 @@ impl<'a> Candidates<'a> {
         }
     }
 
-    /// Those that were dialled in vain before this one answered are the last choice of the requests that follow.
-    fn learn(&self, worker: &Worker, lease: &Lease) {
+    /// Those that were dialled in vain before this one answered, of those tried since there were `before`, are the last choice of the requests that follow.
+    fn learn(&self, worker: &Worker, before: usize, lease: &Lease) {
         let Addresses::InOrder(addresses) = &self.addresses else { return };
         if addresses.len() > 1 {
             let now = worker.deadlines.now();
-            self.tried.iter().filter(|tried| **tried != lease.address()).for_each(|tried| worker.pools.avoid(&self.to(*tried), now));
+            let tried = self.tried.iter().skip(before);
+            tried.filter(|tried| **tried != lease.address()).for_each(|tried| worker.pools.avoid(&self.to(*tried), now));
             worker.pools.prefer(lease.destination());
         }
     }

@@ -71,8 +71,10 @@ pub(crate) async fn send(
         if !lease.is_multiplexed() {
             progress.clear_call();
         }
-        let spare = Spare::of(&request, &lease, candidates.lead_to_several(), progress);
+        let several = candidates.lead_to_several() && !upgrade;
+        let spare = Spare::of(&request, &lease, several, progress);
         let may_retry = trail.attempts < MAX_ATTEMPTS;
+        let mut pause = false;
         match exchange_heads(lane, &mut lease, request, progress).await {
             Ok(response) => {
                 response::check(&response, upgrade, worker.settings.limits.response_header_count)?;
@@ -93,21 +95,22 @@ pub(crate) async fn send(
                 translate::to_http1(&mut request);
             }
             Err(Failure { error, fate, .. }) => {
-                let Some(spare) = spare.filter(|spare| may_retry && spare.may_follow(fate, &lease)) else {
+                // All attempts together have the time of one.
+                let in_time = || trail.routed_for(worker.deadlines.now()) < worker.settings.limits.first_byte_timeout;
+                let Some(spare) = spare.filter(|spare| may_retry && spare.may_follow(fate, &lease) && in_time()) else {
                     return Err(error);
                 };
                 if !worker.retry_budget.withdraw() {
                     worker.count(|numbers| numbers.retries_denied += 1);
                     return Err(error);
                 }
-                candidates.refused(address);
+                let struck_off = candidates.refused(address);
                 if error.reason == Reason::UpstreamTimeout {
                     // Its host was silent.
-                    candidates.hurry(address);
-                }
-                if fate == Fate::Unknown && !lease.is_reused() {
-                    // It has just accepted. A process that dies closes its listening socket last, and may be drawn again until then.
-                    time::sleep(REPLAY_PAUSE).await;
+                    candidates.hurry();
+                } else {
+                    // It has just accepted: a process that dies closes its listening socket last, and may be drawn again until then.
+                    pause = fate == Fate::Unknown && !lease.is_reused() && !struck_off;
                 }
                 request = spare.into_request();
             }
@@ -117,7 +120,12 @@ pub(crate) async fn send(
             worker.pools.distrust(lease.destination());
             candidates.distrust_pool();
         }
+        drop(lease);
         worker.count(|numbers| numbers.retries += 1);
+        if pause {
+            // Rarely: a request has no room for it.
+            Box::pin(time::sleep(REPLAY_PAUSE)).await;
+        }
     }
 }
 

@@ -30,7 +30,6 @@ impl Disk {
 
     /// The whole file; `None` where there is none.
     pub(super) fn read(&self) -> io::Result<Option<Vec<u8>>> {
-        self.clean();
         let file = match File::open(self.path()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
@@ -95,7 +94,7 @@ impl Disk {
     }
 
     /// Removes what processes have left that died while they wrote.
-    fn clean(&self) {
+    pub(super) fn clean(&self) {
         let Ok(entries) = fs::read_dir(&self.directory) else { return };
         for entry in entries.flatten() {
             let name = entry.file_name();
@@ -176,7 +175,9 @@ mod tests {
                 file.set_modified(SystemTime::now() - 2 * STATE_TEMPORARY_AGE - Duration::from_secs(1)).unwrap();
             }
         }
-        assert_eq!(Disk::new(directory.path().to_owned()).read().unwrap(), None);
+        let disk = Disk::new(directory.path().to_owned());
+        assert_eq!((disk.read().unwrap(), names(directory.path()).len()), (None, 3), "whoever only reads changes nothing");
+        disk.clean();
         assert_eq!(names(directory.path()), [living, others]);
     }
 
