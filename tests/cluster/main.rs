@@ -23,6 +23,7 @@ mod load;
 mod namespace;
 mod network;
 mod node;
+mod power;
 mod run;
 mod sample;
 mod sandbox;
