@@ -10,6 +10,7 @@ use super::{
     account::{Account, Excuse},
 };
 use crate::{
+    backup::{Backup, restart_followers},
     install,
     sample::{ingress, list},
     wait::{PATIENCE, eventually},
@@ -33,9 +34,10 @@ pub enum Act {
     BackendUpdate,
     BackendDeletedByForce,
     Edits,
+    EtcdSetBack,
 }
 
-const ALL: [Act; 8] = [
+const ALL: [Act; 9] = [
     Act::Upgrade,
     Act::BrokenUpgrade,
     Act::Kill,
@@ -44,6 +46,7 @@ const ALL: [Act; 8] = [
     Act::BackendUpdate,
     Act::BackendDeletedByForce,
     Act::Edits,
+    Act::EtcdSetBack,
 ];
 
 impl Act {
@@ -83,6 +86,7 @@ impl Act {
             }
             Self::BackendDeletedByForce => account.excuse(backend_deleted(site, account).await?),
             Self::Edits => edits(site).await?,
+            Self::EtcdSetBack => etcd_set_back(site).await?,
         }
         install::rolled_out(site.cluster).await?;
         site.cluster.serves(HOST).await?;
@@ -140,4 +144,19 @@ async fn edits(site: &Site<'_>) -> anyhow::Result<()> {
     // The version before it is in force.
     site.cluster.serves("edited-1.example").await?;
     site.cluster.kubectl_with(&["delete", "--filename=-"], &all(WEB.name)).map(drop)
+}
+
+/// Of a time when other hosts were served. What is served all the time is in both states.
+async fn etcd_set_back(site: &Site<'_>) -> anyhow::Result<()> {
+    let [old, new] = ["old", "new"].map(|name| list(&[ingress(NAMESPACE, name, &format!("{name}.example"), WEB.name)]));
+    site.cluster.apply(&old)?;
+    site.cluster.serves("old.example").await?;
+    let backup = Backup::take(site.cluster).await?;
+    site.cluster.kubectl_with(&["delete", "--filename=-"], &old)?;
+    site.cluster.apply(&new)?;
+    site.cluster.serves("new.example").await?;
+    backup.put_back(site.cluster).await?;
+    site.cluster.serves("old.example").await?;
+    restart_followers(site.cluster).await?;
+    site.cluster.kubectl_with(&["delete", "--filename=-"], &old).map(drop)
 }
