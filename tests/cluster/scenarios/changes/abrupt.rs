@@ -30,7 +30,7 @@ const AROUND: u32 = 60;
 const SETTLES_WITHIN: Duration = Duration::from_secs(2);
 
 /// When a pod's process ended, as the load counts: not before the one, not after the other.
-type Death = (Duration, Duration);
+pub type Death = (Duration, Duration);
 
 pub async fn pods_stop_abruptly(site: &Site<'_>, extent: &Extent) -> anyhow::Result<Row> {
     let load = site.load(extent.rate);
@@ -88,8 +88,8 @@ async fn killed(site: &Site<'_>, load: &Load, pod: &str, deaths: &mut Vec<Death>
     Ok(fates)
 }
 
-/// Deletes a pod without any grace, and waits until there is another one.
-async fn deleted_by_force(site: &Site<'_>, load: &Load, pod: &str) -> anyhow::Result<Death> {
+/// Deletes a pod without any grace, and waits until its process has ended, which is when its kubelet hears of it, and there is another one.
+pub async fn deleted_by_force(site: &Site<'_>, load: &Load, pod: &str) -> anyhow::Result<Death> {
     let (process, namespace, began) = (process(pod)?, format!("--namespace={NAMESPACE}"), load.now());
     site.cluster.kubectl(&["delete", "pod", pod, &namespace, "--grace-period=0", "--force"])?;
     is_gone(&process).await?;

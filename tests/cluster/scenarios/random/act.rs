@@ -6,7 +6,10 @@ use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::json;
 
 use super::{
-    super::changes::site::{HOST, NAMESPACE, Site, WEB},
+    super::changes::{
+        abrupt,
+        site::{HOST, NAMESPACE, Site, WEB},
+    },
     account::{Account, Excuse},
 };
 use crate::{
@@ -125,9 +128,7 @@ async fn killed(site: &Site<'_>, account: &Account, node: usize) -> anyhow::Resu
 /// What is under way there over a new connection may not be sent again.
 async fn backend_deleted(site: &Site<'_>, account: &Account) -> anyhow::Result<Excuse> {
     let pod = site.pods().await?.pop().context("no pod")?.name_any();
-    let from = account.load.now();
-    site.cluster.kubectl(&["delete", "pod", &pod, &format!("--namespace={NAMESPACE}"), "--grace-period=0", "--force"])?;
-    site.is_whole().await?;
+    let (from, _) = abrupt::deleted_by_force(site, &account.load, &pod).await?;
     account.websockets.all_open().await?;
     Ok(Excuse { targets: site.targets.clone(), from, until: account.load.now(), and_websockets: true })
 }
