@@ -274,8 +274,9 @@ pub const API_TOKEN_AGE: Duration = Duration::from_secs(60);
 /// TCP connection goes unnoticed. Rarer than client-go's 5-10 minutes would be kinder to the API server, but a resumed watch costs it nothing.
 pub const API_WATCH_SECONDS: u32 = 60;
 
-/// Silence on a connection to the API server after which it counts as dead. More than [`API_WATCH_SECONDS`].
-pub const API_READ_TIMEOUT: Duration = Duration::from_secs(75);
+/// Silence on a connection to the API server after which it counts as dead. More than [`API_WATCH_SECONDS`], and less than the 5 s beyond it after which kube
+/// would resume the watch itself, as if nothing had been missed.
+pub const API_READ_TIMEOUT: Duration = Duration::from_secs(63);
 
 /// Pause after a first failed request to the API server; it doubles up to [`API_BACKOFF_MAX`].
 pub const API_BACKOFF_MIN: Duration = Duration::from_millis(100);

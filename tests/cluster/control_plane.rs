@@ -7,6 +7,9 @@ use crate::{credentials::Credentials, daemon::Daemon, namespace::Namespace, netw
 /// The Services' range; the cluster's DNS is in it at [`crate::dns::ADDRESS`].
 const SERVICES: &str = "10.43.0.0/16";
 
+/// Where etcd keeps everything, on the first node.
+pub const ETCD: &str = "/var/lib/etcd";
+
 /// The processes that make a cluster of nodes.
 #[derive(Debug)]
 pub struct ControlPlane {
@@ -53,7 +56,7 @@ fn flags<const N: usize>(flags: [(&str, &str); N]) -> Vec<String> {
 
 fn etcd_flags() -> Vec<String> {
     flags([
-        ("data-dir", "/var/lib/etcd"),
+        ("data-dir", ETCD),
         // The data needn't survive the machine.
         ("unsafe-no-fsync", "true"),
         ("log-level", "warn"),

@@ -7,6 +7,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+
 /// One program of the cluster, which may be running or not.
 #[derive(Debug)]
 pub struct Daemon {
@@ -58,6 +60,17 @@ impl Daemon {
             child.kill().expect("our own child");
             child.wait().expect("our own child");
         }
+    }
+
+    /// Holds it still, all its threads, while something is done. It runs.
+    pub fn held<T>(&self, work: impl FnOnce() -> T) -> T {
+        let child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let pid = Pid::from_child(child.as_ref().expect("one that runs"));
+        kill_process(pid, Signal::STOP).expect("our own child");
+        waitpid(Some(pid), WaitOptions::UNTRACED).expect("our own child");
+        let done = work();
+        kill_process(pid, Signal::CONT).expect("our own child");
+        done
     }
 
     /// Fails, with the end of its log, if it ended by itself.

@@ -7,6 +7,7 @@
 #![allow(clippy::format_push_string, clippy::format_collect, reason = "commands and documents are put together once, and are to be read")]
 
 mod artifacts;
+mod backup;
 mod cluster;
 mod control_plane;
 mod credentials;
@@ -23,6 +24,7 @@ mod load;
 mod namespace;
 mod network;
 mod node;
+mod power;
 mod run;
 mod sample;
 mod sandbox;

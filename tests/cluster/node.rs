@@ -13,7 +13,7 @@ use crate::{
     images::{self, PAUSE},
     namespace::Namespace,
     network::{self, node_address},
-    sandbox,
+    power, sandbox,
     wait::{PATIENCE, until},
 };
 
@@ -26,6 +26,9 @@ pub const TUNABLES: [(&str, &str); 6] = [
     ("/proc/sys/kernel/keys/root_maxkeys", "1000000"),
     ("/proc/sys/kernel/keys/root_maxbytes", "25000000"),
 ];
+
+/// Where the kubelet looks for pods that nobody has told the API server of, in the node's directory.
+const STATIC_PODS: &str = "static-pods";
 
 /// A node of the cluster.
 #[derive(Debug)]
@@ -54,7 +57,9 @@ impl Node {
         let write = |file: &str, content: &str| fs::write(own.join(file), content).expect("a file of the node");
         write("pods.conflist", &pod_network(number));
         write("containerd.toml", &containerd_settings());
-        write("kubelet.json", &kubelet_settings(&name));
+        let static_pods = own.join(STATIC_PODS);
+        fs::create_dir_all(&static_pods).expect("a directory for static pods");
+        write("kubelet.json", &kubelet_settings(&name, &static_pods));
         let file = |file: &str| own.join(file).to_str().expect("a path in UTF-8").to_owned();
         let daemon = |program: &str, flags: Vec<String>| {
             let mut line = namespace.prefix();
@@ -91,12 +96,7 @@ impl Node {
 
     /// Starts containerd, loads the images that every node has, and starts the rest. The kubelet registers the node once the API server answers.
     pub fn start(&self) {
-        self.containerd.start();
-        until("containerd answers", PATIENCE, || {
-            self.containerd.check()?;
-            let output = self.namespace.command(&["ctr", "version"]).output().map_err(|error| error.to_string())?;
-            if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
-        });
+        self.start_containerd();
         self.kube_proxy.start();
         for image in images::AT_START {
             self.load(image);
@@ -138,6 +138,40 @@ impl Node {
         network::set_link(self.number, up);
     }
 
+    /// As a loss of power: all that runs on the node is gone at once, nobody hears of it, and nothing is left but its disk. Not for the first node, unless the control
+    /// plane is stopped.
+    ///
+    /// What stays that no disk keeps are the rules of kube-proxy and the overlay. Both come back on a real node once the control plane does, or by themselves; here the
+    /// overlay is part of the rig, and nobody would make it again. And the kubelet won't speak of a reboot: the boot's id is the machine's.
+    pub fn power_off(&self) {
+        // First, so that no kernel says goodbye for those who are killed.
+        self.set_link(false);
+        for daemon in [&self.kubelet, &self.kube_proxy, &self.containerd] {
+            daemon.stop();
+        }
+        power::end_processes(&self.name, &self.namespace);
+        // A kubelet that finds containers' groups asks for each container for seconds.
+        sandbox::empty_groups(&self.name);
+        power::forget_memory(&self.namespace);
+    }
+
+    /// Starts what was on before [`Self::power_off`]. Images are still on the disk.
+    pub fn power_on(&self) {
+        self.set_link(true);
+        self.start_containerd();
+        self.kube_proxy.start();
+        self.kubelet.start();
+    }
+
+    fn start_containerd(&self) {
+        self.containerd.start();
+        until("containerd answers", PATIENCE, || {
+            self.containerd.check()?;
+            let output = self.namespace.command(&["ctr", "version"]).output().map_err(|error| error.to_string())?;
+            if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+        });
+    }
+
     /// Fails if one of its daemons ended by itself.
     pub fn check(&self) -> Result<(), String> {
         [&self.containerd, &self.kubelet, &self.kube_proxy].into_iter().try_for_each(Daemon::check)
@@ -146,6 +180,11 @@ impl Node {
     /// Where the kubelet keeps pods' logs, seen from the sandbox.
     pub fn pod_logs(&self) -> PathBuf {
         self.work.join("log/pods")
+    }
+
+    /// Where a pod's manifest makes the kubelet run it, API server or not, for as long as it is there. Seen from the sandbox.
+    pub fn static_pods(&self) -> PathBuf {
+        self.work.join(STATIC_PODS)
     }
 }
 
@@ -199,7 +238,7 @@ disabled_plugins = [\"io.containerd.snapshotter.v1.aufs\", \"io.containerd.snaps
     )
 }
 
-fn kubelet_settings(name: &str) -> String {
+fn kubelet_settings(name: &str, static_pods: &Path) -> String {
     serde_json::json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
         "authentication": { "anonymous": { "enabled": true }, "webhook": { "enabled": false } },
@@ -223,6 +262,8 @@ fn kubelet_settings(name: &str) -> String {
         "nodeLeaseDurationSeconds": 8,
         "nodeStatusUpdateFrequency": "2s",
         "syncFrequency": "5s",
+        "staticPodPath": static_pods,
+        "fileCheckFrequency": "1s",
         "shutdownGracePeriod": "0s",
     })
     .to_string()

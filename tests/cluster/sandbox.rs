@@ -159,6 +159,14 @@ pub fn start_time(pid: u32) -> Option<String> {
     status.rsplit_once(')')?.1.split_whitespace().nth(19).map(str::to_owned)
 }
 
+/// Removes the control groups below one of this run's, whose processes have ended.
+pub fn empty_groups(node: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    for hierarchy in hierarchies() {
+        remove_groups_below(&hierarchy.join(name()).join(node), deadline);
+    }
+}
+
 fn remove_groups(name: &str) {
     let deadline = Instant::now() + PATIENCE;
     for hierarchy in hierarchies() {
@@ -171,11 +179,7 @@ fn remove_groups(name: &str) {
 
 /// Removes a control group and those below it. Its last processes may still be dying.
 fn remove_group(group: &Path, deadline: Instant) {
-    for entry in fs::read_dir(group).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_group(&entry.path(), deadline);
-        }
-    }
+    remove_groups_below(group, deadline);
     while let Err(error) = fs::remove_dir(group) {
         if error.kind() == std::io::ErrorKind::NotFound {
             return;
@@ -185,5 +189,13 @@ fn remove_group(group: &Path, deadline: Instant) {
             return;
         }
         thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+fn remove_groups_below(group: &Path, deadline: Instant) {
+    for entry in fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_group(&entry.path(), deadline);
+        }
     }
 }

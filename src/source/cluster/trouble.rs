@@ -107,7 +107,7 @@ pub fn reason(error: &kube::Error) -> String {
 }
 
 /// The error and its causes in one line, as an expired certificate is told only by the innermost.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

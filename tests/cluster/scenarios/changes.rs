@@ -1,7 +1,7 @@
 //! What goes on in a cluster that is well: backends are updated and fail, others' Ingresses are edited by the hundred, descriptors and a disk run out. Clients of all
 //! nodes are watched meanwhile.
 
-mod abrupt;
+pub mod abrupt;
 mod connection;
 mod descriptors;
 mod disk;

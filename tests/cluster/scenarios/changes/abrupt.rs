@@ -81,8 +81,8 @@ async fn killed(site: &Site<'_>, pod: &str) -> anyhow::Result<Fates> {
     Ok(fates)
 }
 
-/// Deletes a pod without any grace, and waits until there is another one.
-async fn deleted_by_force(site: &Site<'_>, pod: &str) -> anyhow::Result<()> {
+/// Deletes a pod without any grace, and waits until its process has ended, which is when its kubelet hears of it, and there is another one.
+pub async fn deleted_by_force(site: &Site<'_>, pod: &str) -> anyhow::Result<()> {
     let (process, namespace) = (process(pod)?, format!("--namespace={NAMESPACE}"));
     site.cluster.kubectl(&["delete", "pod", pod, &namespace, "--grace-period=0", "--force"])?;
     is_gone(&process).await?;

@@ -21,7 +21,7 @@ use crate::{
 /// hasn't heard of them (40 s here): it hears of them again up to half a minute after the outage.
 const OUTAGE: Duration = LEASE_DURATION.saturating_sub(Duration::from_secs(3));
 /// How long after the API server's return an edit is in force on every node: the longest pause between two tries to follow it, twice.
-const IN_FORCE_WITHIN: Duration = Duration::from_secs(10);
+pub const IN_FORCE_WITHIN: Duration = Duration::from_secs(10);
 /// How long after it a new Ingress has every node's address: a new leader has seen an unchanged Lease for its duration, and has written.
 const IN_STATUS_WITHIN: Duration = LEASE_DURATION.saturating_add(Duration::from_secs(10));
 /// How long after its process was killed a node serves from disk: the API server is given its time, and the kubelet takes some seconds to start another one.

@@ -1,5 +1,6 @@
 //! What breaks if something beside Nodegate fails: each fault is made, clients are watched, the fault is ended, and everything is whole again.
 
+mod backup;
 mod control_plane;
 mod dns;
 mod network;
@@ -31,6 +32,7 @@ pub async fn failures(cluster: &Cluster) -> anyhow::Result<()> {
     rows.push(network::kube_proxy_stops(&site).await?);
     rows.push(dns::cluster_dns_stops(&site).await?);
     rows.push(control_plane::all_of_it_stops(&site, SHORT).await?);
+    rows.push(backup::etcd_is_set_back(&site).await?);
     site.remove()?;
     rows.check()
 }

@@ -120,6 +120,7 @@ impl fmt::Display for Act {
             Self::BackendUpdate => "rolling update of the backend",
             Self::BackendDeletedByForce => "pod deleted by force",
             Self::Edits => "edits of others, half of them wrong",
+            Self::EtcdSetBack => "etcd set back to a backup",
         })
     }
 }

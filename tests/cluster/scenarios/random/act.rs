@@ -6,10 +6,14 @@ use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::json;
 
 use super::{
-    super::changes::site::{HOST, NAMESPACE, Site, WEB},
+    super::changes::{
+        abrupt,
+        site::{HOST, NAMESPACE, Site, WEB},
+    },
     account::{Account, Excuse},
 };
 use crate::{
+    backup::{Backup, restart_followers},
     install,
     sample::{ingress, list},
     wait::{PATIENCE, eventually},
@@ -33,9 +37,10 @@ pub enum Act {
     BackendUpdate,
     BackendDeletedByForce,
     Edits,
+    EtcdSetBack,
 }
 
-const ALL: [Act; 8] = [
+const ALL: [Act; 9] = [
     Act::Upgrade,
     Act::BrokenUpgrade,
     Act::Kill,
@@ -44,6 +49,7 @@ const ALL: [Act; 8] = [
     Act::BackendUpdate,
     Act::BackendDeletedByForce,
     Act::Edits,
+    Act::EtcdSetBack,
 ];
 
 impl Act {
@@ -83,6 +89,7 @@ impl Act {
             }
             Self::BackendDeletedByForce => account.excuse(backend_deleted(site, account).await?),
             Self::Edits => edits(site).await?,
+            Self::EtcdSetBack => etcd_set_back(site).await?,
         }
         install::rolled_out(site.cluster).await?;
         site.cluster.serves(HOST).await?;
@@ -118,12 +125,11 @@ async fn killed(site: &Site<'_>, account: &Account, node: usize) -> anyhow::Resu
     Ok(Excuse { targets: vec![door], from, until: first.sent + first.took, and_websockets: true })
 }
 
-/// What is under way there over a new connection may not be sent again.
+/// WebSockets of that pod end without a word.
 async fn backend_deleted(site: &Site<'_>, account: &Account) -> anyhow::Result<Excuse> {
     let pod = site.pods().await?.pop().context("no pod")?.name_any();
     let from = account.load.now();
-    site.cluster.kubectl(&["delete", "pod", &pod, &format!("--namespace={NAMESPACE}"), "--grace-period=0", "--force"])?;
-    site.is_whole().await?;
+    abrupt::deleted_by_force(site, &pod).await?;
     account.websockets.all_open().await?;
     Ok(Excuse { targets: site.targets.clone(), from, until: account.load.now(), and_websockets: true })
 }
@@ -140,4 +146,19 @@ async fn edits(site: &Site<'_>) -> anyhow::Result<()> {
     // The version before it is in force.
     site.cluster.serves("edited-1.example").await?;
     site.cluster.kubectl_with(&["delete", "--filename=-"], &all(WEB.name)).map(drop)
+}
+
+/// Of a time when other hosts were served. What is served all the time is in both states.
+async fn etcd_set_back(site: &Site<'_>) -> anyhow::Result<()> {
+    let [old, new] = ["old", "new"].map(|name| list(&[ingress(NAMESPACE, name, &format!("{name}.example"), WEB.name)]));
+    site.cluster.apply(&old)?;
+    site.cluster.serves("old.example").await?;
+    let backup = Backup::take(site.cluster).await?;
+    site.cluster.kubectl_with(&["delete", "--filename=-"], &old)?;
+    site.cluster.apply(&new)?;
+    site.cluster.serves("new.example").await?;
+    backup.put_back(site.cluster).await?;
+    site.cluster.serves("old.example").await?;
+    restart_followers(site.cluster).await?;
+    site.cluster.kubectl_with(&["delete", "--filename=-"], &old).map(drop)
 }
