@@ -170,15 +170,30 @@ impl ProxyError {
         Self { reason, detail, cause: Some(cause.into()) }
     }
 
-    /// Whether a host has said that nobody listens there.
+    /// Whether a host has said that nobody listens there, or one on the way that nobody is there.
     pub(crate) fn is_refusal(&self) -> bool {
+        use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
         let cause = self.cause.as_ref().and_then(|cause| cause.downcast_ref::<io::Error>());
-        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
+        cause.is_some_and(|cause| matches!(cause.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable))
     }
 }
 
 impl From<Reason> for ProxyError {
     fn from(reason: Reason) -> Self {
         Self::new(reason, "")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_network_says_at_once_is_a_refusal() {
+        use io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut};
+        let of = |kind: io::ErrorKind| ProxyError::caused(Reason::UpstreamConnect, "connecting", io::Error::from(kind)).is_refusal();
+        assert!([ConnectionRefused, HostUnreachable, NetworkUnreachable].into_iter().all(of));
+        assert!(![ConnectionReset, TimedOut].into_iter().any(of));
+        assert!(!ProxyError::new(Reason::UpstreamTimeout, "connecting").is_refusal());
     }
 }

@@ -29,6 +29,7 @@ mod run;
 mod sample;
 mod sandbox;
 mod scenarios;
+mod standby;
 mod tools;
 mod wait;
 mod websockets;

@@ -8,7 +8,6 @@ mod leaders;
 mod lifecycle;
 mod nodes;
 mod random;
-mod reboots;
 mod reference;
 mod semantics;
 mod table;
@@ -49,7 +48,6 @@ pub const ALL: &[Scenario] = &[
         run: |cluster| Box::pin(failures::failures(cluster)),
         long: Some(|cluster| Box::pin(failures::soak(cluster))),
     },
-    Scenario { name: "reboots", nodes: 3, run: |cluster| Box::pin(reboots::reboots(cluster)), long: None },
     Scenario {
         name: "changes",
         nodes: 3,

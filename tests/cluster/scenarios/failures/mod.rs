@@ -4,6 +4,7 @@ mod backup;
 mod control_plane;
 mod dns;
 mod network;
+mod reboot;
 mod site;
 mod watch;
 
@@ -32,6 +33,7 @@ pub async fn failures(cluster: &Cluster) -> anyhow::Result<()> {
     rows.push(network::kube_proxy_stops(&site).await?);
     rows.push(dns::cluster_dns_stops(&site).await?);
     rows.push(control_plane::all_of_it_stops(&site, SHORT).await?);
+    rows.push(reboot::node_reboots(&site).await?);
     rows.push(backup::etcd_is_set_back(&site).await?);
     site.remove()?;
     rows.check()

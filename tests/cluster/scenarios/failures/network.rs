@@ -23,7 +23,7 @@ pub async fn overlay_breaks(site: &Site<'_>) -> anyhow::Result<Row> {
     let measured = overlay(site, broken, &[(1, 2), (2, 1)], &[1, 2]).await?;
     Ok(Row {
         event: "overlay broken between two nodes",
-        seen: format!("through these two, {}; the other's pod isn't reached, all others are; {}", few(), over()),
+        seen: format!("through these two, {}; the other's pod isn't reached, all others are; {}", few("504"), over()),
         measured,
     })
 }
@@ -33,7 +33,7 @@ pub async fn overlay_is_blocked(site: &Site<'_>) -> anyhow::Result<Row> {
     let measured = overlay(site, blocked, &[(1, 2), (1, 3), (2, 1), (3, 1)], &[1, 2, 3]).await?;
     Ok(Row {
         event: "UDP 8472 blocked by one node's firewall",
-        seen: format!("through all nodes, {}; that node reaches its own pod alone, the others each other's; {}", few(), over()),
+        seen: format!("through all nodes, {}; that node reaches its own pod alone, the others each other's; {}", few("504"), over()),
         measured,
     })
 }
@@ -77,9 +77,8 @@ pub async fn kube_proxy_stops(site: &Site<'_>) -> anyhow::Result<Row> {
     Ok(Row {
         event: "kube-proxy of one node stopped, then a pod replaced",
         seen: format!(
-            "through that node, few requests fail (under {FEW} %), with 502 or 504, none slower than {:.1} s; the new pod isn't reached until kube-proxy is back, all \
-             others are; through the other nodes, nothing",
-            ANSWERED_WITHIN.as_secs_f32()
+            "through that node, {}; the new pod isn't reached until kube-proxy is back, all others are; through the other nodes, nothing",
+            few("502 or 504")
         ),
         measured: format!(
             "{}; stopped for {:.0} s, the last one that failed was sent {:.1} s after that",
@@ -124,7 +123,7 @@ pub async fn link_goes_down(site: &Site<'_>) -> anyhow::Result<Row> {
         event: "a node's link down",
         seen: format!(
             "through that node, no answer; through the others, {}, and for less than {} s; {}",
-            few(),
+            few("504"),
             AVOIDED_WITHIN.as_secs(),
             over()
         ),
@@ -139,9 +138,9 @@ pub async fn link_goes_down(site: &Site<'_>) -> anyhow::Result<Row> {
     })
 }
 
-/// As [`super::watch::Seen::harms_little`] has it.
-fn few() -> String {
-    format!("few requests fail (under {FEW} %), with 504, none slower than {:.1} s", ANSWERED_WITHIN.as_secs_f32())
+/// As [`super::watch::Seen::harms_little`] has it, with these statuses.
+pub fn few(statuses: &str) -> String {
+    format!("few requests fail (under {FEW} %), with {statuses}, none slower than {:.1} s", ANSWERED_WITHIN.as_secs_f32())
 }
 
 fn over() -> String {

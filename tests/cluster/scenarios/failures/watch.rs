@@ -178,6 +178,11 @@ impl Seen {
         )
     }
 
+    /// How many requests failed through this node that were sent since then.
+    pub fn failed_since(&self, node: usize, since: Duration) -> usize {
+        self.failed(&[node]).filter(|(request, _)| request.sent >= since).count()
+    }
+
     /// When the last request that failed through these nodes was sent, after `since`; zero if none was.
     pub fn last_failure(&self, nodes: &[usize], since: Duration) -> Duration {
         self.failed(nodes).map(|(request, _)| request.sent.saturating_sub(since)).max().unwrap_or_default()
