@@ -96,7 +96,7 @@ impl Account {
 impl Seen {
     pub fn account(&self) -> String {
         format!(
-            "{} of {} requests failed, all of them for a process that was killed or a pod deleted by force; {} WebSockets were told, and {} broke, or were refused, in the same way",
+            "{} of {} requests failed, all of them for a process or node that was killed, or a pod deleted by force; {} WebSockets were told, and {} broke, or were refused, in the same way",
             self.requests.failed.len(),
             self.requests.sent,
             self.websockets.told().count(),
@@ -121,6 +121,7 @@ impl fmt::Display for Act {
             Self::BackendDeletedByForce => "pod deleted by force",
             Self::Edits => "edits of others, half of them wrong",
             Self::EtcdSetBack => "etcd set back to a backup",
+            Self::Reboot => "node without power and control plane",
         })
     }
 }

@@ -14,8 +14,9 @@ use super::{
 };
 use crate::{
     backup::{Backup, restart_followers},
-    install,
+    following, install,
     sample::{ingress, list},
+    standby::Standby,
     wait::{PATIENCE, eventually},
 };
 
@@ -38,9 +39,21 @@ pub enum Act {
     BackendDeletedByForce,
     Edits,
     EtcdSetBack,
+    Reboot,
 }
 
-const ALL: [Act; 9] = [
+/// What is over within seconds.
+pub const QUICK: &[Act] = &[
+    Act::BrokenUpgrade,
+    Act::Kill,
+    Act::KillWithoutApiServer,
+    Act::ApiServerStops,
+    Act::BackendUpdate,
+    Act::BackendDeletedByForce,
+    Act::Edits,
+];
+/// Whatever there is.
+pub const ALL: &[Act] = &[
     Act::Upgrade,
     Act::BrokenUpgrade,
     Act::Kill,
@@ -50,12 +63,13 @@ const ALL: [Act; 9] = [
     Act::BackendDeletedByForce,
     Act::Edits,
     Act::EtcdSetBack,
+    Act::Reboot,
 ];
 
 impl Act {
     /// Each once.
-    pub fn shuffled(random: &mut fastrand::Rng) -> Vec<Self> {
-        let mut acts = ALL.to_vec();
+    pub fn shuffled(acts: &[Self], random: &mut fastrand::Rng) -> Vec<Self> {
+        let mut acts = acts.to_vec();
         random.shuffle(&mut acts);
         acts
     }
@@ -90,6 +104,7 @@ impl Act {
             Self::BackendDeletedByForce => account.excuse(backend_deleted(site, account).await?),
             Self::Edits => edits(site).await?,
             Self::EtcdSetBack => etcd_set_back(site).await?,
+            Self::Reboot => account.excuse(reboot(site, account, node).await?),
         }
         install::rolled_out(site.cluster).await?;
         site.cluster.serves(HOST).await?;
@@ -161,4 +176,26 @@ async fn etcd_set_back(site: &Site<'_>) -> anyhow::Result<()> {
     site.cluster.serves("old.example").await?;
     restart_followers(site.cluster).await?;
     site.cluster.kubectl_with(&["delete", "--filename=-"], &old).map(drop)
+}
+
+/// Without a control plane: through that node, nothing until what stands by there serves; through the others, few requests fail while its pods are dialled in vain, and
+/// WebSockets of these pods end, until all is back.
+async fn reboot(site: &Site<'_>, account: &Account, node: usize) -> anyhow::Result<Excuse> {
+    let (cluster, lost, door) = (site.cluster, site.cluster.node(node), site.targets[node - 1]);
+    let standby = Standby::place(lost).await?;
+    cluster.stop_control_plane();
+    let from = account.load.now();
+    lost.power_off();
+    let off = account.load.now();
+    lost.power_on();
+    let answers = account.load.answers_again(door, off).await;
+    cluster.restart_control_plane().await?;
+    answers?;
+    following::restart_on_nodes(cluster).await?;
+    // At first, after the reboot, and since it was relieved.
+    standby.has_begun(3).await?;
+    standby.remove(cluster).await?;
+    site.is_whole().await?;
+    account.websockets.all_open().await?;
+    Ok(Excuse { targets: site.targets.clone(), from, until: account.load.now(), and_websockets: true })
 }
