@@ -6,7 +6,11 @@ use bytes::Bytes;
 use http_body_util::Full;
 use kube::{config::AuthInfo, core::Status};
 use serde_json::json;
-use tokio::{io::AsyncReadExt, net::TcpListener, sync::mpsc};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+};
 
 use super::*;
 use crate::config::limits::{API_BACKOFF_MAX, API_BACKOFF_MIN};
@@ -41,13 +45,9 @@ async fn sent(auth_info: AuthInfo) -> String {
     config.auth_info = auth_info;
     let client = client(config).unwrap();
     let task = tokio::spawn(async move { client.apiserver_version().await });
-    let (mut stream, _) = listener.accept().await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        assert!(stream.read_buf(&mut head).await.unwrap() > 0, "the client is gone");
-    }
+    let (_stream, head) = request(&listener).await;
     task.abort();
-    String::from_utf8(head).unwrap()
+    head
 }
 
 #[tokio::test]
@@ -138,4 +138,53 @@ async fn a_watch_that_is_refused_lists_anew_and_no_more_often_than_a_failure_all
     let count = std::iter::from_fn(|| lists.try_recv().ok()).count();
     // A pause is at least half of the longest in the end, and shorter at the beginning.
     assert!((usize::try_from(pauses).unwrap()..60).contains(&count), "{count} lists");
+}
+
+#[tokio::test]
+async fn a_watch_that_is_cut_off_is_not_resumed_from_where_it_was() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = Config::new(format!("http://{}", listener.local_addr().unwrap()).parse().unwrap());
+    let client = client(config).unwrap();
+    let task = tokio::spawn(async move {
+        let list = List { kind: Kind::Ingress, namespace: None };
+        watch(Api::<DeserializeGuard<Ingress>>::all(client), list.clone(), &Shared::new(Stores::new([list]))).await;
+    });
+    let metadata = json!({ "resourceVersion": "1716", "annotations": { "k8s.io/initial-events-end": "true" } });
+    let object = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": metadata });
+    let listed = format!("{}\n", json!({ "type": "BOOKMARK", "object": object }));
+    // In the middle of a chunk, or before the next one; the API server was killed.
+    for cut in ["", "7\r\n{\"ty"] {
+        let (mut stream, first) = request(&listener).await;
+        assert!(!first.contains("resourceVersion=1716"), "{first}");
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let answer = if first.contains("sendInitialEvents=true") {
+            format!("{:x}\r\n{listed}\r\n", listed.len())
+        } else {
+            // A list in pages; what follows it is a watch.
+            let list =
+                json!({ "apiVersion": "v1", "kind": "IngressList", "metadata": { "resourceVersion": "1716" }, "items": [] }).to_string();
+            stream.write_all(format!("{head}{:x}\r\n{list}\r\n0\r\n\r\n", list.len()).as_bytes()).await.unwrap();
+            let then = read_head(&mut stream).await;
+            assert!(then.contains("watch=true") && then.contains("resourceVersion=1716"), "{then}");
+            String::new()
+        };
+        stream.write_all(format!("{head}{answer}{cut}").as_bytes()).await.unwrap();
+    }
+    let (_stream, last) = request(&listener).await;
+    assert!(!last.contains("resourceVersion=1716"), "{last}");
+    task.abort();
+}
+
+async fn request(listener: &TcpListener) -> (TcpStream, String) {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let head = read_head(&mut stream).await;
+    (stream, head)
+}
+
+async fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        assert!(stream.read_buf(&mut head).await.unwrap() > 0, "the client is gone");
+    }
+    String::from_utf8(head).unwrap()
 }
