@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
+use futures_util::FutureExt;
 use tokio::{
     runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
@@ -104,23 +105,21 @@ async fn start(settings: ServeSettings) -> anyhow::Result<End> {
     let handle = bound.start(&reader, logs).context("can't start the workers")?;
     relay.serving(handle.clone(), addresses, fresh);
 
-    let first = tokio::select! {
-        code = signals.next() => Some(code),
-        () = relay.superseded() => None,
-    };
+    tokio::select! {
+        _ = signals.next() => {}
+        () = relay.superseded() => {}
+    }
     let served = relay.leave();
     draining_sender.send_replace(true);
     tokio::select! {
-        () = drain(&handle, drain_timeout, writers, served, log_writer) => {
-            info!("drained");
-            Ok(if stands_by && first.is_none() { End::StandBy } else { End::Exit(ExitCode::SUCCESS) })
-        }
+        () = drain(&handle, drain_timeout, writers, served, log_writer) => info!("drained"),
         // As a shell reports a process that the signal ended: 130 for SIGINT, 143 for SIGTERM.
-        code = signals.second(first) => {
+        code = signals.second() => {
             warn!(code, "second signal: stopped at once");
-            Ok(End::Exit(ExitCode::from(code)))
+            return Ok(End::Exit(ExitCode::from(code)));
         }
     }
+    Ok(if stands_by && !signals.told() { End::StandBy } else { End::Exit(ExitCode::SUCCESS) })
 }
 
 /// The source, once it is this process's turn: at once, but where it stands by. Nothing where a signal has come before.
@@ -213,29 +212,39 @@ fn log_to_stderr(filter: EnvFilter) {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// The first that has come, and when.
+    first: Option<(u8, Instant)>,
 }
 
 impl Signals {
     fn install() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())?, first: None })
     }
 
     /// The next one, as the exit code that a shell would report for it: 128 and its number.
     async fn next(&mut self) -> u8 {
-        tokio::select! {
+        let code = tokio::select! {
             _ = self.terminate.recv() => 143,
             _ = self.interrupt.recv() => 130,
-        }
+        };
+        self.first.get_or_insert_with(|| (code, Instant::now()));
+        code
     }
 
-    /// The next one that isn't the echo of the `first`, which has just come.
-    async fn second(&mut self, first: Option<u8>) -> u8 {
-        let echo = Instant::now() + limits::SIGNAL_REPEAT;
+    /// The one after the first, which may still be to come, that isn't the first one's echo.
+    async fn second(&mut self) -> u8 {
         loop {
+            let before = self.first;
             let code = self.next().await;
-            if Some(code) != first || Instant::now() > echo {
+            if before.is_some_and(|(first, at)| code != first || at.elapsed() > limits::SIGNAL_REPEAT) {
                 return code;
             }
         }
+    }
+
+    /// Whether one has come, if only now.
+    fn told(&mut self) -> bool {
+        self.next().now_or_never();
+        self.first.is_some()
     }
 }

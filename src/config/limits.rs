@@ -274,9 +274,16 @@ pub const API_TOKEN_AGE: Duration = Duration::from_secs(60);
 /// TCP connection goes unnoticed. Rarer than client-go's 5-10 minutes would be kinder to the API server, but a resumed watch costs it nothing.
 pub const API_WATCH_SECONDS: u32 = 60;
 
+/// A watch that ends before that was cut off. Some seconds less than [`API_WATCH_SECONDS`].
+pub const API_WATCH_ENDS: Duration = Duration::from_secs(55);
+
 /// Silence on a connection to the API server after which it counts as dead. More than [`API_WATCH_SECONDS`], and less than the 5 s beyond it after which kube
 /// would resume the watch itself, as if nothing had been missed.
-pub const API_READ_TIMEOUT: Duration = Duration::from_secs(63);
+pub const API_READ_TIMEOUT: Duration = Duration::from_secs(64);
+
+/// After a watch has failed whose list was complete, everything is listed anew within this time, at a moment of its own: a proxy serves on meanwhile, and all
+/// nodes' watches may have ended at once. Far below the 10 s within which edits are in force after an outage.
+pub const API_RELIST_SPREAD: Duration = Duration::from_secs(2);
 
 /// Pause after a first failed request to the API server; it doubles up to [`API_BACKOFF_MAX`].
 pub const API_BACKOFF_MIN: Duration = Duration::from_millis(100);

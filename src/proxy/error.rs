@@ -170,7 +170,7 @@ impl ProxyError {
         Self { reason, detail, cause: Some(cause.into()) }
     }
 
-    /// Whether a host has said that nobody listens there, or one on the way that nobody is there.
+    /// Whether a host has said that nobody listens there, or one on the way that nobody is there: it needn't be waited for.
     pub(crate) fn is_refusal(&self) -> bool {
         use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
         let cause = self.cause.as_ref().and_then(|cause| cause.downcast_ref::<io::Error>());
@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_network_says_at_once_is_a_refusal() {
+    fn what_somebody_says_of_it_is_a_refusal_and_silence_is_none() {
         use io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut};
         let of = |kind: io::ErrorKind| ProxyError::caused(Reason::UpstreamConnect, "connecting", io::Error::from(kind)).is_refusal();
         assert!([ConnectionRefused, HostUnreachable, NetworkUnreachable].into_iter().all(of));

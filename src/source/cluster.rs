@@ -1,5 +1,6 @@
 //! The `cluster` source: one watch for each kind and namespace, whose raw events go to the stores as they come. A lost API server changes nothing.
 
+mod ends;
 mod feed;
 mod token;
 mod trouble;
@@ -7,7 +8,6 @@ mod trouble;
 use std::{convert::Infallible, fmt::Debug, path::PathBuf, sync::Arc};
 
 use futures_util::StreamExt;
-use http_body_util::BodyExt;
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
@@ -25,7 +25,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use tokio::{task::JoinSet, time::Instant};
-use tower::util::{MapRequestLayer, MapResponseLayer};
+use tower::util::MapRequestLayer;
 
 use crate::{
     compile::{Diagnostic, Objects},
@@ -33,9 +33,10 @@ use crate::{
     source::{
         SourceError,
         cluster::{
+            ends::Ends,
             feed::{Feed, version},
             token::TokenFile,
-            trouble::{Trouble, chain, is_refusal},
+            trouble::{Trouble, is_refusal},
         },
         object::{Kind, Stored},
         saved::Origin,
@@ -99,24 +100,11 @@ fn client(mut config: Config) -> Result<Client, SourceError> {
     // One that is given as it is goes before a file.
     let file = config.auth_info.token_file.take_if(|_| config.auth_info.token.is_none()).map(PathBuf::from);
     let refused = |error| SourceError::Client(Box::new(error));
-    // A connection that ends in the middle of a watch is a failure: kube would resume from where it was, and what answers by then may be a copy of before.
-    let cut = MapResponseLayer::new(|response: http::Response<_>| response.map(|body| BodyExt::map_err(body, Cut::from)));
-    let builder = ClientBuilder::try_from(config).map_err(refused)?.with_layer(&cut);
+    let builder = ClientBuilder::try_from(config).map_err(refused)?.with_layer(&Ends);
     let Some(path) = file else { return Ok(builder.build()) };
     let file = TokenFile::open(path.clone()).map_err(|error| refused(kube::Error::Auth(AuthError::ReadTokenFile(error, path))))?;
     let file = Arc::new(file);
     Ok(builder.with_layer(&MapRequestLayer::new(move |request| file.authorize(request))).build())
-}
-
-/// Why an answer ended early, in words alone: kube takes an error that has an `UnexpectedEof` among its causes for the end of the watch.
-#[derive(Debug, thiserror::Error)]
-#[error("the answer ended early: {0}")]
-struct Cut(String);
-
-impl From<Box<dyn std::error::Error + Send + Sync>> for Cut {
-    fn from(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
-        Self(chain(&*error).replace("unexpected EOF during chunk", "end of file in a chunk"))
-    }
 }
 
 impl Debug for Cluster {
@@ -209,8 +197,7 @@ async fn discover() -> Result<Config, SourceError> {
 trait Watched: Resource<DynamicType = ()> + Stored + Clone + Debug + DeserializeOwned + Send + 'static {}
 impl<K: Resource<DynamicType = ()> + Stored + Clone + Debug + DeserializeOwned + Send + 'static> Watched for K {}
 
-/// Follows one list for ever, through every failure, after which everything is listed anew: a connection that is cut off or falls silent, too. Only a watch
-/// that the API server ends goes on from where it was.
+/// Follows one list for ever, through every failure, after which everything is listed anew ([`ends`]).
 async fn watch<K: Watched>(api: Api<DeserializeGuard<K>>, list: List, shared: &Shared) {
     let what = list.to_string();
     let mut feed = Feed::new(list);

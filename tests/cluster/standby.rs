@@ -31,16 +31,19 @@ impl<'a> Standby<'a> {
         let mut pod: Value = serde_saphyr::from_str(&fs::read_to_string(MANIFEST)?)?;
         pod["spec"]["containers"][0]["image"] = json!(NODEGATE);
         let standby = Self { node, file: node.static_pods().join("nodegate-standby.json") };
+        // Its pod is called as the one before it, by a hash of what is in the file.
+        standby.logs()?.into_iter().try_for_each(fs::remove_dir_all)?;
         fs::write(&standby.file, pod.to_string())?;
         standby.has_begun(1).await?;
         Ok(standby)
     }
 
-    /// Waits until it has begun so many times to stand by: when its container was started, and whenever it was relieved.
+    /// Waits until the container that runs now has begun so many times to stand by: once when it was started, and again whenever it was relieved, in the same
+    /// process.
     pub async fn has_begun(&self, times: usize) -> anyhow::Result<()> {
-        eventually(&format!("{} stands by on {}", NAME, self.node.name), PATIENCE, async || {
+        eventually(&format!("{NAME} stands by on {}", self.node.name), PATIENCE, async || {
             let begun = self.log()?.matches("standing by: serving once").count();
-            ensure!(begun >= times, "it has begun {begun} of {times} times");
+            ensure!(begun == times, "it has begun {begun} of {times} times");
             Ok(())
         })
         .await
@@ -59,15 +62,22 @@ impl<'a> Standby<'a> {
         .await
     }
 
-    /// What its containers have said, one after the other.
+    /// What the container has said that was started last.
     fn log(&self) -> anyhow::Result<String> {
-        let own = format!("{NAMESPACE}_{NAME}-{}_", self.node.name);
-        let mut log = String::new();
-        for pod in fs::read_dir(self.node.pod_logs())?.flatten().filter(|pod| pod.file_name().to_string_lossy().starts_with(&own)) {
-            for file in fs::read_dir(pod.path().join("nodegate")).with_context(|| format!("{}", pod.path().display()))? {
-                log += &fs::read_to_string(file?.path())?;
-            }
+        let mut files = Vec::new();
+        for pod in self.logs()? {
+            // One for each start, by number.
+            files.extend(fs::read_dir(pod.join("nodegate"))?.map(|file| Ok(file?.path())).collect::<anyhow::Result<Vec<_>>>()?);
         }
-        Ok(log)
+        let number = |file: &PathBuf| file.file_stem().and_then(|stem| stem.to_str()?.parse::<u32>().ok());
+        let last = files.into_iter().max_by_key(number).context("no log")?;
+        Ok(fs::read_to_string(last)?)
+    }
+
+    /// The directories with the logs of its pods, those that were removed included.
+    fn logs(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let own = format!("{NAMESPACE}_{NAME}-{}_", self.node.name);
+        let all = fs::read_dir(self.node.pod_logs())?.flatten();
+        Ok(all.filter(|pod| pod.file_name().to_string_lossy().starts_with(&own)).map(|pod| pod.path()).collect())
     }
 }

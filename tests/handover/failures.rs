@@ -117,3 +117,38 @@ fn a_third_process_waits_for_the_second() {
     assert_eq!(first.times("handed over"), 1);
     node.assert_serves();
 }
+
+#[test]
+fn while_a_process_drains_that_was_relieved_the_next_one_finds_its_addresses_free() {
+    let node = Node::new();
+    let exits = ["--after-handover", "exit"];
+    let mut first = node.start(&exits);
+    // Its drain has to wait for this one.
+    let mut upload = Wire::connect(node.http);
+    upload.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf");
+    let mut second = node.start(&exits);
+    second.wait_for("taken over");
+    first.wait_for("draining");
+    second.kill();
+    let _third = node.start(&exits);
+    node.assert_serves();
+    assert_eq!(node.admin("/readyz"), 200);
+    assert!(first.is_running());
+}
+
+#[test]
+fn a_process_that_was_relieved_and_is_told_to_end_finishes_what_it_has() {
+    let node = Node::new();
+    let mut first = node.start(&["--after-handover", "exit"]);
+    let mut upload = Wire::connect(node.http);
+    upload.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nhalf");
+    let second = node.start(&[]);
+    second.wait_for("taken over");
+    first.wait_for("draining");
+    first.signal(Signal::TERM);
+    // That is some seconds later, if it still says anything.
+    eventually("it goes on", || (first.times("still open") == 2).then_some(()));
+    upload.send("half");
+    assert_eq!(upload.message().text(), "hello");
+    assert_eq!((first.exit().code(), first.times("second signal")), (Some(0), 0));
+}

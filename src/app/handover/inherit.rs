@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use rustix::net::sockopt::socket_acceptconn;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
@@ -37,7 +37,7 @@ pub(in crate::app) struct Inherited {
     pub(super) warned: bool,
 }
 
-/// Asks the process that runs here. Errors: it is busy handing over to yet another one.
+/// Asks the process that runs here. Errors: it is busy handing over to yet another one, or stands by and doesn't give way.
 pub(in crate::app) async fn inherit(settings: &Handover) -> anyhow::Result<Inherited> {
     let mut inherited = Inherited { name: settings.name.as_deref().map(Name::new), ..Inherited::default() };
     let Some(name) = &inherited.name else { return Ok(inherited) };
@@ -52,6 +52,10 @@ pub(in crate::app) async fn inherit(settings: &Handover) -> anyhow::Result<Inher
             inherited.warned = true;
             warn!(uid, %name, "a process of another user is at our rendezvous: it is ignored, and nothing can be handed over while it is there");
         }
+        Asked::Silent { why } if of_standby => bail!(
+            "the process that stands by on this node, and serves, doesn't hand its sockets over: {why}; end it (the static pod or unit nodegate-standby): what it \
+             serves is old, and nobody else would"
+        ),
         Asked::Silent { why } => {
             (inherited.warned, inherited.http.beside) = (true, true);
             warn!(

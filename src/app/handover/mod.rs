@@ -92,6 +92,8 @@ pub(super) struct Relay {
     tasks: JoinSet<()>,
     /// Waits for the predecessor's end.
     watching: Option<AbortHandle>,
+    /// Answer health and metrics, or leave them to another process.
+    answering: Vec<AbortHandle>,
 }
 
 /// What handing over takes.
@@ -118,10 +120,10 @@ impl Relay {
         let Inherited { name, predecessor, rendezvous, taken, late, warned, admin: _, metrics: _, http: _ } = inherited;
         let stands_by = taken.is_some();
         let give = Give { state: Arc::clone(state), sockets: Sockets::default(), line: Arc::new(line), after, stands_by };
-        let mut relay = Self { predecessor, inherited: None, give, tasks: JoinSet::new(), watching: None };
+        let mut relay = Self { predecessor, inherited: None, give, tasks: JoinSet::new(), watching: None, answering: Vec::new() };
         for listener in listeners {
             relay.give.sockets.add(&listener);
-            tokio::spawn(listener.serve(Arc::clone(state)));
+            relay.answering.push(tokio::spawn(listener.serve(Arc::clone(state))).abort_handle());
         }
         for (address, scope) in late {
             tokio::spawn(inherit::listen_later(address, scope, relay.give.sockets.clone(), Arc::clone(state)));
@@ -223,7 +225,12 @@ impl Relay {
             info!("leaving to the process before this one");
             self.give.line.elsewhere.send_replace(self.give.sockets.addresses());
         }
-        let served = predecessor || *self.give.line.standing_by.borrow();
+        let succeeded = *self.give.line.standing_by.borrow();
+        let served = predecessor || succeeded;
+        if succeeded {
+            // Nothing is taken back any more. If that process dies, the next one has to find its addresses free.
+            self.answering.iter().for_each(AbortHandle::abort);
+        }
         drop(self);
         served
     }

@@ -105,7 +105,7 @@ impl<'a> Candidates<'a> {
             Addresses::InOrder(_) => false,
             Addresses::Pods(pods) => {
                 self.tried.push(address);
-                pods.len() > 1
+                pods.iter().any(|pod| !self.tried.contains(pod))
             }
         }
     }

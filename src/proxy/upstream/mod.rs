@@ -14,7 +14,7 @@ mod retry;
 mod socket;
 mod translate;
 
-use std::{future::poll_fn, pin::pin, task::Poll};
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use http::{Request, Response, StatusCode, Version};
 use tokio::time;
@@ -61,6 +61,8 @@ pub(crate) async fn send(
     let worker = lane.worker();
     let upgrade = request.headers().contains_key(http::header::UPGRADE);
     let mut candidates = Candidates::of(backend, upgrade, worker).await?;
+    // All that are sent have the time of one together.
+    let mut timeout = worker.settings.limits.first_byte_timeout;
     loop {
         let mut lease = candidates.connect(lane, trail).await?;
         let address = lease.address();
@@ -75,7 +77,7 @@ pub(crate) async fn send(
         let spare = Spare::of(&request, &lease, several, progress);
         let may_retry = trail.attempts < MAX_ATTEMPTS;
         let mut pause = false;
-        match exchange_heads(lane, &mut lease, request, progress).await {
+        match exchange_heads(lane, &mut lease, request, progress, timeout).await {
             Ok(response) => {
                 response::check(&response, upgrade, worker.settings.limits.response_header_count)?;
                 if upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -95,9 +97,8 @@ pub(crate) async fn send(
                 translate::to_http1(&mut request);
             }
             Err(Failure { error, fate, .. }) => {
-                // All attempts together have the time of one.
-                let in_time = || trail.routed_for(worker.deadlines.now()) < worker.settings.limits.first_byte_timeout;
-                let Some(spare) = spare.filter(|spare| may_retry && spare.may_follow(fate, &lease) && in_time()) else {
+                timeout = worker.settings.limits.first_byte_timeout.saturating_sub(trail.routed_for(worker.deadlines.now()));
+                let Some(spare) = spare.filter(|spare| may_retry && spare.may_follow(fate, &lease) && !timeout.is_zero()) else {
                     return Err(error);
                 };
                 if !worker.retry_budget.withdraw() {
@@ -129,14 +130,14 @@ pub(crate) async fn send(
     }
 }
 
-/// Sends one request on one connection, and waits for the head of the response, for as long as the request moves or the first-byte timeout lasts.
+/// Sends one request on one connection, and waits for the head of the response, for as long as the request moves or the timeout lasts.
 async fn exchange_heads(
     lane: &Lane,
     lease: &mut Lease,
     request: Request<RequestBody>,
     progress: &Progress,
+    timeout: Duration,
 ) -> Result<Response<ArrivingBody>, Failure> {
-    let timeout = lane.worker().settings.limits.first_byte_timeout;
     let mut response = pin!(lease.send(request));
     lane.waiting.arm(timeout);
     let result = poll_fn(|cx| {

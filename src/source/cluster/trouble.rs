@@ -9,7 +9,7 @@ use std::{
 use kube::runtime::watcher;
 use tokio::time::Instant;
 
-use crate::config::limits::{API_BACKOFF_MAX, API_BACKOFF_MIN};
+use crate::config::limits::{API_BACKOFF_MAX, API_BACKOFF_MIN, API_RELIST_SPREAD};
 
 /// Failures in a row: how long to wait, and what was said about them, so that an outage of hours is a few lines in the log.
 #[derive(Debug, Default)]
@@ -47,9 +47,10 @@ impl Trouble {
             }
             self.said = text;
         }
+        let first = self.failures == 0;
         let pause = API_BACKOFF_MIN.saturating_mul(1 << self.failures.min(16)).min(API_BACKOFF_MAX);
         self.failures += 1;
-        pause.mul_f64(1.0 - random_share() / 2.0)
+        if first && self.has_listed() { API_RELIST_SPREAD.mul_f64(random_share()) } else { pause.mul_f64(1.0 - random_share() / 2.0) }
     }
 
     /// The list is complete. That the watch behind it goes on has still to be seen: a server may refuse it each time.

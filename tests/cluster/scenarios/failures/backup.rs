@@ -46,13 +46,16 @@ pub async fn etcd_is_set_back(site: &Site<'_>) -> anyhow::Result<Row> {
     let back = load.now();
     are_served(site, &THEN, &SINCE).await?;
     let in_force = load.now().saturating_sub(back);
+    // By then each node has met every pod.
+    load.ended(60).await?;
+    let ended = load.now();
     let edited = load.now();
     cluster.apply(&list(&[of("after", "after.example")]))?;
     cluster.serves("after.example").await?;
     let edited = load.now().saturating_sub(edited);
     let now = version(cluster).await?;
     restart_followers(cluster).await?;
-    let seen = watch.end(Span { began, ended: back }).await?;
+    let seen = watch.end(Span { began, ended }).await?;
     cluster.kubectl(&["delete", "ingress", "changed", "deleted", "after", "--namespace=failures"])?;
     ensure!(
         then + u64::try_from(EDITS)? <= newest && now < newest,

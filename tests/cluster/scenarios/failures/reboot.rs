@@ -6,7 +6,10 @@ use anyhow::ensure;
 use nodegate::config::limits::STANDBY_AFTER;
 
 use super::{
-    super::table::Row,
+    super::{
+        lifecycle::process::{NET_BIND_SERVICE, Process},
+        table::Row,
+    },
     network::few,
     site::{HOST, Site},
     watch::{Span, Watch},
@@ -46,15 +49,18 @@ pub async fn node_reboots(site: &Site<'_>) -> anyhow::Result<Row> {
     })
     .await?;
     let back = load.now();
-    // At first, after the reboot, and since it was relieved.
-    standby.has_begun(3).await?;
+    // When the kubelet started it again, and when it was relieved.
+    standby.has_begun(2).await?;
+    for process in Process::all(cluster)? {
+        process.is_restricted_to(NET_BIND_SERVICE)?;
+    }
     standby.remove(cluster).await?;
     install::rolled_out(cluster).await?;
-    let seen = watch.end(Span { began: off, ended }).await?.without_surprised(&[1, 2])?;
+    let seen = watch.end(Span { began, ended }).await?.without_surprised(&[1, 2])?;
     // Its own pod is gone with the rest.
     seen.cuts(&[(1, 3), (2, 3), (3, 3)], off)?;
     seen.harms_little(&[1, 2], &["502", "504"], Span { began, ended })?;
-    let late = seen.failed_since(LOST, served);
+    let late = seen.failed_between(LOST, Span { began: served, ended });
     ensure!(late == 0, "{late} requests through the node failed that were sent after it served again");
     let after = |moment: Duration, since| moment.saturating_sub(since).as_secs_f32();
     Ok(Row {

@@ -178,9 +178,9 @@ impl Seen {
         )
     }
 
-    /// How many requests failed through this node that were sent since then.
-    pub fn failed_since(&self, node: usize, since: Duration) -> usize {
-        self.failed(&[node]).filter(|(request, _)| request.sent >= since).count()
+    /// How many requests failed through this node that were sent in that time.
+    pub fn failed_between(&self, node: usize, span: Span) -> usize {
+        self.failed(&[node]).filter(|(request, _)| (span.began..span.ended).contains(&request.sent)).count()
     }
 
     /// When the last request that failed through these nodes was sent, after `since`; zero if none was.

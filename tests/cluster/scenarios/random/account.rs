@@ -30,8 +30,14 @@ pub struct Excuse {
     /// As the load counts.
     pub from: Duration,
     pub until: Duration,
-    /// WebSockets, too.
-    pub and_websockets: bool,
+    pub whom: Whom,
+}
+
+/// What an excuse is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whom {
+    WebSockets,
+    Both,
 }
 
 /// What runs, and what has happened.
@@ -80,7 +86,7 @@ impl Account {
         let excused = |target: &SocketAddr, sent: Duration, ended: Duration, is_websocket: bool| {
             excuses.iter().any(|excuse| {
                 let meanwhile = ended + NOTED_WITHIN >= excuse.from && sent <= excuse.until + NOTED_WITHIN;
-                excuse.targets.contains(target) && meanwhile && (excuse.and_websockets || !is_websocket)
+                excuse.targets.contains(target) && meanwhile && (excuse.whom == Whom::Both || is_websocket)
             })
         };
         let requests =
@@ -96,7 +102,7 @@ impl Account {
 impl Seen {
     pub fn account(&self) -> String {
         format!(
-            "{} of {} requests failed, all of them for a process or node that was killed, or a pod deleted by force; {} WebSockets were told, and {} broke, or were refused, in the same way",
+            "{} of {} requests failed, all of them for a process or node that was killed; {} WebSockets were told, and {} broke, or were refused, in the same way",
             self.requests.failed.len(),
             self.requests.sent,
             self.websockets.told().count(),

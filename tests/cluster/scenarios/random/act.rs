@@ -1,5 +1,7 @@
 //! What may happen, and what it excuses.
 
+use std::time::Duration;
+
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt, api::ListParams};
@@ -10,7 +12,7 @@ use super::{
         abrupt,
         site::{HOST, NAMESPACE, Site, WEB},
     },
-    account::{Account, Excuse},
+    account::{Account, Excuse, Whom},
 };
 use crate::{
     backup::{Backup, restart_followers},
@@ -24,6 +26,8 @@ use crate::{
 const AWAY: u32 = 800;
 /// Ingresses that are edited at once, every other one wrongly.
 const EDITED: usize = 30;
+/// How long after a node has gone requests may still be sent to its pods in vain: the connect timeout, and what was under way.
+const SURPRISED: Duration = Duration::from_secs(5);
 /// A version that isn't this one.
 const ANOTHER_VERSION: &str = "--of-another-version";
 
@@ -104,7 +108,7 @@ impl Act {
             Self::BackendDeletedByForce => account.excuse(backend_deleted(site, account).await?),
             Self::Edits => edits(site).await?,
             Self::EtcdSetBack => etcd_set_back(site).await?,
-            Self::Reboot => account.excuse(reboot(site, account, node).await?),
+            Self::Reboot => reboot(site, account, node).await?,
         }
         install::rolled_out(site.cluster).await?;
         site.cluster.serves(HOST).await?;
@@ -137,7 +141,7 @@ async fn killed(site: &Site<'_>, account: &Account, node: usize) -> anyhow::Resu
     let first = account.load.answers_again(door, gone).await?;
     // WebSockets try again every second.
     account.websockets.all_open().await?;
-    Ok(Excuse { targets: vec![door], from, until: first.sent + first.took, and_websockets: true })
+    Ok(Excuse { targets: vec![door], from, until: first.sent + first.took, whom: Whom::Both })
 }
 
 /// WebSockets of that pod end without a word.
@@ -146,7 +150,7 @@ async fn backend_deleted(site: &Site<'_>, account: &Account) -> anyhow::Result<E
     let from = account.load.now();
     abrupt::deleted_by_force(site, &pod).await?;
     account.websockets.all_open().await?;
-    Ok(Excuse { targets: site.targets.clone(), from, until: account.load.now(), and_websockets: true })
+    Ok(Excuse { targets: site.targets.clone(), from, until: account.load.now(), whom: Whom::WebSockets })
 }
 
 /// Of other hosts; then they go.
@@ -178,9 +182,9 @@ async fn etcd_set_back(site: &Site<'_>) -> anyhow::Result<()> {
     site.cluster.kubectl_with(&["delete", "--filename=-"], &old).map(drop)
 }
 
-/// Without a control plane: through that node, nothing until what stands by there serves; through the others, few requests fail while its pods are dialled in vain, and
-/// WebSockets of these pods end, until all is back.
-async fn reboot(site: &Site<'_>, account: &Account, node: usize) -> anyhow::Result<Excuse> {
+/// Without a control plane: through that node, nothing until what stands by there serves. Through the others, requests that its pods had may fail, and WebSockets
+/// of these pods end.
+async fn reboot(site: &Site<'_>, account: &mut Account, node: usize) -> anyhow::Result<()> {
     let (cluster, lost, door) = (site.cluster, site.cluster.node(node), site.targets[node - 1]);
     let standby = Standby::place(lost).await?;
     cluster.stop_control_plane();
@@ -190,12 +194,16 @@ async fn reboot(site: &Site<'_>, account: &Account, node: usize) -> anyhow::Resu
     lost.power_on();
     let answers = account.load.answers_again(door, off).await;
     cluster.restart_control_plane().await?;
-    answers?;
+    let first = answers?;
     following::restart_on_nodes(cluster).await?;
-    // At first, after the reboot, and since it was relieved.
-    standby.has_begun(3).await?;
+    // When the kubelet started it again, and when it was relieved.
+    standby.has_begun(2).await?;
     standby.remove(cluster).await?;
     site.is_whole().await?;
     account.websockets.all_open().await?;
-    Ok(Excuse { targets: site.targets.clone(), from, until: account.load.now(), and_websockets: true })
+    let until = account.load.now();
+    account.excuse(Excuse { targets: vec![door], from, until: first.sent + first.took, whom: Whom::Both });
+    account.excuse(Excuse { targets: site.targets.clone(), from, until: off + SURPRISED, whom: Whom::Both });
+    account.excuse(Excuse { targets: site.targets.clone(), from, until, whom: Whom::WebSockets });
+    Ok(())
 }
