@@ -2,7 +2,7 @@
 #   make run    two sample backends and Nodegate on 127.0.0.1:8080, from examples/quickstart
 #   make test   everything that needs no root: format, lints, dependencies, every test, a real kube-apiserver included
 #   make e2e    three real Kubernetes nodes on this machine, and every scenario on them; as root
-#   make soak   three nodes again, and what their scenarios do at length: upgrade after upgrade under 100,000 requests, for a quarter of an hour; as root
+#   make soak   three nodes again, and what their scenarios do at length: upgrade after upgrade under 100,000 requests, outages of ten minutes, everything at random; an hour and a quarter; as root
 #   make bench  Nodegate and its peers, measured side by side for about an hour: loadtest/README.md
 #   make image  the container image, without a container engine, into target/container
 

@@ -21,7 +21,7 @@ const MARGIN: Duration = Duration::from_mins(1);
 /// What is asked for a failure's traces may not answer either.
 const COLLECTING: Duration = Duration::from_mins(2);
 /// What all scenarios together take at most, says the README.
-const EXPECTED: Duration = Duration::from_mins(20);
+const EXPECTED: Duration = Duration::from_mins(25);
 
 /// Brings the cluster up and runs the scenarios that were asked for, until one fails. Success if all of them pass.
 pub fn run(arguments: &Arguments) -> ExitCode {
