@@ -159,11 +159,13 @@ async fn edits(site: &Site<'_>) -> anyhow::Result<()> {
         |number: usize, service: &str| ingress(NAMESPACE, &format!("edited-{number}"), &format!("edited-{number}.example"), service);
     let all =
         |wrong: &str| list(&(0..EDITED).map(|number| edited(number, if number % 2 == 0 { WEB.name } else { wrong })).collect::<Vec<_>>());
+    let [right, wrong] = [EDITED - 2, EDITED - 1].map(|number| format!("edited-{number}.example"));
     site.cluster.apply(&all(WEB.name))?;
+    // Each node has to have known the versions that are to stay in force: one that comes back to the API server meanwhile reads but the newest.
+    site.cluster.serves(&wrong).await?;
     site.cluster.apply(&all("nowhere"))?;
-    site.cluster.serves("edited-0.example").await?;
-    // The version before it is in force.
-    site.cluster.serves("edited-1.example").await?;
+    site.cluster.serves(&right).await?;
+    site.cluster.serves(&wrong).await?;
     site.cluster.kubectl_with(&["delete", "--filename=-"], &all(WEB.name)).map(drop)
 }
 
