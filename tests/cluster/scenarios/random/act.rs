@@ -85,7 +85,8 @@ impl Act {
         match self {
             Self::Upgrade => {
                 install::rollout(site.cluster, &["restart"])?;
-                install::rollout(site.cluster, &["status", "--timeout=180s"])?;
+                // After a restore, the controller may wait for pods that it believes to be on their way, for up to five minutes.
+                install::rollout(site.cluster, &["status", "--timeout=400s"])?;
             }
             Self::BrokenUpgrade => broken_upgrade(site, account).await?,
             Self::Kill => account.excuse(killed(site, account, node).await?),

@@ -24,9 +24,9 @@ impl Memory {
     /// After an upgrade and some requests.
     pub async fn of_new_processes(site: &Site<'_>) -> anyhow::Result<Self> {
         // Within `minReadySeconds` a pod isn't available yet, and the controller replaces such ones on all nodes at once.
-        install::rollout(site.cluster, &["status", "--timeout=60s"])?;
+        install::rollout(site.cluster, &["status", "--timeout=400s"])?;
         install::rollout(site.cluster, &["restart"])?;
-        install::rollout(site.cluster, &["status", "--timeout=180s"])?;
+        install::rollout(site.cluster, &["status", "--timeout=400s"])?;
         install::rolled_out(site.cluster).await?;
         let load = site.load(RATE);
         load.ended(MEASURED_AFTER).await?;
