@@ -80,13 +80,15 @@ impl Act {
 
     /// Makes it happen, and waits until it is over.
     pub async fn happen(self, site: &Site<'_>, account: &mut Account, random: &mut fastrand::Rng) -> anyhow::Result<()> {
+        // Within `minReadySeconds` a pod isn't available yet, and the controller replaces such ones on all nodes at once. After a restore it may take five minutes for
+        // dead pods on their way.
+        install::rollout(site.cluster, &["status", "--timeout=400s"])?;
         let node = random.usize(1..=site.cluster.nodes.len());
         let began = account.load.now();
         match self {
             Self::Upgrade => {
                 install::rollout(site.cluster, &["restart"])?;
-                // After a restore, the controller may wait for pods that it believes to be on their way, for up to five minutes.
-                install::rollout(site.cluster, &["status", "--timeout=400s"])?;
+                install::rollout(site.cluster, &["status", "--timeout=180s"])?;
             }
             Self::BrokenUpgrade => broken_upgrade(site, account).await?,
             Self::Kill => account.excuse(killed(site, account, node).await?),
