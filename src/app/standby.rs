@@ -1,8 +1,13 @@
 //! A process that stands by: it waits for as long as another one serves on its node, and then serves what is on disk, until somebody takes over.
 
-use std::{convert::Infallible, env, io, net::SocketAddr, os::unix::process::CommandExt, process::Command};
+use std::{
+    convert::{self, Infallible},
+    env, io,
+    net::SocketAddr,
+    os::unix::process::CommandExt,
+    process::Command,
+};
 
-use anyhow::Context;
 use tokio::{
     net::TcpStream,
     time::{MissedTickBehavior, interval, sleep, timeout},
@@ -44,16 +49,13 @@ pub(super) async fn turn(source: Source, admin: SocketAddr, name: Name) -> Resul
 /// Begins anew, as it was begun, once somebody has taken over: in the same process, as whoever looks after it sees it, which would let one wait that has ended
 /// several times. Returns only if that can't be done.
 pub(super) fn again() -> anyhow::Error {
-    let begin = || {
-        let mut arguments = env::args_os();
-        let mut command = Command::new(env::current_exe()?);
+    let execute = |program| {
+        let (mut command, mut arguments) = (Command::new(program), env::args_os());
         arguments.next().into_iter().for_each(|name| _ = command.arg0(name));
-        Err::<Infallible, _>(command.args(arguments).exec())
+        command.args(arguments).exec()
     };
-    match begin().context("can't stand by again") {
-        Ok(never) => match never {},
-        Err(error) => error,
-    }
+    let error = env::current_exe().map_or_else(convert::identity, execute);
+    anyhow::Error::new(error).context("can't stand by again")
 }
 
 /// Says now and then, for ever, if there is nothing to serve: the time to hear of that isn't when it is needed.

@@ -56,24 +56,13 @@ pub const QUICK: &[Act] = &[
     Act::BackendDeletedByForce,
     Act::Edits,
 ];
-/// Whatever there is.
-pub const ALL: &[Act] = &[
-    Act::Upgrade,
-    Act::BrokenUpgrade,
-    Act::Kill,
-    Act::KillWithoutApiServer,
-    Act::ApiServerStops,
-    Act::BackendUpdate,
-    Act::BackendDeletedByForce,
-    Act::Edits,
-    Act::EtcdSetBack,
-    Act::Reboot,
-];
+/// And what isn't.
+pub const SLOW: &[Act] = &[Act::Upgrade, Act::EtcdSetBack, Act::Reboot];
 
 impl Act {
     /// Each once.
-    pub fn shuffled(acts: &[Self], random: &mut fastrand::Rng) -> Vec<Self> {
-        let mut acts = acts.to_vec();
+    pub fn shuffled(acts: &[&[Self]], random: &mut fastrand::Rng) -> Vec<Self> {
+        let mut acts = acts.concat();
         random.shuffle(&mut acts);
         acts
     }
