@@ -48,6 +48,8 @@ async fn once_nobody_serves_who_stands_by_serves_what_is_on_disk_until_somebody_
     // The next process of the cluster, without an API server: it knows what the one that stands by does, and takes over once it does.
     let load = Load::begin(http, "web.standby.example", "app");
     let mut next = keeping(&kubeconfig, directory.path(), &flags).await;
+    // Until then it may be the other one that answers at the address of both.
+    logs(&next, "it has taken over", |line| says(line, "taken over")).await;
     next.ready().await;
     assert!(next.metric("nodegate_state_served_age_seconds").await.is_ok(), "it serves from disk, too");
     objects::delete::<Ingress>(&client, NAMESPACE, "doomed").await;
